@@ -1,0 +1,171 @@
+package userns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"cove/userns/fdpass"
+
+	"golang.org/x/sys/unix"
+)
+
+// ConnFD is the descriptor at which a stage finds its socket to the parent; Config.Files follow it.
+const ConnFD = 3
+
+// Config says what Start is to start.
+type Config struct {
+	Stage      string     // argv[0]: which of our stages this is
+	IDMap      IDMap      // what to map into the new user namespace
+	Namespaces uintptr    // CLONE_NEW* besides CLONE_NEWUSER (namespaces(7))
+	Files      []*os.File // inherited at ConnFD+1 and up; they stay the caller's own
+	Stdio      bool       // hand on 0, 1 and 2; otherwise they are /dev/null
+	Foreign    bool       // the stage keeps the environment (never for one that runs what is not trusted)
+}
+
+// Child is a started stage with its ids mapped, waiting for its first message.
+type Child struct {
+	Conn *fdpass.Conn
+	cmd  *exec.Cmd
+	done chan struct{} // closed by Wait: lets the starting thread go
+	err  error
+}
+
+// Start makes namespaces with a stage of this binary in them and maps its ids. The stage is
+// exec'ed before it has ids, keeps its capabilities over that exec as ambient ones
+// (capabilities(7)), and must do nothing before its first message arrives: that comes after the
+// mapping. It dies when this process does. On error nothing is left running.
+func Start(ctx context.Context, cfg Config) (*Child, error) {
+	path, err := executable()
+	if err != nil {
+		return nil, err
+	}
+	conn, theirs, err := fdpass.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	cmd := &exec.Cmd{Path: path, Args: []string{cfg.Stage}, Env: []string{}, Dir: "/"}
+	if cfg.Foreign {
+		cmd.Env, cmd.Dir = os.Environ(), ""
+	}
+	if cfg.Stdio {
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	} else {
+		cmd.Stderr = nil
+	}
+	cmd.ExtraFiles = append([]*os.File{theirs}, cfg.Files...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | cfg.Namespaces,
+		AmbientCaps: allCaps(),
+		Pdeathsig:   unix.SIGKILL,
+		Setsid:      !cfg.Stdio,
+	}
+	c := &Child{Conn: conn, cmd: cmd, done: make(chan struct{})}
+	if err := c.start(); err != nil {
+		conn.Close()
+		return nil, startError(err)
+	}
+	if err := writeMaps(ctx, cmd.Process.Pid, cfg.IDMap); err != nil {
+		c.Kill()
+		_, _ = c.Wait()
+		conn.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// start runs the fork on a thread of its own that lives as long as the child: PR_SET_PDEATHSIG
+// fires when the parent *thread* ends, not the process (PR_SET_PDEATHSIG(2const)).
+func (c *Child) start() error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with this function
+		err := c.cmd.Start()
+		started <- err
+		if err == nil {
+			<-c.done
+		}
+	}()
+	return <-started
+}
+
+// Pid is the stage's process id out here.
+func (c *Child) Pid() int { return c.cmd.Process.Pid }
+
+// Kill sends SIGKILL. Where the stage is PID 1 of a pid namespace, all of that dies with it.
+func (c *Child) Kill() { _ = c.cmd.Process.Kill() }
+
+// Wait waits for the stage's end and returns its wait status. It is to be called once.
+func (c *Child) Wait() (syscall.WaitStatus, error) {
+	err := c.cmd.Wait()
+	close(c.done)
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return 0, err
+	}
+	return c.cmd.ProcessState.Sys().(syscall.WaitStatus), nil
+}
+
+// executable returns the path of this binary, verified to still be it. The stage must be
+// exec'ed by path: through /proc/self/exe its file would lie on the host's mount, where
+// /proc/1/exe could be opened for writing; by path it lies on the new mount namespace's copy,
+// which the stage makes read-only.
+func executable() (string, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	var self, there unix.Stat_t
+	if err := unix.Stat("/proc/self/exe", &self); err != nil {
+		return "", fmt.Errorf("stat /proc/self/exe: %w", err)
+	}
+	if err := unix.Stat(path, &there); err != nil {
+		return "", fmt.Errorf("find this program's own file %s: %w", path, err)
+	}
+	if self.Dev != there.Dev || self.Ino != there.Ino {
+		return "", fmt.Errorf("%s is no longer the file that this program was started from (an upgrade?): start it again", path)
+	}
+	return path, nil
+}
+
+// allCaps lists every capability that this kernel knows.
+func allCaps() []uintptr {
+	last := uintptr(unix.CAP_LAST_CAP)
+	if b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap"); err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+			last = uintptr(n)
+		}
+	}
+	caps := make([]uintptr, 0, last+1)
+	for c := uintptr(0); c <= last; c++ {
+		caps = append(caps, c)
+	}
+	return caps
+}
+
+// A NamespaceError says that the kernel refused to make the namespaces. Err is the errno: EPERM
+// where a sysctl or an LSM forbids it, ENOSPC where user.max_user_namespaces is reached, EUSERS
+// where they are nested too deeply (clone(2)).
+type NamespaceError struct{ Err error }
+
+func (e *NamespaceError) Error() string { return "create user namespace: " + e.Err.Error() }
+func (e *NamespaceError) Unwrap() error { return e.Err }
+
+func startError(err error) error {
+	var pathErr *os.PathError
+	var errno syscall.Errno
+	if errors.As(err, &pathErr) && errors.As(pathErr.Err, &errno) {
+		switch errno {
+		case unix.EPERM, unix.ENOSPC, unix.EUSERS, unix.EINVAL:
+			return &NamespaceError{errno}
+		}
+	}
+	return fmt.Errorf("start stage: %w", err)
+}
