@@ -1,0 +1,104 @@
+package spec
+
+// The messages of the control socket (parent and init) and of a session (a client and init).
+// sandbox/stage/doc.go draws who says what when.
+
+// ToInit is what the parent says. Exactly one field is set.
+type ToInit struct {
+	Setup   *Setup   `json:"setup,omitempty"`   // once, after the ids are mapped; descriptors: see Setup
+	Session *Session `json:"session,omitempty"` // one descriptor: the session's socket
+	Dial    *Dial    `json:"dial,omitempty"`    // answered by FromInit.Dialed
+	Stop    *Stop    `json:"stop,omitempty"`
+}
+
+// Setup carries the Spec and the descriptors that come with it, in order: one mount per Idmapped
+// mount of the Spec, then the fuse-overlayfs socket where Root.Kind wants one.
+type Setup struct {
+	Spec *Spec `json:"spec"`
+	Link Link  `json:"link"`
+}
+
+// Link is the network that the parent attached, for init to configure inside.
+type Link struct {
+	Interface string   `json:"interface,omitempty"` // "" where there is none
+	MTU       int      `json:"mtu,omitempty"`
+	Addresses []string `json:"addresses,omitempty"` // in CIDR notation; empty where the driver set them
+	Gateways  []string `json:"gateways,omitempty"`
+	DNS       []string `json:"dns,omitempty"`
+	Closed    []string `json:"closed,omitempty"` // CIDRs that must not be reachable
+}
+
+// Session announces a client's own socket. Main marks the command whose end ends the sandbox.
+type Session struct {
+	Main bool `json:"main,omitempty"`
+}
+
+// Dial asks for a socket connected to a port of the sandbox's own loopback.
+type Dial struct {
+	Serial uint64 `json:"serial"`
+	Proto  string `json:"proto"`
+	Port   uint16 `json:"port"`
+}
+
+// Stop asks init to end everything: Signal to the main commands now; the parent sends SIGKILL when it has waited enough.
+type Stop struct {
+	Signal int `json:"signal"`
+}
+
+// FromInit is what init says to the parent. Exactly one field is set.
+type FromInit struct {
+	Ready    bool      `json:"ready,omitempty"`
+	Failed   *Failed   `json:"failed,omitempty"`
+	Sessions *Sessions `json:"sessions,omitempty"`
+	Dialed   *Dialed   `json:"dialed,omitempty"` // one descriptor when Error is empty
+	Fuse     bool      `json:"fuse,omitempty"`   // one descriptor: /dev/fuse, mounted, waiting for its server
+}
+
+// Failed says which step of the set-up went wrong, as one line of text.
+type Failed struct {
+	Text  string `json:"text"`
+	Errno int    `json:"errno,omitempty"` // where a system call was the cause
+}
+
+// Sessions tells how many sessions are open after one came or went.
+type Sessions struct {
+	Open int `json:"open"`
+}
+
+// Dialed answers Dial.
+type Dialed struct {
+	Serial uint64 `json:"serial"`
+	Error  string `json:"error,omitempty"`
+}
+
+// FromClient is what a session's client says to init. Exactly one field is set.
+type FromClient struct {
+	Start  *Start `json:"start,omitempty"`  // once, first; descriptors: 0, 1 and 2 unless TTY
+	Signal int    `json:"signal,omitempty"` // for the command's process group
+}
+
+// Start is the command of a session.
+type Start struct {
+	Process Process `json:"process"`
+	TTY     bool    `json:"tty,omitempty"`
+	Rows    uint16  `json:"rows,omitempty"`
+	Cols    uint16  `json:"cols,omitempty"`
+}
+
+// ToClient is what init says to a session's client. Exactly one field is set.
+type ToClient struct {
+	Started *Started `json:"started,omitempty"` // one descriptor when TTY: the pty's master
+	Stopped bool     `json:"stopped,omitempty"` // the command was stopped by a signal (^Z)
+	Exited  *Exited  `json:"exited,omitempty"`
+}
+
+// Started says that the command runs.
+type Started struct{}
+
+// Exited is how a command ended: Signal, or Code when Signal is 0. When it never ran, Code is one
+// of 125, 126 and 127 and Text says why.
+type Exited struct {
+	Code   int    `json:"code"`
+	Signal int    `json:"signal,omitempty"`
+	Text   string `json:"text,omitempty"`
+}

@@ -1,0 +1,109 @@
+package spec
+
+import "cove/userns"
+
+// Spec says everything about a sandbox. After it is made nothing decides, it is only done.
+type Spec struct {
+	ID       string       `json:"id"`
+	Name     string       `json:"name"`
+	Hostname string       `json:"hostname"`
+	IDMap    userns.IDMap `json:"idmap"`
+	Root     Root         `json:"root"`
+	Mounts   []Mount      `json:"mounts"` // after Root, in this order
+	Files    []File       `json:"files"`  // generated files, placed after the mounts
+	Protect  *Protect     `json:"protect,omitempty"`
+	Network  Network      `json:"network"`
+	Security Security     `json:"security"`
+	Process  Process      `json:"process"` // the main command, and the defaults of those that exec adds
+	Warnings []string     `json:"warnings,omitempty"`
+}
+
+// Root says what `/` is made of.
+type Root struct {
+	Kind     RootKind `json:"kind"`
+	Image    string   `json:"image"`            // the ref, for people
+	Digest   string   `json:"digest,omitempty"` // the manifest's, where there is one
+	Layers   []Path   `json:"layers,omitempty"` // directories, lowest first
+	RunDir   Path     `json:"rundir,omitempty"` // holds upper and work (overlay, fuse) or rootfs (copy)
+	ReadOnly bool     `json:"readonly"`
+}
+
+// RootKind is how the root file system is put together.
+type RootKind string
+
+const (
+	RootOverlay RootKind = "overlay"        // native overlayfs, mounted in the user namespace (Linux 5.11)
+	RootFuse    RootKind = "fuse-overlayfs" // the same from a helper program
+	RootCopy    RootKind = "copy"           // the layers flattened into RunDir/rootfs
+	RootHost    RootKind = "host"           // this machine's /usr, /etc, /opt and /nix, read-only
+)
+
+// MountKind is what a Mount puts at its target.
+type MountKind string
+
+const (
+	MountBind  MountKind = "bind"
+	MountTmpfs MountKind = "tmpfs"
+)
+
+// Mount is one mount below the root, its target resolved inside the root file system.
+type Mount struct {
+	Kind     MountKind `json:"kind"`
+	Source   Path      `json:"source,omitempty"` // on the host; of a bind
+	Target   Path      `json:"target"`           // absolute, inside
+	ReadOnly bool      `json:"readonly,omitempty"`
+	Size     int64     `json:"sizeBytes,omitempty"` // of a tmpfs; 0: the kernel's half of memory
+	Mode     uint32    `json:"mode,omitempty"`      // permission bits of a tmpfs's root
+	UID      uint32    `json:"uid,omitempty"`       // owner inside, of a tmpfs's root
+	GID      uint32    `json:"gid,omitempty"`
+	Idmapped bool      `json:"idmapped,omitempty"` // a bind whose ids the parent translates (root on the host)
+}
+
+// File is a small generated file. On a root file system that can be written it is written there;
+// otherwise it is bound over what is there.
+type File struct {
+	Target  Path   `json:"target"`
+	Content string `json:"content,omitempty"`
+	Kind    string `json:"kind"` // "write": Content as it is; "passwd" and "group": entries added to the image's own
+}
+
+// Protect keeps paths below a workspace read-only. Every folder between Workspace and a protected
+// path becomes a mount point, so that none can be moved away.
+type Protect struct {
+	Workspace Path   `json:"workspace"` // target of the workspace's mount, inside
+	Paths     []Path `json:"paths"`     // relative to it; each exists when the sandbox starts
+}
+
+// Network says how the sandbox reaches anything.
+type Network struct {
+	Mode    string `json:"mode"`             // none, user, host
+	Driver  string `json:"driver,omitempty"` // of mode user: slirp4netns or pasta
+	Publish []Port `json:"publish,omitempty"`
+}
+
+// Port is a port inside that is reachable outside.
+type Port struct {
+	HostIP        string `json:"hostIP"`
+	HostPort      uint16 `json:"hostPort"`
+	ContainerPort uint16 `json:"containerPort"`
+	Proto         string `json:"proto"` // tcp or udp
+}
+
+// Security is what every process inside is held to.
+type Security struct {
+	Caps          []string `json:"caps"` // the bounding set, as CAP_X names; what uid 0 inside has
+	NewPrivileges bool     `json:"newPrivileges,omitempty"`
+	ScopeAbstract bool     `json:"scopeAbstract,omitempty"` // landlock scope for abstract sockets (Linux 6.12), of network mode host
+}
+
+// Process is a command inside.
+type Process struct {
+	Argv []Arg `json:"argv"`
+	Env  []Arg `json:"env"`
+	Cwd  Path  `json:"cwd"`
+	// MakeCwd makes a missing Cwd, as it is done for an image's WORKDIR.
+	MakeCwd bool   `json:"makeCwd,omitempty"`
+	User    string `json:"user"` // "uid", "name", "uid:gid", "name:group": looked up inside
+	// Groups that the user keeps are those of /etc/group inside.
+	Home string `json:"home,omitempty"` // HOME when the environment has none; "" looks it up
+}
