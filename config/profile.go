@@ -1,0 +1,158 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+)
+
+// Profile is the complete wish: every value is filled in and has been checked.
+type Profile struct {
+	File string // absolute path of the profile file, "" when there is none
+	Dir  string // project folder, without symbolic links in its path; "" when there can be no workspace
+
+	Image     string   // host, a registry reference, or oci:, oci-archive:, docker-archive:, dir: with an absolute path
+	Command   []string // what a shell starts; nil means the image's shell
+	User      string   // root, me, image
+	Workspace Workspace
+	Home      Home
+	Mounts    []Mount
+	Env       Env
+	Network   Network
+	Security  Security
+
+	// Origin says where a value came from, by dotted key: "network.mode", "mount[0]", "mount[0].source",
+	// "env.set.NAME", "network.publish[1]". See OriginOf.
+	Origin map[string]Origin
+
+	hash string // sha256 of the profile's bytes as they were read, "" without a profile
+	base string // what relative paths in the profile are relative to: the folder of File, or the current folder
+	home string // the user's home outside
+	cwd  string // what relative paths in flags are relative to
+}
+
+// Workspace is how the project folder is seen inside.
+type Workspace struct {
+	Mode    string   // rw, ro, none
+	At      string   // "" = the same path as outside
+	Protect []string // relative to the project folder; read-only even when Mode is rw
+}
+
+// Home is the home folder inside.
+type Home struct {
+	Mode string // project: kept per project; temp: gone afterwards
+}
+
+// Mount is one more file or folder of this machine, seen inside.
+type Mount struct {
+	Source string // absolute, clean
+	Target string // absolute and clean, or "~" or "~/..." for the home inside
+	Mode   string // rw, ro
+	// Within says that Source lies in the project folder, and so was no grant. Whoever mounts it must open it without
+	// leaving Profile.Dir (openat2 with RESOLVE_BENEATH): what runs in the workspace could have put a link there since.
+	Within bool
+}
+
+// Env is the environment inside, beyond the few variables that always pass.
+type Env struct {
+	Set  map[string]string
+	Pass []string
+}
+
+// Network is what can be reached, and from where.
+type Network struct {
+	Mode    string // none, user, host
+	Driver  string // auto, slirp4netns, pasta
+	Publish []Publish
+}
+
+// Security is what the command may do as the root of its own namespaces.
+type Security struct {
+	Caps          []string // upper case without CAP_; also "default" and "all", see ExpandCaps
+	NewPrivileges bool
+}
+
+// The kinds of origin, lowest first: a later one is laid over an earlier one.
+const (
+	FromDefault = "default"
+	FromUser    = "user"    // the user's own config.toml
+	FromProfile = "profile" // the project's cove.toml
+	FromFlag    = "flag"    // typed by hand
+)
+
+// Origin is where a value came from.
+type Origin struct {
+	Kind string `json:"kind"` // default, user, profile, flag
+	File string `json:"file,omitempty"`
+	Line int    `json:"line,omitempty"`
+	Col  int    `json:"col,omitempty"`
+	Flag string `json:"flag,omitempty"` // the flag as it is called: "--network"
+}
+
+func (o Origin) String() string {
+	switch o.Kind {
+	case FromFlag:
+		return "flag " + showName(o.Flag)
+	case FromUser, FromProfile:
+		if o.Line > 0 {
+			return fmt.Sprintf("%s:%d:%d", showName(o.File), o.Line, o.Col)
+		}
+		return showName(o.File)
+	}
+	return FromDefault
+}
+
+func (o Origin) rank() int {
+	switch o.Kind {
+	case FromUser:
+		return 1
+	case FromProfile:
+		return 2
+	case FromFlag:
+		return 3
+	}
+	return 0
+}
+
+// DefaultProtect are the files of a project that act later, outside: git runs hooks and what its config names, and
+// cove itself believes the profile and the lock.
+func DefaultProtect() []string {
+	return []string{".git/hooks", ".git/config", "cove.toml", "cove.lock"}
+}
+
+// Hash is the sha256 of the profile's bytes as they were read once, in hexadecimal; "" without a profile.
+func (p *Profile) Hash() string { return p.hash }
+
+func hashOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// OriginOf is where the value of a key came from. An element of a list that has no origin of its own came with the list.
+func (p *Profile) OriginOf(key string) Origin {
+	for {
+		if o, ok := p.Origin[key]; ok {
+			return o
+		}
+		cut := strings.LastIndexAny(key, ".[")
+		if cut <= 0 {
+			return Origin{Kind: FromDefault}
+		}
+		key = key[:cut]
+	}
+}
+
+// defaults is a profile in which nothing was asked for.
+func defaults() *Profile {
+	return &Profile{
+		Image:     "host",
+		User:      "root",
+		Workspace: Workspace{Mode: "rw", Protect: DefaultProtect()},
+		Home:      Home{Mode: "temp"},
+		Env:       Env{Set: map[string]string{}},
+		Network:   Network{Mode: "none", Driver: "auto"},
+		Security:  Security{Caps: []string{"default"}},
+		Origin:    map[string]Origin{},
+	}
+}

@@ -1,0 +1,114 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Publish is one port of the sandbox that is reachable from this machine.
+type Publish struct {
+	HostIP        string // 127.0.0.1 unless an address was given
+	HostPort      uint16
+	ContainerPort uint16
+	Proto         string // tcp, udp
+}
+
+// String is the long form that ParsePublish reads: 127.0.0.1:8080:80/tcp.
+func (p Publish) String() string {
+	host := net.JoinHostPort(p.HostIP, strconv.Itoa(int(p.HostPort)))
+	return fmt.Sprintf("%s:%d/%s", host, p.ContainerPort, p.Proto)
+}
+
+// ParsePublish reads [[ADDRESS:]HOSTPORT:]PORT[/tcp|/udp], as podman's -p has it. An IPv6 address stands in brackets.
+func ParsePublish(text string) (Publish, error) {
+	p := Publish{HostIP: "127.0.0.1", Proto: "tcp"}
+	rest := text
+	if ports, proto, ok := strings.Cut(text, "/"); ok {
+		if proto != "tcp" && proto != "udp" {
+			return p, fmt.Errorf("unknown protocol %q (tcp, udp)", proto)
+		}
+		rest, p.Proto = ports, proto
+	}
+	address, rest, err := cutAddress(rest)
+	if err != nil {
+		return p, err
+	}
+	host, container, two := strings.Cut(rest, ":")
+	if !two {
+		container = host
+	}
+	if address != "" {
+		if !two {
+			return p, errors.New("an address needs two ports: ADDRESS:HOSTPORT:PORT")
+		}
+		ip, err := netip.ParseAddr(address)
+		if err != nil || ip.Zone() != "" {
+			return p, fmt.Errorf("%q is not an IP address", address)
+		}
+		p.HostIP = ip.Unmap().String()
+	}
+	if p.HostPort, err = parsePort(host); err != nil {
+		return p, err
+	}
+	p.ContainerPort, err = parsePort(container)
+	return p, err
+}
+
+// cutAddress splits off what stands before the ports: [v6]: or the first of three parts.
+func cutAddress(text string) (address, rest string, err error) {
+	if strings.HasPrefix(text, "[") {
+		address, rest, ok := strings.Cut(text[1:], "]:")
+		if !ok || address == "" {
+			return "", "", errors.New("an IPv6 address is written [ADDRESS]:HOSTPORT:PORT")
+		}
+		if !strings.Contains(address, ":") {
+			return "", "", fmt.Errorf("%q is not an IPv6 address", address)
+		}
+		return address, rest, nil
+	}
+	switch strings.Count(text, ":") {
+	case 0, 1:
+		return "", text, nil
+	case 2:
+		address, rest, _ = strings.Cut(text, ":")
+		if address == "" {
+			return "", "", errors.New("the address before the first colon is empty")
+		}
+		return address, rest, nil
+	}
+	return "", "", errors.New("an IPv6 address is written [ADDRESS]:HOSTPORT:PORT")
+}
+
+func parsePort(text string) (uint16, error) {
+	for _, c := range text {
+		if c < '0' || c > '9' { // ParseUint would take "+80"
+			return 0, fmt.Errorf("%q is not a port (1-65535)", text)
+		}
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not a port (1-65535)", text)
+	}
+	return uint16(n), nil
+}
+
+// conflicts says whether both would listen on the same port of this machine. The two address families are apart:
+// whoever listens does so with IPV6_V6ONLY.
+func (p Publish) conflicts(q Publish) bool {
+	if p.Proto != q.Proto || p.HostPort != q.HostPort {
+		return false
+	}
+	a, errA := netip.ParseAddr(p.HostIP)
+	b, errB := netip.ParseAddr(q.HostIP)
+	if errA != nil || errB != nil {
+		return p.HostIP == q.HostIP
+	}
+	if a.Is4() != b.Is4() {
+		return false
+	}
+	return a == b || a.IsUnspecified() || b.IsUnspecified()
+}
