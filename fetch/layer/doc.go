@@ -1,0 +1,23 @@
+// Package layer turns a layer's tar stream into a directory that overlayfs can stack.
+//
+// A tar is written by a stranger, so it is unpacked where its names can mean nothing else: in a
+// stage of this binary ("cove-unpack") with the sandbox's own id mapping, no network, and every
+// unpacking thread pivoted into the layer's directory. The parent hashes what comes off the wire
+// and pipes it in; the stage decompresses, hashes and unpacks in the same pass:
+//
+//	parent                             cove-unpack (PID 1 inside, uid 0 of the mapping)
+//	  | ---- Hello{dirs, idmap} -----> |  opens dirs by path, then changes ids
+//	  | <--- ready ------------------- |
+//	  | ---- unpack{dir, name} + pipe> |  a thread of its own: unshare, pivot_root, drop caps
+//	  | ==== compressed bytes =======> |
+//	  | <--- needs below ------------- |  only when an entry's parent or link target is not in this layer
+//	  | ---- below{names} -----------> |
+//	  | <--- {diffID, bytes, entries} or error text
+//	  | ---- remove | copy | flatten > |  likewise answered, each by its number
+//
+// The directory is in overlayfs's own format: a whiteout is a character device 0:0, an opaque
+// directory has user.overlay.opaque=y (overlayfs.rst, "userxattr"). Layers do not know each
+// other, except where the format needs it: see below.go.
+//
+// It follows the OCI image-spec 1.1 layer.md, and pax(5) and tar(5) by way of archive/tar.
+package layer

@@ -1,0 +1,62 @@
+package layer
+
+import (
+	"fmt"
+)
+
+// Limits bound what one layer may become. A zero field means the default.
+type Limits struct {
+	Bytes   int64 `json:"bytes"`   // unpacked: file contents, holes included, and the tar around them; default 64 GiB
+	Entries int64 `json:"entries"` // default 4 million
+	// Ratio is how many times larger than as sent a layer may become, once it is beyond RatioFrom
+	// bytes. What people ship stays under 20; a bomb of zeros has 1000 (gzip) or more (zstd).
+	Ratio     int64 `json:"ratio"`     // default 200
+	RatioFrom int64 `json:"ratioFrom"` // default 256 MiB
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Bytes <= 0 {
+		l.Bytes = 64 << 30
+	}
+	if l.Entries <= 0 {
+		l.Entries = 4_000_000
+	}
+	if l.Ratio <= 0 {
+		l.Ratio = 200
+	}
+	if l.RatioFrom <= 0 {
+		l.RatioFrom = 256 << 20
+	}
+	return l
+}
+
+// A LimitError says which limit a layer went over.
+type LimitError struct {
+	What string // "bytes", "entries", "ratio"
+	Max  int64
+}
+
+func (e *LimitError) Error() string {
+	switch e.What {
+	case "entries":
+		return fmt.Sprintf("more than %d entries", e.Max)
+	case "ratio":
+		return fmt.Sprintf("unpacks to more than %d times its size", e.Max)
+	}
+	return fmt.Sprintf("unpacks to more than %d bytes", e.Max)
+}
+
+// An UnmappedIDError says that an entry's owner lies outside the id mapping.
+type UnmappedIDError struct {
+	Entry string
+	GID   bool // the group's id, not the user's
+	ID    int64
+}
+
+func (e *UnmappedIDError) Error() string {
+	kind := "uid"
+	if e.GID {
+		kind = "gid"
+	}
+	return fmt.Sprintf("entry %q belongs to %s %d, which is not mapped", e.Entry, kind, e.ID)
+}

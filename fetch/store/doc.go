@@ -1,0 +1,20 @@
+// Package store keeps images on disk: one directory per layer and id mapping, the manifests and
+// configs, and the names that users know them by.
+//
+//	version                        "1": a store of a newer format is refused
+//	lock                           shared by who adds, exclusive for who collects
+//	names/HASH.json                a reference and platform -> manifest digest
+//	images/HEX.KEY.json            an image's record, for one id mapping: written last
+//	images/HEX.KEY.lock            held shared while something runs from that image
+//	blobs/sha256/HEX               manifests and configs, as sent
+//	layers/KEY/HEX/                a layer; HEX is its diffID or, where it depended on what lies below, its chainID
+//	layers/KEY/.tmp-ID-N/          a layer being made by session ID
+//	layers/KEY.idmap               the mapping that KEY stands for
+//	locks/KEY.HEX                  held while that layer is made
+//	tmp/ID/                        a session's own files; its lock is on the directory
+//	run/ID/{upper,work}            a sandbox's writable files; the lock is on the directory
+//
+// Everything is made under another name, synced, and renamed, so that a kill at any moment
+// leaves nothing that a later pull would believe. Locks are flock(2): they die with their holder,
+// and what is left over is known by its free lock and swept by the next command.
+package store
