@@ -1,0 +1,228 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) {
+	if os.Args[0] == StageName {
+		os.Exit(StageMain())
+	}
+	os.Exit(m.Run())
+}
+
+// options are a store and a runtime folder of the test's own.
+func options(t *testing.T) Options {
+	dir := t.TempDir()
+	return Options{StoreDir: filepath.Join(dir, "store"), RuntimeDir: filepath.Join(dir, "run")}
+}
+
+func probe(t *testing.T, opts Options) *Host {
+	t.Helper()
+	h, err := Probe(context.Background(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestProbe(t *testing.T) {
+	opts := options(t)
+	h := probe(t, opts)
+	text, _ := json.MarshalIndent(h, "", "  ")
+	t.Logf("%s", text)
+	if !h.UserNS.OK {
+		if os.Getenv("COVE_TEST_REQUIRE") != "" {
+			t.Fatalf("user namespaces: %s", h.UserNS.Why)
+		}
+		t.Skip("needs user namespaces")
+	}
+	if h.UID != uint32(os.Geteuid()) || h.Store.FSType == "" || h.Kernel == "" {
+		t.Errorf("cheap facts are missing: %s", text)
+	}
+	if len(h.SubIDs.UIDs) > 0 && h.Helpers.NewUIDMap != "" && h.Helpers.Weak == "" && !h.MapRange.OK {
+		t.Errorf("ranges and helpers are there, and no range was mapped: %s", h.MapRange.Why)
+	}
+	if left, _ := os.ReadDir(opts.StoreDir); len(left) != 0 {
+		t.Errorf("left in the store: %v", left)
+	}
+}
+
+// A cached answer is the same and starts nothing: with an empty PATH nothing could be found to start.
+func TestCache(t *testing.T) {
+	opts := options(t)
+	first := probe(t, opts)
+	if !first.UserNS.OK {
+		t.Skip("needs user namespaces")
+	}
+	file := filepath.Join(opts.RuntimeDir, "host.json")
+	before, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before.Mode().Perm() != 0o600 {
+		t.Errorf("host.json has mode %v", before.Mode())
+	}
+	start := time.Now()
+	again := probe(t, opts)
+	t.Logf("from the cache in %v", time.Since(start))
+	if again.Tried != first.Tried {
+		t.Errorf("cached %+v, tried %+v", again.Tried, first.Tried)
+	}
+	if after, _ := os.Stat(file); !os.SameFile(before, after) {
+		t.Error("the cache was written again, so it was not believed")
+	}
+
+	forged := strings.Replace(string(read(t, file)), `"nativeOverlay":{"ok":`, `"nativeOverlay":{"why":"forged","ok":`, 1)
+	for name, change := range map[string]func() error{
+		"writable by others":   func() error { return os.Chmod(file, 0o666) },
+		"a link":               func() error { os.Rename(file, file+".x"); return os.Symlink(file+".x", file) },
+		"folder open to group": func() error { return os.Chmod(opts.RuntimeDir, 0o750) },
+		"not JSON":             func() error { return os.WriteFile(file, []byte("{"), 0o600) },
+		"of another boot": func() error {
+			return os.WriteFile(file, []byte(strings.Replace(forged, "boot ", "boot x", 1)), 0o600)
+		},
+	} {
+		os.RemoveAll(opts.RuntimeDir)
+		os.Mkdir(opts.RuntimeDir, 0o700)
+		if err := os.WriteFile(file, []byte(forged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := probe(t, opts); got.NativeOverlay.Why != "forged" {
+			t.Fatalf("%s: the control is not read from the cache", name)
+		}
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if got := probe(t, opts); got.NativeOverlay.Why == "forged" {
+			t.Errorf("%s: believed", name)
+		}
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestHide(t *testing.T) {
+	opts := options(t)
+	t.Setenv("COVE_HIDE", "overlay,fuse-overlayfs,newuidmap,slirp4netns,pasta,landlock-scope")
+	h := probe(t, opts)
+	if h.NativeOverlay.OK || h.Fuse() || h.MapRange.OK || h.LandlockScope || h.Helpers != (Helpers{}) {
+		t.Errorf("not hidden: %+v", h)
+	}
+	t.Setenv("COVE_HIDE", "")
+	if real := probe(t, opts); real.Tried != probe(t, Options{StoreDir: opts.StoreDir}).Tried {
+		t.Error("what was hidden was kept in the cache")
+	}
+	t.Setenv("COVE_HIDE", "userns")
+	if h := probe(t, opts); h.UserNS.OK || h.NativeOverlay.OK {
+		t.Errorf("not hidden: %+v", h.Tried)
+	}
+}
+
+// Helpers are found on PATH: without them one id is mapped, and that is said.
+func TestNoHelpers(t *testing.T) {
+	opts := options(t)
+	t.Setenv("PATH", t.TempDir())
+	h := probe(t, opts)
+	if h.Helpers != (Helpers{}) {
+		t.Errorf("found on an empty PATH: %+v", h.Helpers)
+	}
+	if h.UID == 0 || !h.UserNS.OK {
+		t.Skip("root needs no helper")
+	}
+	if h.MapRange.OK || h.MapRange.Why == "" {
+		t.Errorf("mapRange = %+v", h.MapRange)
+	}
+}
+
+// A helper that is not setuid cannot map: found out by trying, and the single id still works.
+func TestWeakHelper(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("root needs no helper")
+	}
+	opts := options(t)
+	bin := t.TempDir()
+	for _, name := range []string{"newuidmap", "newgidmap"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\necho no power >&2; exit 1\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	h := probe(t, opts)
+	if h.Helpers.Weak == "" || len(h.SubIDs.UIDs) > 0 && h.MapRange.OK {
+		t.Errorf("weak helpers: %+v, mapRange %+v", h.Helpers, h.MapRange)
+	}
+	if len(h.SubIDs.UIDs) > 0 && !strings.Contains(h.MapRange.Why, "no power") {
+		t.Errorf("mapRange does not cite the helper: %q", h.MapRange.Why)
+	}
+}
+
+func TestSweep(t *testing.T) {
+	store := t.TempDir()
+	stale, used := filepath.Join(store, scratchPrefix+"1"), filepath.Join(store, scratchPrefix+"2")
+	for _, d := range []string{stale, used, filepath.Join(store, "layers")} {
+		if err := os.MkdirAll(filepath.Join(d, "work", "work"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		_ = os.Chmod(filepath.Join(d, "work", "work"), 0)
+	}
+	f, err := os.Open(used)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	sweep(store)
+	if _, err := os.Stat(stale); err == nil {
+		t.Error("what a killed probe left is still there")
+	}
+	for _, d := range []string{used, filepath.Join(store, "layers")} {
+		if _, err := os.Stat(d); err != nil {
+			t.Errorf("swept away: %v", err)
+		}
+	}
+}
+
+func TestLasting(t *testing.T) {
+	good := Fact{OK: true}
+	for _, c := range []struct {
+		t    Tried
+		want bool
+	}{
+		{Tried{UserNS: good}, true},
+		{Tried{UserNS: Fact{Errno: int(syscall.EPERM)}}, false},
+		{Tried{UserNS: good, NativeOverlay: Fact{Errno: int(syscall.EINVAL)}}, true},
+		{Tried{UserNS: good, NativeOverlay: Fact{Errno: int(syscall.ENOSPC)}}, false},
+	} {
+		if got := c.t.lasting(); got != c.want {
+			t.Errorf("lasting(%+v) = %v", c.t, got)
+		}
+	}
+}
+
+func BenchmarkCached(b *testing.B) {
+	dir := b.TempDir()
+	opts := Options{StoreDir: filepath.Join(dir, "store"), RuntimeDir: filepath.Join(dir, "run")}
+	for b.Loop() {
+		if _, err := Probe(context.Background(), opts); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

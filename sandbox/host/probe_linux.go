@@ -1,0 +1,292 @@
+package host
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"strings"
+
+	"cove/userns"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options say where cove keeps things, which is config's to know.
+type Options struct {
+	StoreDir   string // on whose file system the overlay is tried
+	RuntimeDir string // where the tried facts are kept; "": nowhere
+	Fresh      bool   // try everything again, whatever is kept
+}
+
+// rootRange is mapped for root where /etc/subuid grants nothing to "root" or "containers". It lies
+// just above what systemd gives to its containers (524288-1879048191, systemd's UIDS-GIDS.md),
+// where no id is a person's or a service's.
+var rootRange = userns.SubRange{Start: 1879048192, Count: 65536}
+
+// Probe finds out what this machine allows. That something is missing is a fact, not an error.
+func Probe(ctx context.Context, opts Options) (*Host, error) {
+	h := cheap(opts)
+	key := newKey(h, opts)
+	kept, ok := Tried{}, false
+	if !opts.Fresh {
+		kept, ok = readCache(opts.RuntimeDir, key)
+	}
+	if !ok {
+		var err error
+		if kept, err = try(ctx, h, opts.StoreDir); err != nil {
+			return nil, err
+		}
+		if kept.lasting() {
+			writeCache(opts.RuntimeDir, key, kept)
+		}
+	}
+	h.Tried = kept
+	hide(h, os.Getenv("COVE_HIDE"))
+	return h, nil
+}
+
+// cheap gathers what a few system calls and small files tell.
+func cheap(opts Options) *Host {
+	h := &Host{
+		UID:     uint32(os.Geteuid()),
+		GID:     uint32(os.Getegid()),
+		Kernel:  kernelRelease(),
+		Helpers: findHelpers(),
+		Cgroup:  readCgroup(),
+		Store:   readStore(opts.StoreDir),
+		Sysctls: Sysctls{
+			AppArmorRestrict: sysctl("kernel/apparmor_restrict_unprivileged_userns"),
+			UserNSClone:      sysctl("kernel/unprivileged_userns_clone"),
+			MaxUserNS:        sysctl("user/max_user_namespaces"),
+		},
+		Openat2:     hasOpenat2(),
+		LandlockABI: landlockABI(),
+	}
+	h.LandlockScope = h.LandlockABI >= 6
+	h.Name, h.Home = whoami(h.UID)
+	h.Groups = groups(h.GID)
+	h.readSubIDs()
+	return h
+}
+
+// whoami takes the name from /etc/passwd, else (a network account) from the environment, which can
+// only lie about ourselves: newuidmap looks for itself. Home is $HOME, as for every other program.
+func whoami(uid uint32) (name, home string) {
+	home = os.Getenv("HOME")
+	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if err != nil {
+		if name = os.Getenv("USER"); name == "" {
+			name = os.Getenv("LOGNAME")
+		}
+		return name, home
+	}
+	if !strings.HasPrefix(home, "/") {
+		home = u.HomeDir
+	}
+	return u.Username, home
+}
+
+func groups(own uint32) []Group {
+	gids, _ := os.Getgroups()
+	var out []Group
+	for _, gid := range gids {
+		if uint32(gid) == own {
+			continue
+		}
+		g := Group{GID: uint32(gid)}
+		if found, err := user.LookupGroupId(strconv.Itoa(gid)); err == nil {
+			g.Name = found.Name
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+func (h *Host) readSubIDs() {
+	names := []string{h.Name}
+	if h.UID == 0 {
+		names = []string{"root", "containers"}
+	}
+	for _, name := range names {
+		uid := h.UID
+		if name == "containers" {
+			uid = noUID
+		}
+		sub, err := userns.ReadSubIDs(name, uid)
+		if err != nil {
+			h.SubIDsError = err.Error()
+			return
+		}
+		if len(sub.UIDs) > 0 && len(sub.GIDs) > 0 {
+			h.SubIDs, h.SubIDsOf = sub, name
+			return
+		}
+	}
+	if h.UID == 0 {
+		r := []userns.SubRange{rootRange}
+		h.SubIDs = userns.SubIDs{UIDs: r, GIDs: r}
+	}
+}
+
+// noUID is (uid_t) -1, which no user has: "containers" is to be matched by name only.
+const noUID = 1<<32 - 1
+
+func findHelpers() Helpers {
+	var h Helpers
+	h.NewUIDMap, _ = exec.LookPath("newuidmap")
+	h.NewGIDMap, _ = exec.LookPath("newgidmap")
+	h.FuseOverlayfs, _ = exec.LookPath("fuse-overlayfs")
+	h.Slirp4netns, _ = exec.LookPath("slirp4netns")
+	h.Pasta, _ = exec.LookPath("pasta")
+	for _, p := range []string{h.NewUIDMap, h.NewGIDMap} {
+		if p != "" && !privileged(p) {
+			h.Weak = p
+		}
+	}
+	return h
+}
+
+// privileged reports whether the kernel would give the program at path more than its caller has.
+func privileged(path string) bool {
+	var st unix.Stat_t
+	var fs unix.Statfs_t
+	if unix.Stat(path, &st) != nil || unix.Statfs(path, &fs) != nil || fs.Flags&unix.ST_NOSUID != 0 {
+		return false
+	}
+	if st.Mode&unix.S_ISUID != 0 && st.Uid == 0 {
+		return true
+	}
+	n, err := unix.Getxattr(path, "security.capability", nil)
+	return err == nil && n > 0
+}
+
+func readCgroup() Cgroup {
+	const root = "/sys/fs/cgroup"
+	var fs unix.Statfs_t
+	if unix.Statfs(root, &fs) != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		return Cgroup{}
+	}
+	c := Cgroup{V2: true}
+	f, err := os.Open("/proc/self/cgroup")
+	if err != nil {
+		return c
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if path, ok := strings.CutPrefix(s.Text(), "0::"); ok {
+			c.Path = path
+		}
+	}
+	dir := root + c.Path
+	// The kernel's three marks of a delegated group: cgroups(7), "Delegation".
+	c.Delegated = unix.Access(dir, unix.W_OK) == nil &&
+		unix.Access(dir+"/cgroup.procs", unix.W_OK) == nil &&
+		unix.Access(dir+"/cgroup.subtree_control", unix.W_OK) == nil
+	if b, err := os.ReadFile(dir + "/cgroup.controllers"); err == nil {
+		c.Controllers = strings.Fields(string(b))
+	}
+	return c
+}
+
+// fsNames are the magic numbers of statfs(2) that people meet; the second says that it is remote.
+var fsNames = map[int64]struct {
+	name   string
+	remote bool
+}{
+	unix.EXT4_SUPER_MAGIC: {"ext4", false}, unix.XFS_SUPER_MAGIC: {"xfs", false},
+	unix.BTRFS_SUPER_MAGIC: {"btrfs", false}, unix.TMPFS_MAGIC: {"tmpfs", false},
+	unix.OVERLAYFS_SUPER_MAGIC: {"overlay", false}, unix.ECRYPTFS_SUPER_MAGIC: {"ecryptfs", false},
+	unix.F2FS_SUPER_MAGIC: {"f2fs", false}, 0x2fc12fc1: {"zfs", false},
+	unix.MSDOS_SUPER_MAGIC: {"vfat", false}, unix.EXFAT_SUPER_MAGIC: {"exfat", false},
+	unix.FUSE_SUPER_MAGIC: {"fuse", false}, 0xca451a4e: {"bcachefs", false},
+	unix.NFS_SUPER_MAGIC: {"nfs", true}, unix.V9FS_MAGIC: {"9p", true},
+	unix.AFS_SUPER_MAGIC: {"afs", true}, unix.CEPH_SUPER_MAGIC: {"ceph", true},
+	0xff534d42: {"cifs", true}, 0xfe534d42: {"smb", true}, 0x0bd00bd0: {"lustre", true},
+}
+
+// readStore looks at dir, or at the nearest folder above it that is there.
+func readStore(dir string) Store {
+	s := Store{Dir: dir}
+	var fs unix.Statfs_t
+	at := dir
+	for ; ; at = at[:max(strings.LastIndexByte(at, '/'), 0)] {
+		if at == "" {
+			at = "/"
+		}
+		if unix.Statfs(at, &fs) == nil {
+			break
+		}
+		if at == "/" {
+			return s
+		}
+	}
+	var st unix.Stat_t
+	_ = unix.Stat(at, &st)
+	s.dev = st.Dev
+	known, ok := fsNames[int64(uint32(fs.Type))]
+	if s.FSType, s.Remote = known.name, known.remote; !ok {
+		s.FSType = "0x" + strconv.FormatUint(uint64(uint32(fs.Type)), 16)
+	}
+	s.NoExec = fs.Flags&unix.ST_NOEXEC != 0
+	s.NoSuid = fs.Flags&unix.ST_NOSUID != 0
+	s.NoDev = fs.Flags&unix.ST_NODEV != 0
+	return s
+}
+
+func sysctl(name string) string {
+	b, err := os.ReadFile("/proc/sys/" + name)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func kernelRelease() string {
+	var u unix.Utsname
+	_ = unix.Uname(&u)
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+func hasOpenat2() bool {
+	fd, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC})
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
+}
+
+// landlockABI asks for the version alone: landlock_create_ruleset(2).
+func landlockABI() int {
+	v, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return 0
+	}
+	return int(v)
+}
+
+// hide takes away what COVE_HIDE names.
+func hide(h *Host, names string) {
+	hidden := Fact{Why: "hidden by COVE_HIDE"}
+	for _, name := range strings.Split(names, ",") {
+		switch name {
+		case "overlay":
+			h.NativeOverlay = hidden
+		case "fuse-overlayfs":
+			h.Helpers.FuseOverlayfs, h.FuseMount = "", hidden
+		case "newuidmap":
+			h.Helpers.NewUIDMap, h.Helpers.NewGIDMap, h.MapRange = "", "", hidden
+		case "slirp4netns":
+			h.Helpers.Slirp4netns = ""
+		case "pasta":
+			h.Helpers.Pasta = ""
+		case "userns":
+			h.UserNS, h.MapRange, h.NativeOverlay, h.FuseMount = hidden, hidden, hidden, hidden
+		case "landlock-scope":
+			h.LandlockScope = false
+		}
+	}
+}

@@ -1,0 +1,178 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"cove/userns"
+
+	"golang.org/x/sys/unix"
+)
+
+// request is what the stage is asked to try.
+type request struct {
+	Dir string `json:"dir"` // an empty folder on the store's file system; "": there is none
+}
+
+// try starts the stage, with a range of ids if that works, otherwise with one.
+func try(ctx context.Context, h *Host, storeDir string) (Tried, error) {
+	idmap, mapErr := h.idmap()
+	c, err := start(ctx, idmap)
+	var helper *userns.HelperError
+	if errors.As(err, &helper) || errors.Is(err, userns.ErrNoHelper) {
+		mapErr = err
+		idmap = userns.Single(h.UID, h.GID, 0, 0)
+		c, err = start(ctx, idmap)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return Tried{}, ctx.Err()
+		}
+		return allFailed(err), nil
+	}
+	t, err := ask(c, idmap, storeDir)
+	if err != nil {
+		return Tried{}, fmt.Errorf("try what this machine allows: %w", err)
+	}
+	t.MapRange = Fact{OK: true}
+	if mapErr != nil {
+		t.MapRange = fact(mapErr)
+	}
+	return t, nil
+}
+
+// idmap is the widest mapping that the machine grants; the error says why it is a single id.
+func (h *Host) idmap() (userns.IDMap, error) {
+	if h.UID == 0 {
+		return userns.AllocateRoot(h.SubIDs)
+	}
+	m, err := userns.Allocate(h.SubIDs, h.UID, h.GID, 0, 0)
+	if err == nil {
+		_, _, err = userns.Helpers()
+	}
+	if err != nil {
+		return userns.Single(h.UID, h.GID, 0, 0), err
+	}
+	return m, nil
+}
+
+func start(ctx context.Context, m userns.IDMap) (*userns.Child, error) {
+	return userns.Start(ctx, userns.Config{
+		Stage: StageName,
+		IDMap: m,
+		Namespaces: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET |
+			unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP,
+	})
+}
+
+// ask has the stage try everything in a folder that is gone afterwards.
+func ask(c *userns.Child, m userns.IDMap, storeDir string) (Tried, error) {
+	defer c.Conn.Close()
+	dir, remove, dirErr := scratch(storeDir, m)
+	if dirErr == nil {
+		defer remove()
+	}
+	var t Tried
+	err := c.Conn.Send(request{Dir: dir})
+	if err == nil {
+		_, err = c.Conn.Recv(&t)
+	}
+	if err != nil {
+		c.Kill()
+	}
+	status, werr := c.Wait() // before the folder goes: what is mounted there goes with the stage
+	if err != nil {
+		return Tried{}, errors.Join(fmt.Errorf("stage %s (%s): %w", StageName, describe(status), err), werr)
+	}
+	if dirErr != nil {
+		t.NativeOverlay = fact(dirErr)
+	}
+	return t, nil
+}
+
+func describe(s syscall.WaitStatus) string {
+	if s.Signaled() {
+		return "ended by " + s.Signal().String()
+	}
+	return fmt.Sprintf("exit code %d", s.ExitStatus())
+}
+
+const scratchPrefix = ".probe-"
+
+// scratch makes a folder on the store's file system, owned by the mapping's root. A lock on it says that it is in use; what
+// a killed probe left is removed on the way.
+func scratch(storeDir string, m userns.IDMap) (dir string, remove func(), err error) {
+	if storeDir == "" {
+		return "", nil, errors.New("no store")
+	}
+	if err := os.MkdirAll(storeDir, 0o700); err != nil {
+		return "", nil, err
+	}
+	sweep(storeDir)
+	if dir, err = os.MkdirTemp(storeDir, scratchPrefix); err != nil {
+		return "", nil, err
+	}
+	lock, err := os.Open(dir)
+	if err != nil {
+		removeTree(dir)
+		return "", nil, err
+	}
+	remove = func() { removeTree(dir); lock.Close() }
+	if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil && os.Geteuid() == 0 {
+		uid, _ := m.HostUID(0)
+		gid, _ := m.HostGID(0)
+		err = os.Chown(dir, int(uid), int(gid))
+	}
+	if err != nil {
+		remove()
+		return "", nil, err
+	}
+	return dir, remove, nil
+}
+
+func sweep(storeDir string) {
+	left, _ := filepath.Glob(filepath.Join(quoteGlob(storeDir), scratchPrefix+"*"))
+	for _, dir := range left {
+		f, err := os.Open(dir)
+		if err != nil {
+			continue
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			removeTree(dir)
+		}
+		f.Close()
+	}
+}
+
+func quoteGlob(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
+}
+
+// removeTree removes a scratch folder, in which overlayfs leaves a folder of mode 0.
+func removeTree(dir string) {
+	_ = os.Chmod(filepath.Join(dir, "work", "work"), 0o700)
+	_ = os.RemoveAll(dir)
+}
+
+func allFailed(err error) Tried {
+	no, rest := fact(err), Fact{Why: "needs a user namespace"}
+	return Tried{UserNS: no, MapRange: rest, NativeOverlay: rest, FuseMount: rest, DevNetTun: rest, MountSetattr: rest, ProcMount: rest}
+}
+
+// fact turns an error into a Fact; nil is one that holds.
+func fact(err error) Fact {
+	if err == nil {
+		return Fact{OK: true}
+	}
+	f := Fact{Why: err.Error()}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		f.Errno = int(errno)
+	}
+	return f
+}
