@@ -1,0 +1,140 @@
+package layer
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// file writes a regular file.
+func (u *unpacker) file(h *tar.Header, path, base string, r io.Reader) error {
+	uid, gid, err := u.owner(h)
+	if err != nil {
+		return err
+	}
+	if h.Size < 0 {
+		return fmt.Errorf("size %d", h.Size)
+	}
+	if h.Size > u.lim.Bytes-u.res.Bytes {
+		return &LimitError{What: "bytes", Max: u.lim.Bytes}
+	}
+	u.res.Bytes += h.Size
+	fd := -1
+	err = u.make(path, base, func() error {
+		var err error
+		fd, err = openRetry(u.parentFD, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	delete(u.copied, path)
+	err = u.fill(fd, h, path, int(uid), int(gid), r)
+	if cerr := unix.Close(fd); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func (u *unpacker) fill(fd int, h *tar.Header, path string, uid, gid int, r io.Reader) error {
+	if err := writeSparse(fd, r, h.Size, u.buf); err != nil {
+		return err
+	}
+	// chown(2) takes setuid bits and capabilities away, so they come after it.
+	if err := unix.Fchown(fd, uid, gid); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(fd, permissions(h)); err != nil {
+		return err
+	}
+	if err := u.xattrs(h, path); err != nil {
+		return err
+	}
+	return futimes(fd, times{accessed(h), h.ModTime})
+}
+
+func futimes(fd int, t times) error {
+	// An empty path with AT_EMPTY_PATH would do; NULL is what futimens(3) gives.
+	return utimensatFD(fd, [2]unix.Timespec{timespec(t.atime), timespec(t.mtime)})
+}
+
+const pageSize = 4096
+
+var zeroPage [pageSize]byte
+
+// writeSparse writes size bytes of r, leaving a hole wherever a whole page is zero: what a
+// sparse file was packed from comes back, whichever of tar's sparse formats it went through.
+func writeSparse(fd int, r io.Reader, size int64, buf []byte) error {
+	var off, end int64 // end is how far the file reaches so far
+	for off < size {
+		n := int64(len(buf))
+		if n > size-off {
+			n = size - off
+		}
+		if _, err := io.ReadFull(r, buf[:n]); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return fmt.Errorf("read tar: %w", err)
+		}
+		b := buf[:n]
+		for len(b) > 0 {
+			hole, run := leadingRun(b)
+			if !hole {
+				if err := writeAt(fd, b[:run], off); err != nil {
+					return err
+				}
+				end = off + int64(run)
+			}
+			off += int64(run)
+			b = b[run:]
+		}
+	}
+	if end < size {
+		return unix.Ftruncate(fd, size)
+	}
+	return nil
+}
+
+// leadingRun tells how many bytes at the start of b are whole pages of zeros, or are not.
+func leadingRun(b []byte) (hole bool, n int) {
+	for n < len(b) {
+		page := b[n:min(n+pageSize, len(b))]
+		zero := len(page) == pageSize && page[0] == 0 && bytes.Equal(page, zeroPage[:])
+		if n == 0 {
+			hole = zero
+		} else if zero != hole {
+			break
+		}
+		n += len(page)
+	}
+	return hole, n
+}
+
+func writeAt(fd int, b []byte, off int64) error {
+	for len(b) > 0 {
+		n, err := unix.Pwrite(fd, b, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		b, off = b[n:], off+int64(n)
+	}
+	return nil
+}
+
+// openRetry is openat(2) over EINTR, which file systems like FUSE answer when the Go runtime's
+// preemption signal comes.
+func openRetry(dirfd int, name string, flags int, mode uint32) (int, error) {
+	for {
+		fd, err := unix.Openat(dirfd, name, flags, mode)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}

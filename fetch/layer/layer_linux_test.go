@@ -1,0 +1,175 @@
+package layer
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"testing"
+
+	"cove/userns"
+)
+
+func TestMain(m *testing.M) {
+	if os.Args[0] == StageName {
+		StageMain()
+	}
+	os.Exit(m.Run())
+}
+
+// testMap is the mapping that cove would use for whoever runs the test.
+func testMap(t testing.TB) userns.IDMap {
+	t.Helper()
+	if os.Getuid() == 0 {
+		r := []userns.SubRange{{Start: 1879048192, Count: 65536}}
+		m, err := userns.AllocateRoot(userns.SubIDs{UIDs: r, GIDs: r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := userns.ReadSubIDs(me.Username, uint32(os.Getuid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := userns.Allocate(sub, uint32(os.Getuid()), uint32(os.Getgid()), 0, 0)
+	if err != nil {
+		skip(t, err.Error())
+	}
+	return m
+}
+
+// skip skips, unless COVE_TEST_REQUIRE says that here nothing may be missing.
+func skip(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("COVE_TEST_REQUIRE") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// bench is a directory with a stage at work in it.
+type bench struct {
+	t   testing.TB
+	m   userns.IDMap
+	dir string
+	s   *Session
+	n   int
+}
+
+func newBench(t testing.TB, m userns.IDMap) *bench {
+	t.Helper()
+	dir := t.TempDir()
+	own(t, m, dir)
+	s, err := Start(context.Background(), m, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{t: t, m: m, dir: dir, s: s}
+	t.Cleanup(func() {
+		for i := range b.n {
+			if err := s.Remove(Place{Name: fmt.Sprint(i)}); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// own makes a directory the mapping's where the caller's own id is not mapped.
+func own(t testing.TB, m userns.IDMap, dir string) {
+	if os.Getuid() != 0 {
+		return
+	}
+	uid, _ := m.HostUID(0)
+	gid, _ := m.HostGID(0)
+	if err := os.Chown(dir, int(uid), int(gid)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fresh makes one more directory and returns its place and path.
+func (b *bench) fresh() (Place, string) {
+	b.t.Helper()
+	name := fmt.Sprint(b.n)
+	b.n++
+	path := filepath.Join(b.dir, name)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		b.t.Fatal(err)
+	}
+	own(b.t, b.m, path)
+	return Place{Name: name}, path
+}
+
+// unpack unpacks stream on top of the layers below.
+func (b *bench) unpack(stream []byte, below ...Place) (Place, string, Result, error) {
+	b.t.Helper()
+	at, path := b.fresh()
+	req := UnpackRequest{At: at}
+	if len(below) > 0 {
+		req.Below = func() ([]Place, error) { return below, nil }
+	}
+	res, err := b.s.Unpack(req, bytes.NewReader(stream))
+	return at, path, res, err
+}
+
+// tarOf writes a tar. What a header leaves out is filled in; contents are by name.
+func tarOf(t testing.TB, contents map[string]string, hdrs ...tar.Header) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, h := range hdrs {
+		if h.Typeflag == 0 {
+			h.Typeflag = tar.TypeReg
+		}
+		if h.Mode == 0 {
+			h.Mode = 0o755
+		}
+		body := ""
+		if h.Typeflag == tar.TypeReg {
+			body = contents[h.Name]
+		}
+		h.Size = int64(len(body))
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func TestUnpackSimple(t *testing.T) {
+	b := newBench(t, testMap(t))
+	_, path, res, err := b.unpack(tarOf(t, map[string]string{"etc/hello": "hi"},
+		tar.Header{Name: "etc/", Typeflag: tar.TypeDir},
+		tar.Header{Name: "etc/hello"},
+		tar.Header{Name: "etc/link", Typeflag: tar.TypeSymlink, Linkname: "/etc/hello"},
+		tar.Header{Name: "etc/hard", Typeflag: tar.TypeLink, Linkname: "etc/hello"},
+		tar.Header{Name: "etc/.wh.gone"},
+	))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(path, "etc/hard"))
+	if err != nil || string(got) != "hi" {
+		t.Fatalf("%q %v", got, err)
+	}
+	if res.Dependent || res.Entries != 5 || res.Bytes != 2 {
+		t.Errorf("%+v", res)
+	}
+}

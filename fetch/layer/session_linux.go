@@ -1,0 +1,280 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"cove/userns"
+
+	"golang.org/x/sys/unix"
+)
+
+// StageName is the argv[0] under which main hands over to StageMain.
+const StageName = "cove-unpack"
+
+// Place names a directory to work in: one of those given to Start by index, or, with Name, an
+// entry in it.
+type Place struct {
+	Dir  int
+	Name string
+}
+
+// Session is a running stage. Its methods may be called at the same time.
+type Session struct {
+	child  *userns.Child
+	mu     sync.Mutex
+	next   uint64
+	calls  map[uint64]chan reply
+	failed error // why no further reply will come
+	done   chan struct{}
+}
+
+// Start starts a stage that may work in dirs, absolute paths, with the ids of m. The directories
+// must be reachable for the caller; what lies in them must be owned by ids that m maps.
+func Start(ctx context.Context, m userns.IDMap, dirs ...string) (*Session, error) {
+	child, err := userns.Start(ctx, userns.Config{
+		Stage: StageName, IDMap: m,
+		Namespaces: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWPID | unix.CLONE_NEWUTS,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", StageName, err)
+	}
+	s := &Session{child: child, calls: map[uint64]chan reply{}, done: make(chan struct{})}
+	var first reply
+	err = child.Conn.Send(hello{Dirs: dirs, IDMap: m})
+	if err == nil {
+		_, err = child.Conn.Recv(&first)
+	}
+	if err == nil && first.Err != nil {
+		err = first.Err
+	}
+	if err == nil && !first.Ready {
+		err = errors.New("unexpected answer")
+	}
+	if err != nil {
+		s.end()
+		return nil, fmt.Errorf("start %s: %w", StageName, err)
+	}
+	go s.receive()
+	return s, nil
+}
+
+// receive hands every reply to the call that waits for it.
+func (s *Session) receive() {
+	defer close(s.done)
+	for {
+		var r reply
+		_, err := s.child.Conn.Recv(&r)
+		s.mu.Lock()
+		if err != nil {
+			s.failed = fmt.Errorf("%s ended early: %w", StageName, err)
+			for id, c := range s.calls {
+				close(c)
+				delete(s.calls, id)
+			}
+			s.mu.Unlock()
+			return
+		}
+		c := s.calls[r.ID]
+		if !r.NeedsBelow {
+			delete(s.calls, r.ID)
+		}
+		s.mu.Unlock()
+		if c != nil {
+			c <- r
+		}
+	}
+}
+
+// send numbers a request, registers for its replies, and sends it.
+func (s *Session) send(req *request, files ...*os.File) (chan reply, error) {
+	c := make(chan reply, 2) // one NeedsBelow, one result: receive never blocks
+	s.mu.Lock()
+	if s.failed != nil {
+		s.mu.Unlock()
+		return nil, s.failed
+	}
+	s.next++
+	req.ID = s.next
+	s.calls[req.ID] = c
+	s.mu.Unlock()
+	if err := s.child.Conn.Send(req, files...); err != nil {
+		s.mu.Lock()
+		delete(s.calls, req.ID)
+		s.mu.Unlock()
+		return nil, fmt.Errorf("%s: %w", StageName, err)
+	}
+	return c, nil
+}
+
+// call sends a request that has one reply and waits for it.
+func (s *Session) call(req *request) (Result, error) {
+	c, err := s.send(req)
+	if err != nil {
+		return Result{}, err
+	}
+	return s.result(c)
+}
+
+func (s *Session) result(c chan reply) (Result, error) {
+	r, ok := <-c
+	if !ok {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return Result{}, s.failed
+	}
+	if r.Err != nil {
+		return r.Result, r.Err
+	}
+	return r.Result, nil
+}
+
+// UnpackRequest says where a layer goes.
+type UnpackRequest struct {
+	At     Place
+	Limits Limits
+	// Below is called at most once, when the layer's result depends on the layers below it. It
+	// waits until those are unpacked and returns them, lowest first. nil: it is the lowest.
+	Below func() ([]Place, error)
+}
+
+// Unpack unpacks the tar stream r, compressed with gzip, zstd or not at all, into a directory,
+// which must be empty. When r fails, that is the error. On error the directory is left to Remove.
+func (s *Session) Unpack(req UnpackRequest, r io.Reader) (Result, error) {
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		return Result{}, err
+	}
+	// Where the user's pipe pages are used up (pipe(7)), the default size serves, more slowly.
+	_, _ = unix.FcntlInt(pw.Fd(), unix.F_SETPIPE_SZ, 1<<20)
+	m := &request{Op: opUnpack, At: place(req.At), Lowest: req.Below == nil, Limits: req.Limits.withDefaults()}
+	c, err := s.send(m, pr)
+	pr.Close()
+	if err != nil {
+		pw.Close()
+		return Result{}, err
+	}
+	copied := make(chan error, 1)
+	go func() { copied <- feed(pw, r) }()
+	res, err := s.await(m.ID, c, req.Below)
+	// The stage has closed its end: when it failed, the feeder finds the pipe broken; when it
+	// is done, it has seen the end of r.
+	ferr := <-copied
+	if ferr != nil && !errors.Is(ferr, unix.EPIPE) {
+		return Result{}, ferr
+	}
+	return res, err
+}
+
+// feed copies r into the pipe. When r fails the tar may look whole: the caller asks feed first.
+func feed(pw *os.File, r io.Reader) error {
+	buf := make([]byte, 256<<10)
+	for {
+		n, rerr := r.Read(buf)
+		if n > 0 {
+			if _, err := pw.Write(buf[:n]); err != nil {
+				return errors.Join(err, pw.Close())
+			}
+		}
+		if rerr == io.EOF {
+			return pw.Close()
+		}
+		if rerr != nil {
+			pw.Close()
+			return rerr
+		}
+	}
+}
+
+// await waits for the result and serves the stage's question for what lies below.
+func (s *Session) await(id uint64, c chan reply, below func() ([]Place, error)) (Result, error) {
+	for {
+		r, ok := <-c
+		if !ok {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return Result{}, s.failed
+		}
+		if !r.NeedsBelow {
+			if r.Err != nil {
+				return r.Result, r.Err
+			}
+			return r.Result, nil
+		}
+		answer := &request{ID: id, Op: opBelow}
+		places, err := below()
+		answer.Fail = err != nil
+		for _, p := range places {
+			answer.From = append(answer.From, place(p))
+		}
+		if serr := s.child.Conn.Send(answer); err == nil {
+			err = serr
+		}
+		if err != nil {
+			go func() { <-c }() // the stage's own complaint about it says less
+			return Result{}, err
+		}
+	}
+}
+
+// Remove removes a directory and everything in it. That it is not there is no error.
+func (s *Session) Remove(at Place) error {
+	_, err := s.call(&request{Op: opRemove, At: place(at)})
+	return err
+}
+
+// Copy copies a layer made under the mapping was into the empty directory at, each file's owner
+// the same id inside as before.
+func (s *Session) Copy(from, at Place, was userns.IDMap) (Result, error) {
+	return s.call(&request{Op: opCopy, At: place(at), From: []place{place(from)}, Was: was})
+}
+
+// Flatten merges layers, lowest first, into the empty directory at.
+func (s *Session) Flatten(from []Place, at Place) (Result, error) {
+	req := &request{Op: opFlatten, At: place(at)}
+	for _, p := range from {
+		req.From = append(req.From, place(p))
+	}
+	return s.call(req)
+}
+
+// Close ends the stage. Whatever it was doing is cut short.
+func (s *Session) Close() error {
+	err := s.end()
+	<-s.done
+	return err
+}
+
+func (s *Session) end() error {
+	s.child.Kill()
+	_, err := s.child.Wait()
+	return errors.Join(err, s.child.Conn.Close())
+}
+
+// Flatten merges the layer directories, lowest first, into the empty directory dest, in a stage
+// of its own: whiteouts and opaque directories applied, none left. For root file systems without overlayfs.
+func Flatten(ctx context.Context, m userns.IDMap, layers []string, dest string) error {
+	s, err := Start(ctx, m, append([]string{dest}, layers...)...)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	stop := context.AfterFunc(ctx, s.child.Kill)
+	defer stop()
+	from := make([]Place, len(layers))
+	for i := range layers {
+		from[i] = Place{Dir: i + 1}
+	}
+	_, err = s.Flatten(from, Place{})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("copy layers into %s: %w", dest, err)
+	}
+	return nil
+}

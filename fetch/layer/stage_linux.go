@@ -1,0 +1,279 @@
+package layer
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+
+	"cove/userns"
+	"cove/userns/fdpass"
+
+	"golang.org/x/sys/unix"
+)
+
+// StageMain is the whole life of a cove-unpack stage. It never returns.
+func StageMain() {
+	// PR_SET_PDEATHSIG belongs to the thread that asks for it.
+	runtime.LockOSThread()
+	conn, err := fdpass.FromFD(userns.ConnFD)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "cove: %s is started by cove itself: %v\n", StageName, err)
+		os.Exit(2)
+	}
+	var h hello
+	if _, err := conn.Recv(&h); err != nil {
+		os.Exit(1) // the parent is gone
+	}
+	st := &stage{conn: conn, idmap: h.IDMap, below: map[uint64]chan request{}}
+	if err := st.enter(h); err != nil {
+		_ = conn.Send(reply{Err: toWire(err)})
+		os.Exit(1)
+	}
+	if conn.Send(reply{Ready: true}) != nil {
+		os.Exit(1)
+	}
+	for {
+		var req request
+		files, err := conn.Recv(&req)
+		if err != nil {
+			os.Exit(0) // PID 1: everything else in here ends too
+		}
+		st.dispatch(req, files)
+	}
+}
+
+type stage struct {
+	conn  *fdpass.Conn
+	idmap userns.IDMap
+	dirs  []int // descriptors of hello.Dirs
+
+	mu    sync.Mutex
+	below map[uint64]chan request // unpackings that may ask for what lies below
+}
+
+// enter opens the directories and then becomes the mapping's root.
+func (st *stage) enter(h hello) error {
+	// Before any credential changes: the caller's own home (0700) cannot be walked through by
+	// a subordinate id, and a descriptor from the parent would lie on the parent's mounts,
+	// which this mount namespace may not clone (open_tree(2)).
+	for _, dir := range h.Dirs {
+		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: dir, Err: err}
+		}
+		st.dirs = append(st.dirs, fd)
+	}
+	// Nothing made in here is to be seen outside, nor the other way.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := becomeRoot(h.IDMap); err != nil {
+		return err
+	}
+	unix.Umask(0)
+	// ENOTSUP: a build with cgo (the race detector's) cannot reach every thread. The unpacking
+	// threads ask for it again, each for itself.
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
+	if errno != 0 && errno != unix.ENOTSUP {
+		return fmt.Errorf("prctl NO_NEW_PRIVS: %w", errno)
+	}
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl PDEATHSIG: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl DUMPABLE: %w", err)
+	}
+	return nil
+}
+
+// becomeRoot takes on id 0 inside, or the one id there is, and no groups. The Go runtime applies
+// it to every thread.
+func becomeRoot(m userns.IDMap) error {
+	uid, gid := lowest(m.UIDs), lowest(m.GIDs)
+	if err := unix.Setgroups(nil); err != nil && !m.Single() {
+		return fmt.Errorf("setgroups: %w", err)
+	}
+	if err := unix.Setresgid(int(gid), int(gid), int(gid)); err != nil {
+		return fmt.Errorf("setresgid %d: %w", gid, err)
+	}
+	// Going from another uid to 0 keeps the capabilities; going from 0 to another would clear
+	// them, but where 0 is not mapped the stage has the one id there is already.
+	if unix.Getuid() != int(uid) || unix.Geteuid() != int(uid) {
+		if err := unix.Setresuid(int(uid), int(uid), int(uid)); err != nil {
+			return fmt.Errorf("setresuid %d: %w", uid, err)
+		}
+	}
+	return nil
+}
+
+func lowest(rs []userns.Range) uint32 {
+	if len(rs) == 0 {
+		return 0
+	}
+	low := rs[0].ContainerID
+	for _, r := range rs {
+		low = min(low, r.ContainerID)
+	}
+	return low
+}
+
+// dispatch starts a request on a goroutine of its own.
+func (st *stage) dispatch(req request, files []*os.File) {
+	if req.Op == opBelow {
+		st.mu.Lock()
+		c := st.below[req.ID]
+		delete(st.below, req.ID)
+		st.mu.Unlock()
+		if c != nil {
+			c <- req
+		}
+		return
+	}
+	if req.Op == opUnpack {
+		st.mu.Lock()
+		st.below[req.ID] = make(chan request, 1)
+		st.mu.Unlock()
+	}
+	go func() {
+		res, err := st.serve(req, files)
+		for _, f := range files {
+			f.Close() // the parent's feeder sees a broken pipe, if it still writes
+		}
+		if st.conn.Send(reply{ID: req.ID, Result: res, Err: toWire(err)}) != nil {
+			os.Exit(1)
+		}
+	}()
+}
+
+func (st *stage) serve(req request, files []*os.File) (Result, error) {
+	switch req.Op {
+	case opUnpack:
+		defer func() {
+			st.mu.Lock()
+			delete(st.below, req.ID)
+			st.mu.Unlock()
+		}()
+		if len(files) != 1 {
+			return Result{}, fmt.Errorf("unpack came with %d descriptors", len(files))
+		}
+		return st.unpack(req, files[0])
+	case opRemove:
+		return Result{}, st.remove(req.At)
+	case opCopy:
+		return st.copyLayer(req)
+	case opFlatten:
+		return st.flatten(req)
+	}
+	return Result{}, fmt.Errorf("unknown request %q", req.Op)
+}
+
+// open opens the directory that p names. Name is one component, so that it cannot lead elsewhere.
+func (st *stage) open(p place) (int, error) {
+	dir, err := st.dir(p)
+	if err != nil {
+		return -1, err
+	}
+	name := p.Name
+	if name == "" {
+		name = "."
+	}
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: p.Name, Err: err}
+	}
+	return fd, nil
+}
+
+func (st *stage) dir(p place) (int, error) {
+	if p.Dir < 0 || p.Dir >= len(st.dirs) || strings.Contains(p.Name, "/") || p.Name == "." || p.Name == ".." {
+		return -1, fmt.Errorf("no such place: %d %q", p.Dir, p.Name)
+	}
+	return st.dirs[p.Dir], nil
+}
+
+func (st *stage) openAll(ps []place) ([]int, error) {
+	fds := make([]int, 0, len(ps))
+	for _, p := range ps {
+		fd, err := st.open(p)
+		if err != nil {
+			closeFDs(fds)
+			return nil, err
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}
+
+// unpack runs one unpacking on a thread of its own, which ends with it: a thread that has been
+// confined is of no use to anything else.
+func (st *stage) unpack(req request, pipe *os.File) (Result, error) {
+	at, err := st.open(req.At)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unix.Close(at)
+	u := newUnpacker(st.idmap, req.Limits)
+	if !req.Lowest {
+		u.askBelow = func() ([]int, error) { return st.askBelow(req.ID) }
+	}
+	src, err := pollable(pipe)
+	if err != nil {
+		return Result{}, err
+	}
+	defer src.Close()
+	stream := newStream(src, req.Limits)
+	errc := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		err := confine(at)
+		if err == nil {
+			err = u.run(stream)
+		}
+		errc <- err
+	}()
+	err = <-errc
+	u.close()
+	if err != nil {
+		stream.abandon()
+		return u.res, err
+	}
+	u.res.DiffID, err = stream.drain()
+	return u.res, err
+}
+
+// pollable returns f as a file whose Close interrupts a Read.
+func pollable(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "layer"), nil
+}
+
+// askBelow asks the parent for the layers below and waits.
+func (st *stage) askBelow(id uint64) ([]int, error) {
+	st.mu.Lock()
+	c := st.below[id]
+	st.mu.Unlock()
+	if err := st.conn.Send(reply{ID: id, NeedsBelow: true}); err != nil {
+		return nil, err
+	}
+	req := <-c
+	if req.Fail {
+		return nil, fmt.Errorf("the layers below did not come")
+	}
+	return st.openAll(req.From)
+}

@@ -1,0 +1,200 @@
+package layer
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	blockSize = 256 << 10 // what travels between the goroutines of a stream
+	blocks    = 8         // of them, so 2 MiB a layer
+	// maxWindow is zstd's own recommended bound for decoders that must resist (RFC 8878 3.1.1.1.2
+	// asks for 8 MiB at least; --ultra and --long go to 128 MiB).
+	maxWindow = 128 << 20
+)
+
+// errStopped is what the rest of a stream finds when its reader has given up.
+var errStopped = errors.New("stopped")
+
+// stream decompresses on one goroutine, hashes on the next, and is read by a third: the tar's.
+type stream struct {
+	src    io.ReadCloser
+	lim    Limits
+	in     atomic.Int64 // compressed bytes so far
+	ready  chan []byte  // decompressed and hashed; closed at the end
+	free   chan []byte
+	stop   chan struct{} // closed when the reader gives up
+	err    error         // why ready was closed, if not at the end; read after that
+	diffID string        // likewise
+
+	cur, rest []byte
+}
+
+func newStream(src io.ReadCloser, lim Limits) *stream {
+	s := &stream{src: src, lim: lim, ready: make(chan []byte, blocks), free: make(chan []byte, blocks), stop: make(chan struct{})}
+	for range blocks {
+		s.free <- make([]byte, blockSize)
+	}
+	raw := make(chan []byte, blocks)
+	var failed error
+	go func() {
+		defer close(raw)
+		failed = s.decompress(src, raw)
+	}()
+	go func() {
+		defer close(s.ready)
+		sum := sha256.New()
+		for b := range raw {
+			sum.Write(b)
+			select {
+			case s.ready <- b:
+			case <-s.stop:
+			}
+		}
+		s.err = failed
+		s.diffID = "sha256:" + hex.EncodeToString(sum.Sum(nil))
+	}()
+	return s
+}
+
+// decompress fills free blocks and sends them on, within the limits.
+func (s *stream) decompress(r io.Reader, out chan<- []byte) error {
+	d, closeDecoder, err := decoder(&counter{r, &s.in})
+	if err != nil {
+		return err
+	}
+	defer closeDecoder()
+	var total int64
+	for {
+		var b []byte
+		select {
+		case b = <-s.free:
+		case <-s.stop:
+			return errStopped
+		}
+		n, err := io.ReadFull(d, b[:blockSize])
+		total += int64(n)
+		if total > s.lim.Bytes {
+			return &LimitError{What: "bytes", Max: s.lim.Bytes}
+		}
+		if total > s.lim.RatioFrom && total/s.lim.Ratio > s.in.Load() {
+			return &LimitError{What: "ratio", Max: s.lim.Ratio}
+		}
+		if n > 0 {
+			select {
+			case out <- b[:n]:
+			case <-s.stop:
+				return errStopped
+			}
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF && n > 0 && atEnd(d) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("decompress: %w", err)
+		}
+	}
+}
+
+// atEnd tells ReadFull's ErrUnexpectedEOF, a last block that is short, from the decoder's own,
+// a stream that is cut: at a true end the decoder says io.EOF again.
+func atEnd(d io.Reader) bool {
+	var b [1]byte
+	n, err := d.Read(b[:])
+	return n == 0 && err == io.EOF
+}
+
+// decoder finds the compression by the stream's first bytes: media types are often wrong.
+func decoder(r io.Reader) (io.Reader, func(), error) {
+	br := bufio.NewReaderSize(r, blockSize)
+	head, err := br.Peek(6)
+	if err != nil && err != io.EOF {
+		return nil, nil, err
+	}
+	if len(head) == 0 {
+		return nil, nil, errors.New("empty stream")
+	}
+	switch {
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(br) // reads all members, as RFC 1952 has it
+		if err != nil {
+			return nil, nil, fmt.Errorf("decompress: %w", err)
+		}
+		return z, func() { z.Close() }, nil
+	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}), skippable(head):
+		z, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderConcurrency(min(runtime.GOMAXPROCS(0), 4)))
+		if err != nil {
+			return nil, nil, fmt.Errorf("decompress: %w", err)
+		}
+		return z, z.Close, nil
+	case bytes.HasPrefix(head, []byte("BZh")):
+		return nil, nil, errors.New("compressed with bzip2, which image layers may not be")
+	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
+		return nil, nil, errors.New("compressed with xz, which image layers may not be")
+	}
+	return br, func() {}, nil
+}
+
+// skippable tells a zstd skippable frame (RFC 8878 3.1.2), which may come first.
+func skippable(head []byte) bool {
+	return len(head) >= 4 && head[0]&0xf0 == 0x50 && head[1] == 0x2a && head[2] == 0x4d && head[3] == 0x18
+}
+
+// Read gives the decompressed bytes in order.
+func (s *stream) Read(p []byte) (int, error) {
+	if len(s.rest) == 0 {
+		if s.cur != nil {
+			s.free <- s.cur[:cap(s.cur)]
+			s.cur = nil
+		}
+		b, ok := <-s.ready
+		if !ok {
+			if s.err != nil {
+				return 0, s.err
+			}
+			return 0, io.EOF
+		}
+		s.cur, s.rest = b, b
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+// drain reads what follows the tar's end, which belongs to the diffID too, and returns the diffID.
+func (s *stream) drain() (string, error) {
+	_, err := io.Copy(io.Discard, struct{ io.Reader }{s})
+	return s.diffID, err
+}
+
+// abandon stops the stream and waits for its goroutines. Closing the source wakes a read from a
+// slow sender.
+func (s *stream) abandon() {
+	close(s.stop)
+	s.src.Close()
+	for range s.ready {
+	}
+}
+
+// counter counts what is read through it.
+type counter struct {
+	r io.Reader
+	n *atomic.Int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
