@@ -30,6 +30,8 @@ type Profile struct {
 	base string // what relative paths in the profile are relative to: the folder of File, or the current folder
 	home string // the user's home outside
 	cwd  string // what relative paths in flags are relative to
+
+	shown string // how the profile was named by hand, "" when it was found
 }
 
 // Workspace is how the project folder is seen inside.

@@ -1,0 +1,107 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Check looks at what only shows when everything is known: values that are right alone and wrong together. Load has
+// done it; call it again after Set and Add. The error is a *ProfileError.
+//
+// Ports that a file publishes are dropped with a warning when a later word took the network away under them.
+func (p *Profile) Check() ([]Warning, error) {
+	warnings, mistakes := p.check(nil)
+	if len(mistakes) > 0 {
+		return warnings, &ProfileError{File: p.File, Mistakes: mistakes}
+	}
+	return warnings, nil
+}
+
+// check leaves out what would only follow from a key that was wrong itself.
+func (p *Profile) check(failed map[string]bool) (warnings []Warning, mistakes []Mistake) {
+	wrong := func(key, format string, args ...any) {
+		o := p.OriginOf(key)
+		m := Mistake{Flag: o.Flag, Line: o.Line, Col: o.Col, Text: fmt.Sprintf(format, args...)}
+		if o.File != "" {
+			m.File = p.shownAs(o.File)
+		}
+		mistakes = append(mistakes, m)
+	}
+	if p.Network.Mode != "user" && !failed["network.mode"] && len(p.Network.Publish) > 0 {
+		warnings = p.dropPublish()
+		for i, one := range p.Network.Publish {
+			key := elementOf("network.publish", i)
+			wrong(key, `%s = %q: needs network.mode = "user"; the mode is %q`, key, one, p.Network.Mode)
+		}
+	}
+	for i, one := range p.Network.Publish {
+		key := elementOf("network.publish", i)
+		for j, other := range p.Network.Publish[:i] {
+			if one.conflicts(other) {
+				first := elementOf("network.publish", j)
+				wrong(key, "%s = %q: port %d is already taken by %s = %q", key, one, one.HostPort, first, other)
+				break
+			}
+		}
+	}
+	if caps := ExpandCaps(p.Security.Caps); p.Network.Mode == "user" && slices.Contains(caps, "NET_ADMIN") {
+		key := "security.caps"
+		for i, c := range p.Security.Caps {
+			if c == "NET_ADMIN" || c == "all" {
+				key = elementOf(key, i)
+				break
+			}
+		}
+		wrong(key, `%s: NET_ADMIN does not go with network.mode = "user": private addresses could not be kept closed`, key)
+	}
+	for i, m := range p.Mounts {
+		if at := p.workspaceAt(); at != "" && m.Target == at {
+			key := elementOf("mount", i) + ".target"
+			wrong(key, "%s = %q: the workspace is mounted there", key, m.Target)
+		}
+	}
+	for i, name := range p.Env.Pass {
+		if _, set := p.Env.Set[name]; set {
+			key := elementOf("env.pass", i)
+			wrong(key, "%s = %q: env.set has it too", key, name)
+		}
+	}
+	if at := p.workspaceAt(); at != "" && p.Workspace.At == "" {
+		// The same path as outside is a target like any other.
+		if err := checkTarget(at); err != nil {
+			wrong("workspace.mode", "the project folder %q cannot be at the same path inside: %v (workspace.at puts it elsewhere)", at, err)
+		}
+	}
+	return warnings, mistakes
+}
+
+// workspaceAt is where the workspace is inside, "" when there is none.
+func (p *Profile) workspaceAt() string {
+	switch {
+	case p.Dir == "" || p.Workspace.Mode == "none":
+		return ""
+	case p.Workspace.At != "":
+		return p.Workspace.At
+	}
+	return p.Dir
+}
+
+// dropPublish takes out the ports that were laid below the word on the network.
+func (p *Profile) dropPublish() []Warning {
+	mode := p.OriginOf("network.mode").rank()
+	var gone []string
+	for i := 0; i < len(p.Network.Publish); {
+		if p.OriginOf(elementOf("network.publish", i)).rank() >= mode {
+			i++
+			continue
+		}
+		gone = append(gone, p.Network.Publish[i].String())
+		p.Network.Publish = slices.Delete(p.Network.Publish, i, i+1)
+		p.forgetElement("network.publish", i)
+	}
+	if gone == nil {
+		return nil
+	}
+	return []Warning{warn("not published, for the network is %s: %s", p.Network.Mode, strings.Join(gone, ", "))}
+}

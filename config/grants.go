@@ -1,0 +1,161 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// The kinds of grant.
+const (
+	GrantMount         = "mount"
+	GrantNetwork       = "network"
+	GrantEnv           = "env"
+	GrantPublish       = "publish"
+	GrantCap           = "cap"
+	GrantNewPrivileges = "new_privileges"
+	GrantImage         = "image"
+	GrantProtect       = "protect"
+)
+
+// Grant is one wish of a profile that reaches past the project folder, or that lets what runs inside act later,
+// outside. Two grants are the same when Kind and Text are, or for an image the Registry: which image is run is the
+// project's business, once the user trusts where it comes from.
+type Grant struct {
+	Key      string `json:"key"`
+	Kind     string `json:"kind"`
+	Text     string `json:"text"`               // for a person; every value in it is quoted, and plain ASCII
+	Registry string `json:"registry,omitempty"` // of an image: agreeing to it agrees to the registry
+	Origin   Origin `json:"origin"`
+}
+
+func (g Grant) same(h Grant) bool {
+	return g.Kind == h.Kind && g.Registry == h.Registry && (g.Registry != "" || g.Text == h.Text)
+}
+
+// Grants is everything that the project's profile wants and that its user has to agree to. What the user wrote into the
+// own config.toml or typed is no grant. A registry's image is always in the list; Trust knows which registries are
+// approved.
+func (p *Profile) Grants() []Grant {
+	var all []Grant
+	grant := func(key, kind, format string, args ...any) *Grant {
+		o := p.OriginOf(key)
+		if o.Kind != FromProfile {
+			return &Grant{}
+		}
+		all = append(all, Grant{Key: key, Kind: kind, Text: fmt.Sprintf(format, args...), Origin: o})
+		return &all[len(all)-1]
+	}
+	p.imageGrant(grant)
+	for i, m := range p.Mounts {
+		key := elementOf("mount", i)
+		if !m.Within {
+			grant(key, GrantMount, "%s the file or folder %s of this machine, as %s inside", readOrWrite(m.Mode), quotePlain(m.Source), quotePlain(m.Target))
+			continue
+		}
+		if protected := p.uncovers(m); protected != "" {
+			grant(key, GrantProtect, "write %s of the project, which acts later, outside, through the mount at %s", quotePlain(protected), quotePlain(m.Target))
+		}
+	}
+	if p.Workspace.Mode == "rw" && p.Dir != "" {
+		for _, name := range DefaultProtect() {
+			if !slices.ContainsFunc(p.Workspace.Protect, func(kept string) bool { return inside(kept, name) }) {
+				grant("workspace.protect", GrantProtect, "write %s of the project, which acts later, outside", quotePlain(name))
+			}
+		}
+	}
+	for i, name := range p.Env.Pass {
+		grant(elementOf("env.pass", i), GrantEnv, "read your environment variable %s", quotePlain(name))
+	}
+	switch p.Network.Mode {
+	case "user":
+		grant("network.mode", GrantNetwork, "use the network, private addresses excepted (mode %s)", quotePlain("user"))
+	case "host":
+		grant("network.mode", GrantNetwork, "use this machine's own network, with everything that listens on it (mode %s)", quotePlain("host"))
+	}
+	for i, one := range p.Network.Publish {
+		grant(elementOf("network.publish", i), GrantPublish, "listen on %s of this machine and hand it to port %d/%s inside", quotePlain(hostSide(one)), one.ContainerPort, one.Proto)
+	}
+	p.capGrants(grant)
+	if p.Security.NewPrivileges {
+		grant("security.new_privileges", GrantNewPrivileges, "gain privileges from setuid programs and file capabilities")
+	}
+	return all
+}
+
+func readOrWrite(mode string) string {
+	if mode == "ro" {
+		return "read"
+	}
+	return "read and write"
+}
+
+func hostSide(one Publish) string {
+	text := one.String()
+	return text[:strings.LastIndexByte(text, ':')]
+}
+
+// capGrants asks for every capability beyond the default ones, once.
+func (p *Profile) capGrants(grant func(key, kind, format string, args ...any) *Grant) {
+	seen := DefaultCaps()
+	for i, name := range p.Security.Caps {
+		for _, c := range ExpandCaps([]string{name}) {
+			if !slices.Contains(seen, c) {
+				seen = append(seen, c)
+				grant(elementOf("security.caps", i), GrantCap, "have the capability %s inside", quotePlain(c))
+			}
+		}
+	}
+}
+
+func (p *Profile) imageGrant(grant func(key, kind, format string, args ...any) *Grant) {
+	if p.Image == "host" {
+		return
+	}
+	scheme, rest, _ := strings.Cut(p.Image, ":")
+	if slices.Contains(archives, scheme) {
+		if !p.archiveWithin(rest) {
+			grant("image", GrantImage, "run the image %s, which is outside the project", quotePlain(p.Image))
+		}
+		return
+	}
+	registry := registryOf(p.Image)
+	grant("image", GrantImage, "run the image %s, and others from the registry %s", quotePlain(p.Image), quotePlain(registry)).Registry = registry
+}
+
+// archiveWithin says whether DIR[:TAG] lies in the project however it is split: a colon may belong to the path.
+func (p *Profile) archiveWithin(rest string) bool {
+	if p.Dir == "" || !strings.HasPrefix(rest, p.Dir) {
+		return false
+	}
+	for end := len(p.Dir); end <= len(rest); end++ {
+		if end < len(rest) && rest[end] != ':' {
+			continue
+		}
+		real, ok := realPath(filepath.Clean(rest[:end]))
+		if !ok || !inside(p.Dir, real) {
+			return false
+		}
+	}
+	return true
+}
+
+// uncovers is the protected path of the project that a mount from within makes writable, "" when there is none: the
+// mount's other name for it knows nothing of the workspace's protection.
+func (p *Profile) uncovers(m Mount) string {
+	if m.Mode == "ro" {
+		return ""
+	}
+	for _, name := range DefaultProtect() {
+		// Real paths on both sides: .git itself may be a link.
+		path, ok := realPath(filepath.Join(p.Dir, name))
+		if !ok || inside(m.Source, path) || inside(path, m.Source) {
+			return name
+		}
+	}
+	if p.File != "" && inside(m.Source, p.File) {
+		return filepath.Base(p.File)
+	}
+	return ""
+}

@@ -1,0 +1,4 @@
+package config
+
+// Nearest is the word of known that was probably meant by word, or "" when none is close enough.
+func Nearest(word string, known []string) string { return nearest(word, known) }

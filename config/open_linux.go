@@ -1,0 +1,94 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+)
+
+// maxSize bounds a profile: what is larger was not written by a person.
+const maxSize = 1 << 20
+
+// errNotOurs says that somebody else decides what a file or folder holds.
+var errNotOurs = errors.New("not ours")
+
+// owned fails with errNotOurs when a user who is neither one of us could change the file or folder at will. A sticky
+// folder lets everybody add files but nobody else replace ours.
+func owned(info os.FileInfo, us ...int) error {
+	st := info.Sys().(*syscall.Stat_t)
+	ours := false
+	for _, uid := range us {
+		ours = ours || int(st.Uid) == uid
+	}
+	if !ours {
+		return fmt.Errorf("%w: it belongs to user %d", errNotOurs, st.Uid)
+	}
+	if info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
+		return fmt.Errorf("%w: everybody may write it (mode %04o)", errNotOurs, info.Mode().Perm())
+	}
+	return nil
+}
+
+func deviceOf(info os.FileInfo) uint64 { return uint64(info.Sys().(*syscall.Stat_t).Dev) }
+
+func uidOf(info os.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
+
+func isAbsent(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// readOwned reads a small regular file that belongs to one of us. It looks at what it has opened, not at the name, so
+// that nothing can be put in between; O_NONBLOCK keeps a fifo from holding it up. With follow the last part of the path
+// may be a link.
+func readOwned(path string, follow bool, us ...int) ([]byte, error) {
+	flags := os.O_RDONLY | syscall.O_NONBLOCK | syscall.O_NOCTTY
+	if !follow {
+		flags |= syscall.O_NOFOLLOW
+	}
+	f, err := os.OpenFile(path, flags, 0)
+	if errors.Is(err, syscall.ELOOP) && !follow {
+		return nil, fmt.Errorf("%w: it is a symbolic link", errNotRegular)
+	}
+	if errors.Is(err, syscall.ENXIO) { // a socket
+		return nil, fmt.Errorf("%w: it is not a regular file", errNotRegular)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: it is not a regular file", errNotRegular)
+	}
+	if us != nil {
+		if err := owned(info, us...); err != nil {
+			return nil, err
+		}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err == nil && len(data) > maxSize {
+		err = fmt.Errorf("larger than %d bytes", maxSize)
+	}
+	return data, err
+}
+
+// errNotRegular says that a name is there but holds nothing to read as a file.
+var errNotRegular = errors.New("not a file")
+
+// statRegular says whether a regular file is there; a link to one is good enough to tell what a project is.
+func statRegular(path string) (bool, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
+		return false, nil
+	}
+	return err == nil && info.Mode().IsRegular(), err
+}
+
+// readSmall reads a file that is only looked at for hints.
+func readSmall(path string) ([]byte, error) { return readOwned(path, true) }

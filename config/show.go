@@ -1,0 +1,127 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Setting is one value of a profile, for showing.
+type Setting struct {
+	Key    string `json:"key"`
+	Value  any    `json:"value"` // string, bool, []string
+	Origin Origin `json:"origin"`
+}
+
+// String is the setting as a line of TOML.
+func (s Setting) String() string { return s.Key + " = " + showValue(s.Value) }
+
+// Show is every value in the order of the manual; mounts and variables one by one.
+func (p *Profile) Show() []Setting {
+	var all []Setting
+	put := func(key string, value any) {
+		all = append(all, Setting{Key: key, Value: value, Origin: p.OriginOf(key)})
+	}
+	put("image", p.Image)
+	put("command", list(p.Command))
+	put("user", p.User)
+	put("workspace.mode", p.Workspace.Mode)
+	put("workspace.at", p.Workspace.At)
+	put("workspace.protect", list(p.Workspace.Protect))
+	put("home.mode", p.Home.Mode)
+	for i, m := range p.Mounts {
+		key := elementOf("mount", i)
+		put(key+".source", m.Source)
+		put(key+".target", m.Target)
+		put(key+".mode", m.Mode)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Env.Set)) {
+		put(keyOf("env.set", name), p.Env.Set[name])
+	}
+	put("env.pass", list(p.Env.Pass))
+	put("network.mode", p.Network.Mode)
+	publish := []string{}
+	for _, one := range p.Network.Publish {
+		publish = append(publish, one.String())
+	}
+	put("network.publish", publish)
+	put("network.driver", p.Network.Driver)
+	put("security.caps", list(p.Security.Caps))
+	put("security.new_privileges", p.Security.NewPrivileges)
+	return all
+}
+
+// MarshalJSON is the profile as `config show --json` has it. Paths that are no UTF-8 are shown with the replacement
+// character, as everything in JSON.
+func (p *Profile) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		File     string    `json:"file"`
+		Dir      string    `json:"dir"`
+		Hash     string    `json:"hash,omitempty"`
+		Settings []Setting `json:"settings"`
+	}{p.File, p.Dir, p.hash, p.Show()})
+}
+
+// list is never nil: JSON would have null.
+func list(values []string) []string {
+	if values == nil {
+		return []string{}
+	}
+	return values
+}
+
+// showValue is a value as TOML has it. What a terminal would act on is escaped.
+func showValue(value any) string {
+	switch v := value.(type) {
+	case string:
+		return tomlString(v)
+	case []string:
+		parts := make([]string, len(v))
+		for i, s := range v {
+			parts[i] = tomlString(s)
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	case []any:
+		parts := make([]string, len(v))
+		for i, e := range v {
+			parts[i] = showValue(e)
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	case map[string]any, []map[string]any:
+		return "{...}"
+	}
+	return fmt.Sprint(value)
+}
+
+// tomlString quotes for TOML, which knows \u and \U but neither \a nor \v. A byte that is no UTF-8 cannot be written in
+// TOML and is shown as Go has it.
+func tomlString(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i, r := range s {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			fmt.Fprintf(&b, `\U%08X`, r)
+		default:
+			b.WriteString(`\u` + strings.ToUpper(fmt.Sprintf("%04s", strconv.FormatInt(int64(r), 16))))
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}

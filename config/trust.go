@@ -1,0 +1,281 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Trust remembers, in a folder of the user's own, which grants were agreed to: one file for each profile, by the
+// profile's absolute path, and one for the registries.
+//
+// What is agreed to are grants, and the hash of the bytes they were read from. A profile that changed and wants no more
+// than was agreed to asks nothing: what its commands and packages are is decided by whoever writes the project anyway,
+// and a question after every edit would be answered without reading. One grant more, or one that reads differently,
+// and the question comes, with what is new, what is gone and what stays. A repository at another path is another one.
+type Trust struct{ dir string }
+
+// Decision is what trust says about a profile.
+type Decision struct {
+	Trusted bool    // nothing has to be asked
+	Known   bool    // something was agreed to for this profile before
+	Changed bool    // and the profile's bytes are others since
+	New     []Grant // wanted and not agreed to
+	Gone    []Grant // agreed to and not wanted any more
+	Kept    []Grant // wanted and agreed to
+}
+
+// Record is what was agreed to for one profile.
+type Record struct {
+	Path   string    `json:"-"`
+	Quoted string    `json:"path"` // Path as Go quotes it: a path may hold bytes that JSON cannot
+	Hash   string    `json:"hash"`
+	Time   time.Time `json:"time"`
+	Grants []Grant   `json:"grants"`
+}
+
+// OpenTrust names the folder; it is made when something is agreed to. See TrustDir.
+func OpenTrust(dir string) *Trust { return &Trust{dir: dir} }
+
+// Check compares what a loaded profile wants with what was agreed to. It looks at the profile as it was read, never at
+// the file again.
+func (t *Trust) Check(p *Profile) (Decision, error) {
+	grants := p.Grants()
+	if len(grants) == 0 && p.File == "" {
+		return Decision{Trusted: true}, nil
+	}
+	registries, err := t.Registries()
+	if err != nil {
+		return Decision{}, err
+	}
+	record, known, err := t.load(p.File)
+	if err != nil {
+		return Decision{}, err
+	}
+	d := Decision{Known: known, Changed: known && record.Hash != p.hash}
+	for _, g := range grants {
+		switch {
+		case g.Registry != "" && slices.Contains(registries, g.Registry), slices.ContainsFunc(record.Grants, g.same) && g.Registry == "":
+			d.Kept = append(d.Kept, g)
+		default:
+			d.New = append(d.New, g)
+		}
+	}
+	for _, g := range record.Grants {
+		if !slices.ContainsFunc(grants, g.same) {
+			d.Gone = append(d.Gone, g)
+		}
+	}
+	d.Trusted = len(d.New) == 0
+	return d, nil
+}
+
+// Accept notes that the user agrees to everything that the profile wants now.
+func (t *Trust) Accept(p *Profile) error {
+	if p.File == "" {
+		return nil
+	}
+	r := Record{Quoted: strconv.QuoteToASCII(p.File), Hash: p.hash, Time: time.Now().UTC().Truncate(time.Second), Grants: p.Grants()}
+	var registries []string
+	for _, g := range r.Grants {
+		if g.Registry != "" {
+			registries = append(registries, g.Registry)
+		}
+	}
+	if err := t.changeRegistries(func(have []string) []string { return append(have, registries...) }); err != nil {
+		return err
+	}
+	return t.write(recordName(p.File), r)
+}
+
+// Revoke forgets what was agreed to for a profile. The registries stay approved: they are not one profile's.
+func (t *Trust) Revoke(path string) error {
+	err := os.Remove(filepath.Join(t.dir, recordName(path)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("revoke trust in %s: %w", showName(path), ErrNotTrusted)
+	}
+	if err != nil {
+		return fmt.Errorf("revoke trust in %s: %w", showName(path), bare(err))
+	}
+	return nil
+}
+
+// ErrNotTrusted says that nothing was agreed to for a profile, or that a registry is not approved.
+var ErrNotTrusted = errors.New("nothing was agreed to")
+
+// List is everything that was agreed to, by path. Files that are no records of ours are left alone.
+func (t *Trust) List() ([]Record, error) {
+	entries, err := os.ReadDir(t.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list trust: %w", err)
+	}
+	var all []Record
+	for _, e := range entries {
+		hash, isRecord := strings.CutSuffix(e.Name(), ".json")
+		if !isRecord || len(hash) != 2*sha256.Size {
+			continue
+		}
+		r, known, err := t.read(e.Name())
+		if err != nil {
+			return nil, err
+		}
+		if known {
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, func(a, b Record) int { return strings.Compare(a.Path, b.Path) })
+	return all, nil
+}
+
+const registriesName = "registries.json"
+
+// Registries are those from which images may come without a question.
+func (t *Trust) Registries() ([]string, error) {
+	var list []string
+	_, err := t.readJSON(registriesName, &list)
+	return list, err
+}
+
+// RevokeRegistry makes images from a registry ask again.
+func (t *Trust) RevokeRegistry(name string) error {
+	had := false
+	err := t.changeRegistries(func(have []string) []string {
+		had = slices.Contains(have, name)
+		return slices.DeleteFunc(have, func(r string) bool { return r == name })
+	})
+	if err == nil && !had {
+		err = fmt.Errorf("revoke trust in registry %q: %w", name, ErrNotTrusted)
+	}
+	return err
+}
+
+// changeRegistries holds a lock, for the list is everybody's: two shells may agree to something at once.
+func (t *Trust) changeRegistries(change func([]string) []string) error {
+	unlock, err := t.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	have, err := t.Registries()
+	if err != nil {
+		return err
+	}
+	want := change(slices.Clone(have))
+	slices.Sort(want)
+	want = slices.Compact(want)
+	if slices.Equal(have, want) {
+		return nil
+	}
+	return t.write(registriesName, want)
+}
+
+// recordName names a record after the bytes of a path: any path makes a file name, and none leaves the folder.
+func recordName(path string) string {
+	sum := sha256.Sum256([]byte(path))
+	return hex.EncodeToString(sum[:]) + ".json"
+}
+
+func (t *Trust) load(path string) (Record, bool, error) { return t.read(recordName(path)) }
+
+// read checks that the record is of the path it is named after: a copied file agrees to nothing.
+func (t *Trust) read(name string) (Record, bool, error) {
+	var r Record
+	there, err := t.readJSON(name, &r)
+	if err != nil || !there {
+		return Record{}, false, err
+	}
+	if r.Path, err = strconv.Unquote(r.Quoted); err != nil || recordName(r.Path) != name {
+		return Record{}, false, fmt.Errorf("read trust %q: the record is of another profile; remove it", filepath.Join(t.dir, name))
+	}
+	return r, true, nil
+}
+
+func (t *Trust) readJSON(name string, into any) (bool, error) {
+	path := filepath.Join(t.dir, name)
+	if err := t.ours(); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	data, err := readOwned(path, false, os.Geteuid())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, into)
+	}
+	if err != nil {
+		return false, fmt.Errorf("read trust %q: %w", path, bare(err))
+	}
+	return true, nil
+}
+
+// ours refuses a folder in which somebody else could agree to something.
+func (t *Trust) ours() error {
+	info, err := os.Stat(t.dir)
+	if err == nil && !info.IsDir() {
+		err = errors.New("not a folder")
+	}
+	if err == nil {
+		err = owned(info, os.Geteuid())
+	}
+	if err == nil && info.Mode().Perm()&0o022 != 0 {
+		err = fmt.Errorf("others may write it (mode %04o); chmod 700 it", info.Mode().Perm())
+	}
+	if err != nil {
+		return fmt.Errorf("use trust folder %q: %w", t.dir, bare(err))
+	}
+	return nil
+}
+
+// write puts a whole file in place, or none: who is killed half-way has agreed to nothing.
+func (t *Trust) write(name string, value any) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("keep trust in %q: %w", t.dir, err)
+		}
+	}()
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(t.dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(t.dir, "."+name+".*") // 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(append(data, '\n'))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), filepath.Join(t.dir, name)); err != nil {
+		return err
+	}
+	return syncDir(t.dir)
+}
+
+// syncDir makes a rename last.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
