@@ -25,7 +25,8 @@ type Link struct {
 	Addresses []string `json:"addresses,omitempty"` // in CIDR notation; empty where the driver set them
 	Gateways  []string `json:"gateways,omitempty"`
 	DNS       []string `json:"dns,omitempty"`
-	Closed    []string `json:"closed,omitempty"` // CIDRs that must not be reachable
+	NoTCPDNS  bool     `json:"noTCPDNS,omitempty"` // the driver's name server answers over UDP alone
+	Closed    []string `json:"closed,omitempty"`   // CIDRs that must not be reachable
 }
 
 // Session announces a client's own socket. Main marks the command whose end ends the sandbox.

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"log"
+	"net"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// counter counts packets by destination address.
+type counter struct {
+	mu sync.Mutex
+	n  map[netip.Addr]int
+}
+
+func (c *counter) of(ip net.IP) int {
+	a, _ := netip.AddrFromSlice(ip)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n[a.Unmap()]
+}
+
+// sniff counts every packet that comes in from the host's side, whether or not a server wants it
+// (packet(7)).
+func sniff() (*counter, error) {
+	const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8 // in network byte order
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, all)
+	if err != nil {
+		return nil, fmt.Errorf("open packet socket: %w", err)
+	}
+	c := &counter{n: map[netip.Addr]int{}}
+	go func() {
+		buf := make([]byte, 64)
+		for {
+			n, from, err := unix.Recvfrom(fd, buf, 0)
+			if err == unix.EINTR || err == unix.ENETDOWN {
+				continue
+			}
+			if err != nil {
+				log.Fatal(err)
+			}
+			if l, ok := from.(*unix.SockaddrLinklayer); ok && l.Pkttype != unix.PACKET_OUTGOING {
+				c.add(buf[:n])
+			}
+		}
+	}()
+	return c, nil
+}
+
+func (c *counter) add(p []byte) {
+	var a netip.Addr
+	switch {
+	case len(p) >= 20 && p[0]>>4 == 4:
+		a = netip.AddrFrom4([4]byte(p[16:20]))
+	case len(p) >= 40 && p[0]>>4 == 6:
+		a = netip.AddrFrom16([16]byte(p[24:40]))
+	default:
+		return
+	}
+	c.mu.Lock()
+	c.n[a]++
+	c.mu.Unlock()
+}
