@@ -124,19 +124,28 @@ func (r *reader) unknown(full, name string, known []string, parent string) {
 	}
 	near := nearest(name, known)
 	if near == "" {
-		for _, key := range schemaKeys {
-			if strings.HasSuffix(key, "."+name) {
-				text += fmt.Sprintf("; did you mean %q?", key)
-				near = key
-				break
-			}
-		}
-	} else {
+		near = elsewhere(name)
+	}
+	if near != "" {
 		text += fmt.Sprintf("; did you mean %q?", near)
 	}
 	text += " (" + strings.Join(known, ", ") + ")"
 	line, col := r.doc.keyPlace(full)
 	r.mistakes = append(r.mistakes, Mistake{Line: line, Col: col, Text: text})
+}
+
+// elsewhere is the only key of any table that ends with a name, "" when there are several.
+func elsewhere(name string) string {
+	found := ""
+	for _, key := range schemaKeys {
+		if strings.HasSuffix(key, "."+name) {
+			if found != "" {
+				return ""
+			}
+			found = key
+		}
+	}
+	return found
 }
 
 func (r *reader) wrong(key, text string) {

@@ -1,0 +1,231 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// texts are grants as "kind: text", with the home shortened.
+func (r *room) texts(grants []Grant) string {
+	var all []string
+	for _, g := range grants {
+		all = append(all, g.Kind+": "+strings.ReplaceAll(g.Text, r.home, "HOME"))
+	}
+	return strings.Join(all, "\n")
+}
+
+func TestGrants(t *testing.T) {
+	protect := func(name string) string {
+		return fmt.Sprintf("protect: write %q of the project, which acts later, outside", name)
+	}
+	through := func(name, target string) string {
+		return fmt.Sprintf("protect: write %q of the project, which acts later, outside, through the mount at %q", name, target)
+	}
+	mount := func(how, source string) string {
+		return fmt.Sprintf("mount: %s the file or folder %q of this machine, as \"/x\" inside", how, source)
+	}
+	at := func(source, mode string) string {
+		return fmt.Sprintf("[[mount]]\nsource = %q\ntarget = \"/x\"\nmode = %q", source, mode)
+	}
+	for _, c := range []struct{ name, text, want string }{
+		{"nothing", "", ""},
+		{"harmless", "image = 'host'\ncommand = ['sh']\nuser = 'me'\nworkspace.at = '/src'\nenv.set = { LD_PRELOAD = 'x' }\nsecurity.caps = []\nnetwork.mode = 'none'", ""},
+		{"inside", at("./data", "rw"), ""},
+		{"the project", at(".", "ro"), ""},
+		{"the project, rw", at(".", "rw"), through(".git/hooks", "/x")},
+		{"git, rw", at("./.git", "rw"), through(".git/hooks", "/x")},
+		{"a hook, rw", at("./.git/hooks/pre-commit", "rw"), through(".git/hooks", "/x")},
+		{"a link into git", at("./gitlink", "rw"), through(".git/hooks", "/x")},
+		{"outside", at("~/x", "ro"), mount("read", "HOME/x")},
+		{"outside, rw", at("/usr", "rw"), mount("read and write", "/usr")},
+		{"above", at("..", "rw"), mount("read and write", "HOME/src")},
+		{"beside, with the same beginning", at("../project2", "rw"), mount("read and write", "HOME/src/project2")},
+		{"a link out", at("./out/x", "ro"), mount("read", "HOME/x")},
+		{"a link to nothing", at("./dangling", "ro"), mount("read", "HOME/src/project/dangling")},
+		{"looks like another", at("/us\u0433\u202e", "ro"), `mount: read the file or folder "/us\u0433\u202e" of this machine, as "/x" inside`},
+		{"protect nothing", "workspace.protect = []", protect(".git/hooks") + "\n" + protect(".git/config") + "\n" + protect("cove.toml") + "\n" + protect("cove.lock")},
+		{"protect nothing, read-only", "workspace = { protect = [], mode = 'ro' }", ""},
+		{"protect more", "workspace.protect = ['.git', 'cove.toml', 'cove.lock', 'Makefile']", ""},
+		{"all capabilities but the network's", "security.caps = ['default', 'sys_admin', 'CAP_SYS_ADMIN', 'chown']", `cap: have the capability "SYS_ADMIN" inside`},
+		{"registry", "image = 'debian'", `image: run the image "debian", and others from the registry "docker.io"`},
+		{"layout inside", "image = 'oci:img:latest'", ""},
+		{"layout outside", "image = 'oci:../img'", `image: run the image "oci:HOME/src/project/../img", which is outside the project`},
+		{"a tag that is a path", "image = 'oci:img:../../../x'", `image: run the image "oci:HOME/src/project/img:../../../x", which is outside the project`},
+		{"root file system behind a link", "image = 'dir:./out'", `image: run the image "dir:HOME/src/project/out", which is outside the project`},
+		{"this machine's root", "image = 'dir:/'", `image: run the image "dir:/", which is outside the project`},
+		{"host network", "network.mode = 'host'", `network: use this machine's own network, with everything that listens on it (mode "host")`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRoom(t)
+			r.dir(r.project + "/.git/hooks")
+			r.dir(r.project + "/data")
+			r.dir(r.project + "/img")
+			for link, to := range map[string]string{"out": r.home, "dangling": r.home + "/nothing", "gitlink": ".git"} {
+				if err := os.Symlink(to, filepath.Join(r.project, link)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p := r.profile(c.text)
+			if got := r.texts(p.Grants()); got != c.want {
+				t.Errorf("grants are\n%s\nwant\n%s", got, c.want)
+			}
+			// The same by hand, or in the user's own file, is no grant.
+			for i := range p.Mounts {
+				if p.Mounts[i].Within != (!strings.Contains(c.want, "mount: ")) {
+					t.Errorf("within is %v", p.Mounts[i].Within)
+				}
+			}
+			for key, o := range p.Origin {
+				o.Kind = FromUser
+				p.Origin[key] = o
+			}
+			if grants := p.Grants(); len(grants) != 0 {
+				t.Errorf("the user's own wishes are grants: %v", grants)
+			}
+		})
+	}
+}
+
+func TestTrust(t *testing.T) {
+	r := newRoom(t)
+	dir := r.home + "/data/cove/trust"
+	trust := OpenTrust(dir)
+	check := func(text string, trusted, changed bool, fresh, gone, kept int) *Profile {
+		t.Helper()
+		p := r.profile(text)
+		d, err := trust.Check(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Trusted != trusted || d.Changed != changed || len(d.New) != fresh || len(d.Gone) != gone || len(d.Kept) != kept {
+			t.Errorf("%q: %+v", text, d)
+		}
+		return p
+	}
+	check("", true, false, 0, 0, 0)
+	if _, err := os.Lstat(dir); err == nil {
+		t.Error("asking made the folder")
+	}
+	two := "image = 'ghcr.io/a/b'\n[network]\nmode = 'user'\n[env]\npass = ['A']\n"
+	p := check(two, false, false, 3, 0, 0)
+	r.write(FileName, "image = 'host'\n") // after it was read: what is agreed to is what was shown
+	if err := trust.Accept(p); err != nil {
+		t.Fatal(err)
+	}
+	check(two, true, false, 0, 0, 3)
+	check(two+"# a word\n", true, true, 0, 0, 3)
+	check("network.mode = 'user'", true, true, 0, 2, 1)
+	check("", true, true, 0, 3, 0)
+	check("network.mode = 'host'\nenv.pass = ['A']", false, true, 1, 2, 1)
+	check(strings.Replace(two, "a/b", "c/d", 1), true, true, 0, 0, 3)
+	check(strings.Replace(two, "ghcr.io", "quay.io", 1), false, true, 1, 1, 2)
+
+	for name, want := range map[string]os.FileMode{dir: 0o700, dir + "/" + recordName(p.File): 0o600, dir + "/registries.json": 0o600, dir + "/lock": 0o600} {
+		if info, err := os.Lstat(name); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v %v", name, info, err)
+		}
+	}
+	list, err := trust.List()
+	if err != nil || len(list) != 1 || list[0].Path != p.File || list[0].Hash != p.Hash() || len(list[0].Grants) != 3 {
+		t.Errorf("list is %+v (%v)", list, err)
+	}
+	// The same profile at another path was not agreed to, its registry was.
+	other := r.opts()
+	other.ProfileFlag = r.write(filepath.Join(r.home, "src", "else\xff", FileName), two)
+	q, _ := r.load(other)
+	if d, err := trust.Check(q); err != nil || d.Trusted || d.Known || len(d.New) != 2 || len(d.Kept) != 1 {
+		t.Errorf("at another path: %+v (%v)", d, err)
+	}
+	if err := trust.Accept(q); err != nil {
+		t.Error(err)
+	}
+	if list, err := trust.List(); err != nil || len(list) != 2 || list[0].Path != q.File && list[1].Path != q.File {
+		t.Errorf("list is %+v (%v)", list, err)
+	}
+	if err := trust.Revoke(p.File); err != nil {
+		t.Error(err)
+	}
+	if err := trust.Revoke(p.File); err == nil {
+		t.Error("revoked twice")
+	}
+	if err := trust.RevokeRegistry("ghcr.io"); err != nil {
+		t.Error(err)
+	}
+	check(two, false, false, 3, 0, 0)
+}
+
+// A record that is not what it says, or that others could have written, agrees to nothing.
+func TestTrustSpoiled(t *testing.T) {
+	text := "network.mode = 'user'"
+	for name, spoil := range map[string]func(dir, record string) error{
+		"cut":            func(_, record string) error { return os.Truncate(record, 10) },
+		"of another":     func(_, record string) error { return replaceIn(record, "cove.toml", "else.toml") },
+		"anybody's":      func(_, record string) error { return os.Chmod(record, 0o666) },
+		"folder's mode":  func(dir, _ string) error { return os.Chmod(dir, 0o770) },
+		"a link":         func(dir, record string) error { return linkAway(dir, record) },
+		"bad registries": func(dir, _ string) error { return os.WriteFile(dir+"/registries.json", []byte("{"), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRoom(t)
+			trust := OpenTrust(r.home + "/trust")
+			p := r.profile(text)
+			if err := trust.Accept(p); err != nil {
+				t.Fatal(err)
+			}
+			if d, err := trust.Check(p); err != nil || !d.Trusted {
+				t.Fatalf("%+v (%v)", d, err)
+			}
+			if err := spoil(trust.dir, filepath.Join(trust.dir, recordName(p.File))); err != nil {
+				t.Fatal(err)
+			}
+			if d, err := trust.Check(p); err == nil || d.Trusted {
+				t.Errorf("%+v (%v)", d, err)
+			}
+		})
+	}
+}
+
+func replaceIn(file, old, with string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(strings.ReplaceAll(string(data), old, with)), 0o600)
+}
+
+func linkAway(dir, record string) error {
+	if err := os.Rename(record, dir+"/moved"); err != nil {
+		return err
+	}
+	return os.Symlink("moved", record)
+}
+
+// Two shells agree at once: neither loses the other's registry.
+func TestTrustTogether(t *testing.T) {
+	r := newRoom(t)
+	trust := OpenTrust(r.home + "/trust")
+	var wait sync.WaitGroup
+	const n = 20
+	for i := range n {
+		file := r.write(fmt.Sprintf("p%d/cove.toml", i), fmt.Sprintf("image = 'r%d.example/x'\n", i))
+		opts := r.opts()
+		opts.ProfileFlag = file
+		p, _ := r.load(opts)
+		wait.Go(func() {
+			if err := trust.Accept(p); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if list, err := trust.Registries(); err != nil || len(list) != n {
+		t.Errorf("registries are %v (%v)", list, err)
+	}
+	if list, err := trust.List(); err != nil || len(list) != n {
+		t.Errorf("%d records (%v)", len(list), err)
+	}
+}

@@ -1,0 +1,133 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestParsePublish(t *testing.T) {
+	for text, want := range map[string]string{
+		"8080":                    "127.0.0.1:8080:8080/tcp",
+		"8080:80":                 "127.0.0.1:8080:80/tcp",
+		"53/udp":                  "127.0.0.1:53:53/udp",
+		"127.0.0.1:5432:5432/tcp": "127.0.0.1:5432:5432/tcp",
+		"0.0.0.0:1:65535":         "0.0.0.0:1:65535/tcp",
+		"[::1]:8080:80/udp":       "[::1]:8080:80/udp",
+		"[0:0::1]:8080:80":        "[::1]:8080:80/tcp",
+		"[::ffff:127.0.0.1]:1:2":  "127.0.0.1:1:2/tcp",
+	} {
+		p, err := ParsePublish(text)
+		if err != nil || p.String() != want {
+			t.Errorf("%q is %v (%v), want %s", text, p, err, want)
+			continue
+		}
+		if again, err := ParsePublish(p.String()); err != nil || again != p {
+			t.Errorf("%v read again is %v (%v)", p, again, err)
+		}
+	}
+	for _, text := range []string{"", "0", "65536", "-1", "+1", " 80", "80 ", "0x50", "80/", "80/TCP", "80/tcp/udp", "a:80", "80:", ":80", "::80",
+		"1.2.3.4:80", "1.2.3.4:80:", "host:80:80", "[::1]:80", "[::1]80:80", "[1.2.3.4]:80:80", "[]:80:80", "[::1", "::1:80:80", "[fe80::1%lo]:80:80", "1.2.3.4:1:2:3"} {
+		if p, err := ParsePublish(text); err == nil {
+			t.Errorf("%q is taken as %v", text, p)
+		}
+	}
+}
+
+func TestPublishConflicts(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"80", "80", true}, {"80", "80:81", true}, {"80", "81:80", false}, {"80", "80/udp", false},
+		{"80", "0.0.0.0:80:80", true}, {"127.0.0.1:80:80", "127.0.0.2:80:80", false}, {"80", "[::]:80:80", false}, {"[::1]:80:1", "[::]:80:2", true},
+	} {
+		a, errA := ParsePublish(c.a)
+		b, errB := ParsePublish(c.b)
+		if errA != nil || errB != nil || a.conflicts(b) != c.want || b.conflicts(a) != c.want {
+			t.Errorf("%s and %s: conflict is not %v (%v, %v)", c.a, c.b, c.want, errA, errB)
+		}
+	}
+}
+
+func TestParseImage(t *testing.T) {
+	for text, want := range map[string]string{
+		"host": "host", "debian": "debian", "debian:12": "debian:12", "docker://quay.io/a/b": "quay.io/a/b",
+		"localhost:5000/a/b_c--d.e:T.a-g": "localhost:5000/a/b_c--d.e:T.a-g", "[::1]:5000/x": "[::1]:5000/x",
+		"a@sha256:" + strings.Repeat("0", 64): "a@sha256:" + strings.Repeat("0", 64),
+		"oci:img:latest":                      "oci:/p/img:latest", "oci:./a b,c\\d:e:f": "oci:/p/a b,c\\d:e:f", "oci-archive:/x/y.tar": "oci-archive:/x/y.tar",
+		"docker-archive:~/x.tar:a:b": "docker-archive:/h/x.tar:a:b", "dir:../r/": "dir:/r", "dir:/": "dir:/", "dir:.": "dir:/p", "dir:~": "dir:/h",
+	} {
+		if got, err := parseImage(text, "/p", "/h"); err != nil || got != want {
+			t.Errorf("%q is %q (%v), want %q", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "a b", "A", "a:", "a:-x", "a@", "a@sha256:12", "/a", "a/", "a//b", "-a", "a-", "oci:", "dir:", "docker://", "a\x00",
+		"docker-daemon:x", "https://x.y/z", "x.y:port/z", "x.y:/z", "a:" + strings.Repeat("x", 129), strings.Repeat("a/", 200) + "a", "é", "host:", "x.y/é"} {
+		if got, err := parseImage(text, "/p", "/h"); err == nil {
+			t.Errorf("%q is taken as %q", text, got)
+		}
+	}
+	for _, text := range []string{"oci:x", "dir:./x"} {
+		if got, err := parseImage(text, "", "/h"); err == nil {
+			t.Errorf("%q without a base is taken as %q", text, got)
+		}
+	}
+	for ref, want := range map[string]string{"debian": "docker.io", "library/debian": "docker.io", "ghcr.io/a": "ghcr.io", "localhost/a": "localhost",
+		"h:1/a": "h:1", "[::1]:5/a": "[::1]:5"} {
+		if got := registryOf(ref); got != want {
+			t.Errorf("registry of %q is %q, want %q", ref, got, want)
+		}
+	}
+}
+
+func TestTargets(t *testing.T) {
+	for text, want := range map[string]string{"/a": "/a", "/a/": "/a", "~": "~", "~/": "~", "~/.cache/x/": "~/.cache/x", "/devel": "/devel", "/a b:c,d\\e\n": "/a b:c,d\\e\n"} {
+		if got, err := parseTarget(text); err != nil || got != want {
+			t.Errorf("%q is %q (%v), want %q", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "a", "./a", "/", "//", "/a/../b", "/a//b", "/proc", "/proc/self", "/sys/fs", "/dev", "/dev/", "/dev/null", "/./dev", "~x", "~/../x", "~/a//b", "/a\x00"} {
+		if got, err := parseTarget(text); err == nil {
+			t.Errorf("%q is taken as %q", text, got)
+		}
+	}
+}
+
+func TestCaps(t *testing.T) {
+	for text, want := range map[string]string{"chown": "CHOWN", "CAP_sys_Admin": "SYS_ADMIN", "ALL": "all", "default": "default"} {
+		if got, err := parseCap(text); err != nil || got != want {
+			t.Errorf("%q is %q (%v), want %q", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "CAP_", "CAP_CAP_CHOWN", "-CHOWN", "CHOWN ", "cap_all"} {
+		if got, err := parseCap(text); err == nil {
+			t.Errorf("%q is taken as %q", text, got)
+		}
+	}
+	if len(Capabilities) != 41 || Capabilities[12] != "NET_ADMIN" || Capabilities[21] != "SYS_ADMIN" || Capabilities[40] != "CHECKPOINT_RESTORE" {
+		t.Error("the numbers of the capabilities are wrong")
+	}
+	if got := ExpandCaps([]string{"default", "NET_RAW", "CHOWN"}); len(got) != 12 || !slices.Contains(got, "NET_RAW") {
+		t.Errorf("expanded to %v", got)
+	}
+	if got := ExpandCaps(nil); got == nil || len(got) != 0 {
+		t.Errorf("none expanded to %#v", got)
+	}
+	got, err := ChangeCaps([]string{"default"}, []string{"cap_net_raw"}, []string{"all"})
+	if err != nil || !slices.Equal(got, []string{"NET_RAW"}) {
+		t.Errorf("changed to %v (%v)", got, err)
+	}
+	if _, err := ChangeCaps(nil, []string{"X"}, nil); err == nil {
+		t.Error("an unknown capability was added")
+	}
+}
+
+func TestNearest(t *testing.T) {
+	words := []string{"none", "user", "host"}
+	for word, want := range map[string]string{"usre": "user", "USER": "user", "hots": "host", "nnoe": "none", "x": "", "": "", "bridge": "", strings.Repeat("u", 1<<20): ""} {
+		if got := nearest(word, words); got != want {
+			t.Errorf("nearest to %.10q is %q, want %q", word, got, want)
+		}
+	}
+}
