@@ -61,6 +61,9 @@ func (p *Profile) check(failed map[string]bool) (warnings []Warning, mistakes []
 			wrong(key, "%s = %q: the workspace is mounted there", key, m.Target)
 		}
 	}
+	if p.Dir == "" && p.Workspace.Mode != "none" && !failed["workspace.mode"] {
+		wrong("workspace.mode", "workspace.mode = %q: there is no project folder here (none)", p.Workspace.Mode)
+	}
 	for i, name := range p.Env.Pass {
 		if _, set := p.Env.Set[name]; set {
 			key := elementOf("env.pass", i)

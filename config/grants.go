@@ -59,7 +59,7 @@ func (p *Profile) Grants() []Grant {
 		}
 	}
 	if p.Workspace.Mode == "rw" && p.Dir != "" {
-		for _, name := range DefaultProtect() {
+		for _, name := range p.mustProtect() {
 			if !slices.ContainsFunc(p.Workspace.Protect, func(kept string) bool { return inside(kept, name) }) {
 				grant("workspace.protect", GrantProtect, "write %s of the project, which acts later, outside", quotePlain(name))
 			}
@@ -147,15 +147,12 @@ func (p *Profile) uncovers(m Mount) string {
 	if m.Mode == "ro" {
 		return ""
 	}
-	for _, name := range DefaultProtect() {
+	for _, name := range p.mustProtect() {
 		// Real paths on both sides: .git itself may be a link.
 		path, ok := realPath(filepath.Join(p.Dir, name))
 		if !ok || inside(m.Source, path) || inside(path, m.Source) {
 			return name
 		}
-	}
-	if p.File != "" && inside(m.Source, p.File) {
-		return filepath.Base(p.File)
 	}
 	return ""
 }

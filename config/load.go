@@ -56,7 +56,7 @@ func Load(opts LoadOptions) (*Profile, []Warning, error) {
 	}
 	cwd, err := filepath.EvalSymlinks(opts.Cwd)
 	if err != nil {
-		return nil, nil, fmt.Errorf("find the current folder: %w", err)
+		return nil, nil, fmt.Errorf("find the current folder: %w", bare(err))
 	}
 	if cwd, err = filepath.Abs(cwd); err != nil {
 		return nil, nil, fmt.Errorf("find the current folder: %w", err)
@@ -104,10 +104,7 @@ func begin(at found, cwd, home string) *Profile {
 	if at.file != "" {
 		p.hash = hashOf(at.data)
 		p.Home.Mode = "project"
-		if name := filepath.Base(at.file); name != FileName {
-			// The profile acts later, outside, whatever it is called.
-			p.Workspace.Protect = append(p.Workspace.Protect, name)
-		}
+		p.Workspace.Protect = p.mustProtect()
 	}
 	return p
 }
@@ -182,6 +179,7 @@ func (l *loader) noWorkspace() {
 	if p.Dir != "" || p.Workspace.Mode == "none" {
 		return
 	}
+	l.failed["workspace.mode"] = true
 	why := l.finder.never(l.at.dir)
 	if o := p.OriginOf("workspace.mode"); o.Kind == FromFlag {
 		l.mistakes = append(l.mistakes, Mistake{Flag: o.Flag, Text: fmt.Sprintf(

@@ -35,11 +35,18 @@ type ProfileError struct {
 	Mistakes []Mistake
 }
 
+// maxLines bounds Error: a hostile file must not scroll everything away.
+const maxLines = 100
+
 // Error has one mistake a line.
 func (e *ProfileError) Error() string {
-	lines := make([]string, len(e.Mistakes))
+	var lines []string
 	for i, m := range e.Mistakes {
-		lines[i] = m.String()
+		if i == maxLines {
+			lines = append(lines, fmt.Sprintf("and %d mistakes more", len(e.Mistakes)-i))
+			break
+		}
+		lines = append(lines, m.String())
 	}
 	return strings.Join(lines, "\n")
 }
@@ -51,6 +58,9 @@ func sortMistakes(mistakes []Mistake) []Mistake {
 	})
 	return slices.Compact(mistakes)
 }
+
+// Nearest is the word of known that was probably meant by word, or "" when none is close enough.
+func Nearest(word string, known []string) string { return nearest(word, known) }
 
 // nearest is the word of known that is closest to word, or "" when none is close enough to be what was meant.
 func nearest(word string, known []string) string {

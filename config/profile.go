@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"path/filepath"
 	"strings"
 )
 
@@ -31,7 +32,8 @@ type Profile struct {
 	home string // the user's home outside
 	cwd  string // what relative paths in flags are relative to
 
-	shown string // how the profile was named by hand, "" when it was found
+	asked []Grant // what Trust.Check looked at last, and so what was shown
+	shown string  // how the profile was named by hand, "" when it was found
 }
 
 // Workspace is how the project folder is seen inside.
@@ -121,6 +123,15 @@ func (o Origin) rank() int {
 // cove itself believes the profile and the lock.
 func DefaultProtect() []string {
 	return []string{".git/hooks", ".git/config", "cove.toml", "cove.lock"}
+}
+
+// mustProtect is what is read-only unless somebody says otherwise: the default, and the profile whatever it is called.
+func (p *Profile) mustProtect() []string {
+	names := DefaultProtect()
+	if p.File != "" && filepath.Base(p.File) != FileName {
+		names = append(names, filepath.Base(p.File))
+	}
+	return names
 }
 
 // Hash is the sha256 of the profile's bytes as they were read once, in hexadecimal; "" without a profile.

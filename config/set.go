@@ -161,6 +161,11 @@ func setImage(p *Profile, c *change) {
 		c.bad(c.key, s, "%v", err)
 		return
 	}
+	if dir, isDir := strings.CutPrefix(image, "dir:"); isDir {
+		if real, ok := realPath(dir); ok {
+			image = "dir:" + real // what is shown and agreed to is what will be used, whatever becomes of a link
+		}
+	}
 	p.Image = image
 	c.from(p)
 }
@@ -321,6 +326,9 @@ func setPublish(p *Profile, c *change) {
 			ok = false
 		}
 		all = append(all, one)
+	}
+	if c.add { // asked for in the file, and again by hand
+		all = slices.DeleteFunc(all, func(one Publish) bool { return slices.Contains(p.Network.Publish, one) })
 	}
 	if ok {
 		replace(p, c, &p.Network.Publish, all)

@@ -50,6 +50,7 @@ func OpenTrust(dir string) *Trust { return &Trust{dir: dir} }
 // the file again.
 func (t *Trust) Check(p *Profile) (Decision, error) {
 	grants := p.Grants()
+	p.asked = append([]Grant{}, grants...)
 	if len(grants) == 0 && p.File == "" {
 		return Decision{Trusted: true}, nil
 	}
@@ -79,12 +80,16 @@ func (t *Trust) Check(p *Profile) (Decision, error) {
 	return d, nil
 }
 
-// Accept notes that the user agrees to everything that the profile wants now.
+// Accept notes that the user agrees to everything that the profile wanted when Check last looked. Whether a path leaves
+// the project is not asked again: a link could have been turned while the user was reading.
 func (t *Trust) Accept(p *Profile) error {
 	if p.File == "" {
 		return nil
 	}
-	r := Record{Quoted: strconv.QuoteToASCII(p.File), Hash: p.hash, Time: time.Now().UTC().Truncate(time.Second), Grants: p.Grants()}
+	r := Record{Quoted: strconv.QuoteToASCII(p.File), Hash: p.hash, Time: time.Now().UTC().Truncate(time.Second), Grants: p.asked}
+	if p.asked == nil {
+		r.Grants = p.Grants()
+	}
 	var registries []string
 	for _, g := range r.Grants {
 		if g.Registry != "" {

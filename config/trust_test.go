@@ -55,7 +55,7 @@ func TestGrants(t *testing.T) {
 		{"layout inside", "image = 'oci:img:latest'", ""},
 		{"layout outside", "image = 'oci:../img'", `image: run the image "oci:HOME/src/project/../img", which is outside the project`},
 		{"a tag that is a path", "image = 'oci:img:../../../x'", `image: run the image "oci:HOME/src/project/img:../../../x", which is outside the project`},
-		{"root file system behind a link", "image = 'dir:./out'", `image: run the image "dir:HOME/src/project/out", which is outside the project`},
+		{"root file system behind a link", "image = 'dir:./out'", `image: run the image "dir:HOME", which is outside the project`},
 		{"this machine's root", "image = 'dir:/'", `image: run the image "dir:/", which is outside the project`},
 		{"host network", "network.mode = 'host'", `network: use this machine's own network, with everything that listens on it (mode "host")`},
 	} {
@@ -227,5 +227,50 @@ func TestTrustTogether(t *testing.T) {
 	}
 	if list, err := trust.List(); err != nil || len(list) != n {
 		t.Errorf("%d records (%v)", len(list), err)
+	}
+}
+
+// A link that is turned while the user reads the question is not agreed to.
+func TestTrustWhileReading(t *testing.T) {
+	r := newRoom(t)
+	trust := OpenTrust(r.home + "/trust")
+	r.dir(r.project + "/img")
+	p := r.profile("image = 'oci:img'\nnetwork.mode = 'user'\n")
+	if d, err := trust.Check(p); err != nil || len(d.New) != 1 {
+		t.Fatalf("%+v (%v)", d, err)
+	}
+	if err := os.Remove(r.project + "/img"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(r.home, r.project+"/img"); err != nil {
+		t.Fatal(err)
+	}
+	if err := trust.Accept(p); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := trust.Check(p); err != nil || d.Trusted || len(d.New) != 1 || d.New[0].Kind != GrantImage {
+		t.Errorf("%+v (%v)", d, err)
+	}
+}
+
+// The profile acts later whatever it is called, so giving up its protection is asked for too.
+func TestNamedProfileProtected(t *testing.T) {
+	r := newRoom(t)
+	opts := r.opts()
+	opts.ProfileFlag = r.write("web.toml", "workspace.protect = ['.git', 'cove.toml', 'cove.lock']\n")
+	p, _ := r.load(opts)
+	if got := r.texts(p.Grants()); got != `protect: write "web.toml" of the project, which acts later, outside` {
+		t.Errorf("grants are %s", got)
+	}
+	opts.ProfileFlag = r.write(r.home+"/web.toml", "")
+	p, warnings := r.load(opts)
+	if p.File == "" || p.Dir != "" || p.Workspace.Mode != "none" || len(warnings) != 1 {
+		t.Errorf("in home: %+v, %v", p, warnings)
+	}
+	if err := p.Set("workspace.mode", "rw", Origin{Kind: FromFlag, Flag: "--workspace"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Check(); err == nil || !strings.HasPrefix(err.Error(), "--workspace: workspace.mode") {
+		t.Errorf("error is %v", err)
 	}
 }
