@@ -10,7 +10,7 @@ type Spec struct {
 	IDMap    userns.IDMap `json:"idmap"`
 	Root     Root         `json:"root"`
 	Mounts   []Mount      `json:"mounts"` // after Root, in this order
-	Files    []File       `json:"files"`  // generated files, placed after the mounts
+	Files    []File       `json:"files"`  // generated files, placed before the mounts
 	Protect  *Protect     `json:"protect,omitempty"`
 	Network  Network      `json:"network"`
 	Security Security     `json:"security"`
@@ -49,8 +49,9 @@ const (
 // Mount is one mount below the root, its target resolved inside the root file system.
 type Mount struct {
 	Kind     MountKind `json:"kind"`
-	Source   Path      `json:"source,omitempty"` // on the host; of a bind
-	Target   Path      `json:"target"`           // absolute, inside
+	Source   Path      `json:"source,omitempty"`  // on the host; of a bind
+	Beneath  Path      `json:"beneath,omitempty"` // a folder that the Source must not leave by a link
+	Target   Path      `json:"target"`            // absolute, inside
 	ReadOnly bool      `json:"readonly,omitempty"`
 	Size     int64     `json:"sizeBytes,omitempty"` // of a tmpfs; 0: the kernel's half of memory
 	Mode     uint32    `json:"mode,omitempty"`      // permission bits of a tmpfs's root
@@ -62,16 +63,25 @@ type Mount struct {
 // File is a small generated file. On a root file system that can be written it is written there;
 // otherwise it is bound over what is there.
 type File struct {
-	Target  Path   `json:"target"`
-	Content string `json:"content,omitempty"`
-	Kind    string `json:"kind"` // "write": Content as it is; "passwd" and "group": entries added to the image's own
+	Target  Path     `json:"target"`
+	Content string   `json:"content,omitempty"`
+	Kind    FileKind `json:"kind"`
 }
+
+// FileKind is how a File's Content is used.
+type FileKind string
+
+const (
+	FileWrite FileKind = "write" // the whole content
+	FileEntry FileKind = "entry" // one line, put before what the image's own file holds, as in passwd(5)
+)
 
 // Protect keeps paths below a workspace read-only. Every folder between Workspace and a protected
 // path becomes a mount point, so that none can be moved away.
 type Protect struct {
 	Workspace Path   `json:"workspace"` // target of the workspace's mount, inside
-	Paths     []Path `json:"paths"`     // relative to it; each exists when the sandbox starts
+	Source    Path   `json:"source"`    // the same folder outside
+	Paths     []Path `json:"paths"`     // relative to it; each is made to exist when the sandbox starts
 }
 
 // Network says how the sandbox reaches anything.

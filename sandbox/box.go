@@ -1,0 +1,135 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"cove/fetch/layer"
+	"cove/fetch/store"
+	"cove/sandbox/spec"
+	"cove/userns"
+
+	"golang.org/x/sys/unix"
+)
+
+// box is one sandbox that this process is the parent of.
+type box struct {
+	spec    *spec.Spec
+	opts    Options
+	state   *state
+	child   *userns.Child
+	control *control
+	undos   []func() error
+	stopped atomic.Bool // end was asked for by somebody
+
+	ended   chan struct{} // closed when init is gone; then status and waitErr hold
+	status  syscall.WaitStatus
+	waitErr error
+}
+
+func newBox(s *spec.Spec, o Options) *box {
+	return &box{spec: s, opts: o, ended: make(chan struct{})}
+}
+
+// undo remembers what end has to do.
+func (b *box) undo(f func() error) { b.undos = append(b.undos, f) }
+
+// end takes the sandbox down, whatever runs in it, and removes what it left.
+func (b *box) end() error {
+	var errs []error
+	for i := len(b.undos) - 1; i >= 0; i-- {
+		errs = append(errs, b.undos[i]())
+	}
+	b.undos = nil
+	return errors.Join(errs...)
+}
+
+// killAfter is how long a stopped sandbox's commands have before they are killed.
+const killAfter = 10 * time.Second
+
+// stop sends the signal to the commands, and kills what is left after a while.
+func (b *box) stop(sig unix.Signal) {
+	b.stopped.Store(true)
+	_ = b.control.conn.Send(spec.ToInit{Stop: &spec.Stop{Signal: int(sig)}})
+	select {
+	case <-b.ended:
+	case <-time.After(killAfter):
+		b.child.Kill()
+	}
+}
+
+func (b *box) warn(format string, args ...any) {
+	if b.opts.Warn != nil {
+		fmt.Fprintf(b.opts.Warn, "cove: "+format+"\n", args...)
+	}
+}
+
+// flatten copies the image's layers into one directory, for a machine without overlay of any kind.
+func (b *box) flatten(ctx context.Context, run *store.Run) error {
+	var layers []string
+	for _, l := range b.spec.Root.Layers {
+		layers = append(layers, string(l))
+	}
+	if err := layer.Flatten(ctx, b.spec.IDMap, layers, run.Dir+"/rootfs"); err != nil {
+		return fmt.Errorf("copy image %s: %w", b.spec.Root.Image, err)
+	}
+	return nil
+}
+
+// resolvConf adds /etc/resolv.conf, and with the host's network /etc/hosts, to the files of the
+// Spec: they depend on the network that was attached.
+func (b *box) resolvConf(dns []string) error {
+	add := func(target, content string) {
+		b.spec.Files = append(b.spec.Files, spec.File{Target: spec.Path(target), Kind: spec.FileWrite, Content: content})
+	}
+	switch b.spec.Network.Mode {
+	case "none":
+		add("/etc/resolv.conf", "")
+		return nil
+	case "user":
+		add("/etc/resolv.conf", resolvText(dns, searchDomains()))
+		return nil
+	}
+	for _, name := range []string{"/etc/resolv.conf", "/etc/hosts"} {
+		content, err := os.ReadFile(name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("read the host's %s: %w", name, err)
+		}
+		add(name, string(content))
+	}
+	return nil
+}
+
+func resolvText(dns, search []string) string {
+	var out strings.Builder
+	for _, server := range dns {
+		fmt.Fprintf(&out, "nameserver %s\n", server)
+	}
+	if len(search) > 0 {
+		fmt.Fprintf(&out, "search %s\n", strings.Join(search, " "))
+	}
+	return out.String()
+}
+
+// searchDomains are the host's, as resolv.conf(5) has them.
+func searchDomains() []string {
+	content, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return nil
+	}
+	var search []string
+	for line := range bytes.Lines(content) {
+		fields := strings.Fields(string(line))
+		if len(fields) > 1 && (fields[0] == "search" || fields[0] == "domain") {
+			search = fields[1:]
+		}
+	}
+	return search
+}

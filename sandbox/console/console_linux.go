@@ -1,0 +1,192 @@
+package console
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"time"
+
+	"cove/sandbox/spec"
+	"cove/userns/fdpass"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// Stdio is the caller's side of a command.
+type Stdio struct {
+	In, Out, Err *os.File
+	TTY          bool // give the command a pty; In and Out are terminals
+}
+
+// UseTTY reports whether a command should get a pty: when both in and out are terminals.
+func UseTTY(in, out *os.File) bool {
+	return in != nil && out != nil && term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(out.Fd()))
+}
+
+// ErrLost says that the sandbox went away before the command's end was known.
+var ErrLost = errors.New("the sandbox ended before its command did")
+
+// forwarded are the signals that are passed on to the command.
+var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT}
+
+// session is a command as its client sees it.
+type session struct {
+	conn   *fdpass.Conn
+	io     Stdio
+	master *os.File // of the pty, with a terminal
+	relay  relays
+	saved  *term.State // the terminal's state before it was made raw
+}
+
+// Run starts the process over conn and returns how it ended. The caller's terminal is put back
+// before it returns. A sandbox that goes away meanwhile is ErrLost.
+func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
+	s := &session{conn: conn, io: stdio}
+	signals := make(chan os.Signal, 32)
+	for _, sig := range forwarded {
+		// What the caller was told to ignore (nohup, a job of a plain shell) stays ignored.
+		if !signal.Ignored(sig) {
+			signal.Notify(signals, sig)
+		}
+	}
+	defer signal.Stop(signals)
+	messages, err := s.start(p)
+	if err != nil {
+		return nil, err
+	}
+	defer s.restore()
+	if stdio.TTY {
+		signal.Notify(signals, unix.SIGWINCH)
+	}
+	for {
+		select {
+		case m, ok := <-messages:
+			switch {
+			case !ok:
+				return nil, ErrLost
+			case m.Started != nil:
+				if err := s.started(); err != nil {
+					return nil, err
+				}
+			case m.Stopped:
+				s.stop(signals)
+			case m.Exited != nil:
+				s.relay.drain()
+				return m.Exited, nil
+			}
+		case sig := <-signals:
+			s.signal(sig.(unix.Signal))
+		}
+	}
+}
+
+type toClient struct {
+	spec.ToClient
+}
+
+// start sends the command and begins to listen.
+func (s *session) start(p spec.Process) (<-chan toClient, error) {
+	st := &spec.Start{Process: p, TTY: s.io.TTY}
+	var files []*os.File
+	if s.io.TTY {
+		if ws, err := unix.IoctlGetWinsize(int(s.io.Out.Fd()), unix.TIOCGWINSZ); err == nil {
+			st.Rows, st.Cols = ws.Row, ws.Col
+		}
+	} else {
+		var err error
+		if files, err = s.relay.prepare(s.io); err != nil {
+			return nil, err
+		}
+	}
+	err := s.conn.Send(spec.FromClient{Start: st}, files...)
+	s.relay.handedOver()
+	if err != nil {
+		return nil, fmt.Errorf("start the command: %w", err)
+	}
+	messages := make(chan toClient, 4)
+	go s.listen(messages)
+	return messages, nil
+}
+
+func (s *session) listen(messages chan<- toClient) {
+	defer close(messages)
+	for {
+		var m toClient
+		files, err := s.conn.Recv(&m.ToClient)
+		if err != nil {
+			return
+		}
+		if m.Started != nil && len(files) == 1 {
+			s.master = files[0]
+			files = nil
+		}
+		for _, f := range files {
+			f.Close()
+		}
+		messages <- m
+	}
+}
+
+// started makes the terminal raw and relays between it and the pty.
+func (s *session) started() error {
+	if !s.io.TTY {
+		s.relay.start()
+		return nil
+	}
+	if s.master == nil {
+		return errors.New("bug: no terminal came with the command")
+	}
+	if err := s.raw(); err != nil {
+		return err
+	}
+	go func() { _, _ = io.Copy(s.master, s.io.In) }()
+	s.relay.copy(s.io.Out, s.master)
+	return nil
+}
+
+func (s *session) raw() error {
+	old, err := term.MakeRaw(int(s.io.In.Fd()))
+	if err != nil {
+		return fmt.Errorf("make the terminal raw: %w", err)
+	}
+	if s.saved == nil {
+		s.saved = old
+	}
+	return nil
+}
+
+func (s *session) restore() {
+	if s.saved != nil {
+		_ = term.Restore(int(s.io.In.Fd()), s.saved)
+	}
+}
+
+func (s *session) signal(sig unix.Signal) {
+	if sig == unix.SIGWINCH {
+		if ws, err := unix.IoctlGetWinsize(int(s.io.Out.Fd()), unix.TIOCGWINSZ); err == nil && s.master != nil {
+			_ = unix.IoctlSetWinsize(int(s.master.Fd()), unix.TIOCSWINSZ, ws)
+		}
+		return
+	}
+	_ = s.conn.Send(spec.FromClient{Signal: int(sig)})
+}
+
+// stop is what follows when the command was stopped, by ^Z or by a signal: the terminal goes back
+// to the caller's shell, this process stops as its whole job does, and when it goes on, so does
+// the command. In an orphaned process group the kernel drops SIGTSTP, and all goes on at once.
+func (s *session) stop(signals chan os.Signal) {
+	s.restore()
+	signal.Reset(unix.SIGTSTP)
+	_ = unix.Kill(0, unix.SIGTSTP)
+	// Signals to a process are taken by any of its threads, not always before kill returns.
+	time.Sleep(20 * time.Millisecond)
+	signal.Notify(signals, unix.SIGTSTP)
+	if s.io.TTY {
+		_ = s.raw()
+		s.signal(unix.SIGWINCH) // the window may have changed meanwhile
+	}
+	s.signal(unix.SIGCONT)
+}

@@ -1,0 +1,206 @@
+package console
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// relays copies between the caller's descriptors and pipes of a command.
+type relays struct {
+	pending []func()       // copies to start when the command runs
+	theirs  []*os.File     // the command's ends, ours to close once they are handed over
+	outputs sync.WaitGroup // copies of what the command writes
+	sources []*source      // what those read from
+}
+
+// source is a pipe or pty that the command writes to. busy is set while something that was read
+// from it is still being passed on.
+type source struct {
+	*os.File
+	busy atomic.Bool
+}
+
+// prepare returns the three descriptors to hand in.
+func (r *relays) prepare(s Stdio) ([]*os.File, error) {
+	in, err := r.input(s.In)
+	if err != nil {
+		return nil, fmt.Errorf("stdin: %w", err)
+	}
+	out, err := r.output(s.Out)
+	if err != nil {
+		return nil, fmt.Errorf("stdout: %w", err)
+	}
+	errs, err := r.output(s.Err)
+	if err != nil {
+		return nil, fmt.Errorf("stderr: %w", err)
+	}
+	return []*os.File{in, out, errs}, nil
+}
+
+// direct reports whether a descriptor can be handed in as it is. A closed one counts as /dev/null.
+func direct(f *os.File) (bool, error) {
+	var st unix.Stat_t
+	if f == nil {
+		return false, os.ErrClosed
+	}
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return false, os.ErrClosed
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFIFO, unix.S_IFSOCK:
+		return true, nil
+	case unix.S_IFDIR:
+		return false, errors.New("is a directory")
+	}
+	return false, nil
+}
+
+func (r *relays) null() (*os.File, error) {
+	f, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err == nil {
+		r.theirs = append(r.theirs, f)
+	}
+	return f, err
+}
+
+func (r *relays) input(f *os.File) (*os.File, error) {
+	ok, err := direct(f)
+	if errors.Is(err, os.ErrClosed) {
+		return r.null()
+	}
+	if ok || err != nil {
+		return f, err
+	}
+	read, write, err := r.pipe()
+	if err != nil {
+		return nil, err
+	}
+	r.theirs = append(r.theirs, read)
+	r.pending = append(r.pending, func() {
+		go func() {
+			_, _ = io.Copy(write, f)
+			write.Close()
+		}()
+	})
+	return read, nil
+}
+
+func (r *relays) output(f *os.File) (*os.File, error) {
+	ok, err := direct(f)
+	if errors.Is(err, os.ErrClosed) {
+		return r.null()
+	}
+	if ok || err != nil {
+		return f, err
+	}
+	read, write, err := r.pipe()
+	if err != nil {
+		return nil, err
+	}
+	r.theirs = append(r.theirs, write)
+	r.pending = append(r.pending, func() { r.copy(f, read) })
+	return write, nil
+}
+
+// pipe makes a pipe in blocking mode: the command shares the mode of the end that it gets.
+func (r *relays) pipe() (*os.File, *os.File, error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), nil
+}
+
+// handedOver closes the command's ends here, so that their last close is the command's.
+func (r *relays) handedOver() {
+	for _, f := range r.theirs {
+		f.Close()
+	}
+	r.theirs = nil
+}
+
+func (r *relays) start() {
+	for _, f := range r.pending {
+		f()
+	}
+	r.pending = nil
+}
+
+// copy relays what the command writes. When it cannot be written any more the source is closed,
+// so that the command gets SIGPIPE as it would without us.
+func (r *relays) copy(to, from *os.File) {
+	src := &source{File: from}
+	r.sources = append(r.sources, src)
+	r.outputs.Add(1)
+	go func() {
+		defer r.outputs.Done()
+		defer src.Close()
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := src.Read(buf)
+			src.busy.Store(true)
+			if n > 0 {
+				if _, werr := to.Write(buf[:n]); werr != nil {
+					return
+				}
+			}
+			src.busy.Store(false)
+			if err != nil {
+				return
+			}
+		}
+	}()
+}
+
+// drainIdle bounds the wait for output after the command has ended: what it left running in the
+// background may hold the other end open for ever.
+const drainIdle = 250 * time.Millisecond
+
+// drain waits until what the command wrote has been passed on.
+func (r *relays) drain() {
+	done := make(chan struct{})
+	go func() {
+		r.outputs.Wait()
+		close(done)
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		case <-time.After(drainIdle):
+			if !r.waiting() {
+				return
+			}
+		}
+	}
+}
+
+// waiting reports whether there is still something to read.
+func (r *relays) waiting() bool {
+	for _, f := range r.sources {
+		if f.busy.Load() {
+			return true
+		}
+		raw, err := f.SyscallConn()
+		if err != nil {
+			continue
+		}
+		ready := false
+		_ = raw.Control(func(fd uintptr) {
+			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			n, err := unix.Poll(p, 0)
+			ready = err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0
+		})
+		if ready {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,238 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"cove/sandbox/spec"
+	"cove/userns/fdpass"
+
+	"golang.org/x/sys/unix"
+)
+
+// control is the parent's end of the talk with init that sandbox/stage/doc.go draws.
+type control struct {
+	conn   *fdpass.Conn
+	fuse   func(*os.File) error // starts fuse-overlayfs
+	ready  chan error           // one value: nil, or why the set-up failed
+	counts chan int             // open sessions, after each change; for a keeper
+
+	mu      sync.Mutex
+	serial  atomic.Uint64
+	waiting map[uint64]chan dialed
+	gone    bool
+}
+
+type dialed struct {
+	file *os.File
+	err  error
+}
+
+// A SetupError is what init says when it could not make the inside.
+type SetupError struct {
+	Text  string
+	Errno unix.Errno
+}
+
+func (e *SetupError) Error() string { return e.Text }
+func (e *SetupError) Is(target error) bool {
+	return e.Errno != 0 && target == error(e.Errno)
+}
+
+var errInitGone = errors.New("init ended")
+
+func newControl(conn *fdpass.Conn) *control {
+	return &control{conn: conn, ready: make(chan error, 1), counts: make(chan int, 1024), waiting: map[uint64]chan dialed{}}
+}
+
+// listen reads what init says until it is gone.
+func (c *control) listen() {
+	defer c.close()
+	for {
+		var m spec.FromInit
+		files, err := c.conn.Recv(&m)
+		if err != nil {
+			return
+		}
+		switch {
+		case m.Ready:
+			c.tell(nil)
+		case m.Failed != nil:
+			c.tell(&SetupError{m.Failed.Text, unix.Errno(m.Failed.Errno)})
+			return
+		case m.Fuse && len(files) == 1 && c.fuse != nil:
+			if err := c.fuse(files[0]); err != nil {
+				c.tell(err)
+				return
+			}
+			files = nil
+		case m.Sessions != nil:
+			select {
+			case c.counts <- m.Sessions.Open:
+			default:
+			}
+		case m.Dialed != nil:
+			files = c.answer(m.Dialed, files)
+		}
+		for _, f := range files {
+			f.Close()
+		}
+	}
+}
+
+// answer gives a dialed socket to whoever waits for it, and returns the files that nobody took.
+func (c *control) answer(d *spec.Dialed, files []*os.File) []*os.File {
+	c.mu.Lock()
+	reply := c.waiting[d.Serial]
+	delete(c.waiting, d.Serial)
+	c.mu.Unlock()
+	switch {
+	case reply == nil:
+		return files
+	case d.Error != "" || len(files) != 1:
+		reply <- dialed{err: errors.New(d.Error)}
+		return files
+	}
+	reply <- dialed{file: files[0]}
+	return nil
+}
+
+func (c *control) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = true
+	for serial, reply := range c.waiting {
+		delete(c.waiting, serial)
+		reply <- dialed{err: errInitGone}
+	}
+	c.tell(errInitGone)
+	close(c.counts)
+}
+
+// tell says how the set-up went; only the first word counts.
+func (c *control) tell(err error) {
+	select {
+	case c.ready <- err:
+	default:
+	}
+}
+
+// session hands a client's socket to init.
+func (c *control) session(f *os.File, main bool) error {
+	return c.conn.Send(spec.ToInit{Session: &spec.Session{Main: main}}, f)
+}
+
+// dial returns a socket that is connected to a port of the sandbox's own loopback.
+func (c *control) dial(proto string, port uint16) (*os.File, error) {
+	reply := make(chan dialed, 1)
+	serial := c.serial.Add(1)
+	c.mu.Lock()
+	if c.gone {
+		c.mu.Unlock()
+		return nil, errInitGone
+	}
+	c.waiting[serial] = reply
+	c.mu.Unlock()
+	if err := c.conn.Send(spec.ToInit{Dial: &spec.Dial{Serial: serial, Proto: proto, Port: port}}); err != nil {
+		return nil, err
+	}
+	d := <-reply
+	return d.file, d.err
+}
+
+// request is the first thing that another cove says on a sandbox's socket.
+type request struct {
+	Session bool `json:"session,omitempty"` // from here on the connection is a session's
+	Stop    int  `json:"stop,omitempty"`    // a signal; the connection closes when the sandbox has ended
+}
+
+// listenSocket makes the socket of a sandbox. It is bound by way of a descriptor of its
+// directory, since a path has to fit 108 bytes (unix(7)).
+func listenSocket(dir string) (*net.UnixListener, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("/proc/self/fd/%d/sock", d.Fd()), Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // it goes with the directory
+	return l, nil
+}
+
+func dialSocket(dir string) (*fdpass.Conn, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/sock", d.Fd())}); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("connect to %s: %w", filepath.Join(dir, "sock"), err)
+	}
+	return fdpass.FromFD(fd)
+}
+
+// serve takes the connections of other coves: sessions go to init, stop is done here.
+func (c *control) serve(l *net.UnixListener, stop func(sig unix.Signal)) {
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		go c.serveOne(conn, stop)
+	}
+}
+
+func (c *control) serveOne(conn *net.UnixConn, stop func(unix.Signal)) {
+	f, err := conn.File()
+	conn.Close()
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return
+	}
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil || int(peer.Uid) != os.Getuid() {
+		_ = unix.Close(fd)
+		return
+	}
+	talk, err := fdpass.FromFD(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		return
+	}
+	var r request
+	files, err := talk.Recv(&r)
+	for _, f := range files {
+		f.Close()
+	}
+	switch {
+	case err != nil:
+	case r.Session:
+		if err := c.session(f, false); err != nil {
+			return
+		}
+		// Only this end's copy goes; a shutdown would end the client's talk with init.
+		_ = unix.Close(fd)
+		return
+	case r.Stop > 0:
+		stop(unix.Signal(r.Stop))
+		return // the peer sees the end of the sandbox by its lock
+	}
+	talk.Close()
+}

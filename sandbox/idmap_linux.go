@@ -1,0 +1,86 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"cove/sandbox/rootfs"
+	"cove/sandbox/stage"
+	"cove/userns"
+
+	"golang.org/x/sys/unix"
+)
+
+// idmapMounts makes the binds of a sandbox that root started. No id inside is host 0 then, so
+// that root's own files would be nobody's; an id-mapped mount (mount_setattr(2), Linux 5.12) shows
+// the caller's files as those of the sandbox's root, and what is made through it belongs to the
+// caller. Where a file system cannot, the bind becomes read-only, and that is said.
+func (b *box) idmapMounts() ([]*os.File, error) {
+	var wanted bool
+	for _, m := range b.spec.Mounts {
+		wanted = wanted || m.Idmapped
+	}
+	if !wanted {
+		return nil, nil
+	}
+	ns, err := mappedNamespace(b.spec.IDMap)
+	if err != nil {
+		return nil, fmt.Errorf("make a user namespace for id-mapped mounts: %w", err)
+	}
+	defer ns.Close()
+	var files []*os.File
+	for i := range b.spec.Mounts {
+		m := &b.spec.Mounts[i]
+		if !m.Idmapped {
+			continue
+		}
+		fd, err := rootfs.OpenSource(*m)
+		if err != nil {
+			closeFiles(files)
+			return nil, fmt.Errorf("mount %q: open %q: %w", m.Target, m.Source, err)
+		}
+		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())}
+		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, attr); err != nil {
+			_ = unix.Close(fd)
+			b.warn("%q is read-only inside: its file system cannot map ids (%v)", m.Source, err)
+			m.Idmapped, m.ReadOnly = false, true
+			continue
+		}
+		files = append(files, os.NewFile(uintptr(fd), string(m.Source)))
+	}
+	return files, nil
+}
+
+// mappedNamespace returns a user namespace in which the caller's root is the id that the
+// sandbox's root is outside, and every other id of the sandbox is itself.
+func mappedNamespace(m userns.IDMap) (*os.File, error) {
+	child, err := userns.Start(context.Background(), userns.Config{Stage: stage.HoldName, IDMap: userns.IDMap{
+		UIDs: onto(m.UIDs), GIDs: onto(m.GIDs),
+	}})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		child.Kill()
+		_, _ = child.Wait()
+		child.Conn.Close()
+	}()
+	return os.Open(fmt.Sprintf("/proc/%d/ns/user", child.Pid()))
+}
+
+// onto maps id 0 on disk to what the sandbox's root is outside, and the sandbox's other ids to
+// themselves: files that it made as other users are theirs on disk.
+func onto(ranges []userns.Range) []userns.Range {
+	var out []userns.Range
+	for _, r := range ranges {
+		if r.ContainerID == 0 {
+			out = append(out, userns.Range{ContainerID: 0, HostID: r.HostID, Size: 1})
+			r.HostID, r.Size = r.HostID+1, r.Size-1
+		}
+		if r.Size > 0 {
+			out = append(out, userns.Range{ContainerID: r.HostID, HostID: r.HostID, Size: r.Size})
+		}
+	}
+	return out
+}

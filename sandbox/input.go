@@ -1,0 +1,44 @@
+package sandbox
+
+import (
+	"cove/config"
+	"cove/fetch"
+	"cove/sandbox/host"
+	"cove/userns"
+)
+
+// Input is everything that a Spec is made of. Plan reads nothing else.
+type Input struct {
+	Profile *config.Profile
+	Host    *host.Host
+	IDMap   userns.IDMap
+	Image   *fetch.Image
+
+	ID         string   // of this sandbox: 16 hex digits, see NewID
+	Name       string   // --name; "" makes one from the project's folder and the ID
+	Hostname   string   // --hostname; "" is the name
+	Argv       []string // the command; empty: the image's CMD (run), or the profile's command or a shell (shell)
+	Entrypoint []string // --entrypoint; only when HasEntrypoint
+	// HasEntrypoint tells an --entrypoint "" (none) from the absence of the flag.
+	HasEntrypoint bool
+	UseEntrypoint bool   // `run` prefixes the image's ENTRYPOINT, shell and exec do not
+	Shell         bool   // an interactive shell is meant when Argv is empty
+	Cwd           string // the working directory outside
+	Workdir       string // -w
+	User          string // -u; "" is the profile's
+	ReadOnly      bool   // --read-only
+	Tmpfs         []Tmpfs
+	DropCaps      []string // --cap-drop, after the profile's caps
+	AddCaps       []string // --cap-add
+	BestEffort    bool     // --best-effort: a protection may be lost, with a warning
+	HomeDir       string   // a directory outside that holds the project's home; "" makes a temporary one
+	HostHome      string   // the caller's own home outside, for ~ in mounts
+	LookupEnv     func(string) (string, bool)
+}
+
+// Tmpfs is a --tmpfs: an empty file system in memory at Target.
+type Tmpfs struct {
+	Target    string
+	SizeBytes int64 // 0: the kernel's default
+	Mode      uint32
+}

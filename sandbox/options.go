@@ -1,0 +1,43 @@
+package sandbox
+
+import (
+	"io"
+	"log/slog"
+	"os"
+
+	"cove/fetch/store"
+)
+
+// Options is what a run needs besides its Spec: where things are on this machine.
+type Options struct {
+	Store      *store.Store  // nil for a host root file system
+	Image      *store.Handle // of the layers that are to be kept while it runs; nil without
+	RuntimeDir string        // $XDG_RUNTIME_DIR/cove, verified to be ours
+	Project    string        // the project's folder: a second shell there joins the first
+
+	FuseOverlayfs string // path of the program; "" when there is none
+	ProfileHash   string // of the profile that the Spec was made of
+	Stdin         *os.File
+	Stdout        *os.File
+	Stderr        *os.File
+	Warn          io.Writer // where warnings go, one "cove: ..." line each
+	Log           *slog.Logger
+
+	shell bool // the sandbox of `cove shell`, which others join
+}
+
+// Status is how a command ended: by Signal when that is not 0, with Code otherwise. Text says why
+// when it never ran (Code is then 125, 126 or 127).
+type Status struct {
+	Code   int
+	Signal int
+	Text   string
+}
+
+// ExitCode is the status as a shell has it: the command's own code, or 128 and the signal's number.
+func (s Status) ExitCode() int {
+	if s.Signal != 0 {
+		return 128 + s.Signal
+	}
+	return s.Code
+}

@@ -1,0 +1,292 @@
+package sandbox
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path"
+	"sort"
+	"strings"
+
+	"cove/config"
+	"cove/fetch"
+	"cove/sandbox/spec"
+)
+
+// A ProtectionError says that something that keeps the sandbox in cannot be had here. What names
+// the fact; the caller has advice for it.
+type ProtectionError struct{ What string }
+
+func (e *ProtectionError) Error() string { return e.What }
+
+// ErrNoRootFS says that an image's layers cannot be put together here in any way.
+var ErrNoRootFS = errors.New("no way to put an image's layers together")
+
+// NewID returns a name for a sandbox that no other has: 16 hex digits.
+func NewID() string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails since Go 1.24
+	return hex.EncodeToString(b)
+}
+
+// Plan decides everything about a sandbox. It touches no kernel and no disk: the same Input gives
+// the same Spec. What is lost on this machine is in Spec.Warnings; a protection that would be lost is an error.
+func Plan(in Input) (*spec.Spec, error) {
+	p := &planner{in: in, profile: in.Profile, spec: &spec.Spec{ID: in.ID, IDMap: in.IDMap}}
+	p.names()
+	for _, step := range []func() error{p.root, p.security, p.network, p.home, p.mounts, p.files, p.process, p.protect} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return p.spec, nil
+}
+
+type planner struct {
+	in        Input
+	profile   *config.Profile
+	spec      *spec.Spec
+	homeDir   string // HOME inside; "" where only the image knows it
+	workspace string // the workspace's target; "" without one
+}
+
+func (p *planner) warn(format string, args ...any) {
+	p.spec.Warnings = append(p.spec.Warnings, fmt.Sprintf(format, args...))
+}
+
+// names gives the sandbox its name and hostname.
+func (p *planner) names() {
+	name := p.in.Name
+	if name == "" {
+		base := "cove"
+		if p.profile.Dir != "" {
+			base = hostLabel(path.Base(p.profile.Dir))
+		}
+		name = base + "-" + p.in.ID[:min(6, len(p.in.ID))]
+	}
+	p.spec.Name, p.spec.Hostname = name, p.in.Hostname
+	if p.spec.Hostname == "" {
+		p.spec.Hostname = hostLabel(name)
+	}
+}
+
+// hostLabel makes a host name (RFC 1123) of any text.
+func hostLabel(text string) string {
+	label := strings.Map(func(c rune) rune {
+		switch {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-':
+			return c
+		case c >= 'A' && c <= 'Z':
+			return c + 'a' - 'A'
+		}
+		return '-'
+	}, text)
+	label = strings.Trim(label[:min(len(label), 40)], "-")
+	if label == "" {
+		return "cove"
+	}
+	return label
+}
+
+// root chooses how the root file system is put together.
+func (p *planner) root() error {
+	img, h := p.in.Image, p.in.Host
+	root := &p.spec.Root
+	root.Image, root.Digest, root.ReadOnly = img.Ref, string(img.Digest), p.in.ReadOnly
+	if img.Kind == fetch.Host {
+		root.Kind, root.ReadOnly = spec.RootHost, true
+		return nil
+	}
+	for _, l := range img.Layers {
+		root.Layers = append(root.Layers, spec.Path(l))
+	}
+	switch {
+	case h.NativeOverlay.OK:
+		root.Kind = spec.RootOverlay
+	case h.Fuse():
+		root.Kind = spec.RootFuse
+		p.warn("no native overlay here (%s): using fuse-overlayfs, which is slower", h.NativeOverlay.Why)
+	default:
+		root.Kind = spec.RootCopy
+		p.warn("neither native overlay (%s) nor fuse-overlayfs here: the image is copied for every run", h.NativeOverlay.Why)
+	}
+	return nil
+}
+
+func (p *planner) security() error {
+	caps, err := config.ChangeCaps(p.profile.Security.Caps, p.in.AddCaps, p.in.DropCaps)
+	if err != nil {
+		return err
+	}
+	sec := &p.spec.Security
+	sec.Caps = []string{}
+	for _, c := range caps {
+		sec.Caps = append(sec.Caps, spec.CanonicalCap(c))
+	}
+	sec.NewPrivileges = p.profile.Security.NewPrivileges
+	if p.in.IDMap.Single() {
+		p.warn("only one id is mapped: everything inside is you, and changing owner to another user fails")
+	}
+	return nil
+}
+
+func (p *planner) network() error {
+	n := p.profile.Network
+	out := &p.spec.Network
+	out.Mode = n.Mode
+	for _, port := range n.Publish {
+		out.Publish = append(out.Publish, spec.Port{HostIP: port.HostIP, HostPort: port.HostPort,
+			ContainerPort: port.ContainerPort, Proto: port.Proto})
+	}
+	switch n.Mode {
+	case "user":
+		out.Driver = n.Driver
+		for _, c := range p.spec.Security.Caps {
+			// What is closed is closed by routes inside, which this capability could change.
+			if c == "CAP_NET_ADMIN" {
+				return &ProtectionError{"network user with the capability NET_ADMIN: private and host addresses could not be kept closed"}
+			}
+		}
+	case "host":
+		if len(out.Publish) > 0 {
+			return errors.New("network host publishes every port already: leave out publish")
+		}
+		p.spec.Security.ScopeAbstract = p.in.Host.LandlockScope
+		if !p.in.Host.LandlockScope {
+			if !p.in.BestEffort {
+				return &ProtectionError{"network host: this kernel cannot close the host's abstract sockets (landlock's scope, Linux 6.12)"}
+			}
+			p.warn("network host: the host's abstract sockets (D-Bus, X11 among them) can be reached from inside")
+		}
+	}
+	return nil
+}
+
+// home decides where HOME is and what lies there.
+func (p *planner) home() error {
+	switch p.profile.User {
+	case "me":
+		p.homeDir = p.in.HostHome
+	case "root":
+		p.homeDir = "/root"
+	}
+	if p.in.HomeDir != "" {
+		if p.homeDir == "" {
+			p.homeDir = "/home/user"
+		}
+		p.bind(p.in.HomeDir, p.homeDir, false, "")
+		return nil
+	}
+	// On an image the home folder is the image's own, and as short-lived as the rest of it.
+	if p.homeDir != "" && (p.spec.Root.ReadOnly || p.profile.User == "me") {
+		uid, gid := p.you()
+		p.spec.Mounts = append(p.spec.Mounts, spec.Mount{Kind: spec.MountTmpfs, Target: spec.Path(p.homeDir), Mode: 0o700, UID: uid, GID: gid})
+	}
+	return nil
+}
+
+// you are the ids inside that the caller's own are, or stand for when the caller is root.
+func (p *planner) you() (uid, gid uint32) {
+	h := p.in.Host
+	if u, ok := p.in.IDMap.ContainerUID(h.UID); ok {
+		uid = u
+	}
+	if g, ok := p.in.IDMap.ContainerGID(h.GID); ok {
+		gid = g
+	}
+	return uid, gid
+}
+
+func (p *planner) bind(source, target string, readOnly bool, beneath string) {
+	p.spec.Mounts = append(p.spec.Mounts, spec.Mount{
+		Kind: spec.MountBind, Source: spec.Path(source), Target: spec.Path(target), ReadOnly: readOnly,
+		Beneath: spec.Path(beneath), Idmapped: p.in.Host.UID == 0,
+	})
+}
+
+// mounts lists the workspace, the profile's mounts and the tmpfs, those above before those below.
+func (p *planner) mounts() error {
+	ws := p.profile.Workspace
+	if ws.Mode != "none" && p.profile.Dir != "" {
+		p.workspace = p.profile.Dir
+		if ws.At != "" {
+			p.workspace = ws.At
+		}
+		p.bind(p.profile.Dir, p.workspace, ws.Mode == "ro", "")
+	}
+	for _, m := range p.profile.Mounts {
+		target, err := p.inHome(m.Target)
+		if err != nil {
+			return fmt.Errorf("mount %q: %w", m.Target, err)
+		}
+		beneath := ""
+		if m.Within {
+			beneath = p.profile.Dir
+		}
+		p.bind(m.Source, target, m.Mode == "ro", beneath)
+	}
+	for _, t := range p.in.Tmpfs {
+		target, err := p.inHome(t.Target)
+		if err != nil {
+			return fmt.Errorf("tmpfs %q: %w", t.Target, err)
+		}
+		mode := t.Mode
+		if mode == 0 {
+			mode = 0o1777
+		}
+		p.spec.Mounts = append(p.spec.Mounts, spec.Mount{Kind: spec.MountTmpfs, Target: spec.Path(target), Size: t.SizeBytes, Mode: mode})
+	}
+	seen := map[spec.Path]bool{}
+	for _, m := range p.spec.Mounts {
+		if err := checkTarget(string(m.Target)); err != nil {
+			return fmt.Errorf("mount %q: %w", m.Target, err)
+		}
+		if seen[m.Target] {
+			return fmt.Errorf("two mounts have the target %q", m.Target)
+		}
+		seen[m.Target] = true
+	}
+	sort.SliceStable(p.spec.Mounts, func(i, j int) bool {
+		return strings.Count(string(p.spec.Mounts[i].Target), "/") < strings.Count(string(p.spec.Mounts[j].Target), "/")
+	})
+	return nil
+}
+
+func (p *planner) inHome(target string) (string, error) {
+	rest, ok := strings.CutPrefix(target, "~")
+	if !ok {
+		return path.Clean(target), nil
+	}
+	if p.homeDir == "" {
+		return "", errors.New("the home folder inside is the image's to say: give an absolute target")
+	}
+	return path.Join(p.homeDir, rest), nil
+}
+
+// checkTarget keeps mounts off what the sandbox itself puts in place.
+func checkTarget(target string) error {
+	if !path.IsAbs(target) || path.Clean(target) == "/" {
+		return errors.New("the target must be absolute and not /")
+	}
+	for _, dir := range []string{"/proc", "/sys", "/dev"} {
+		if target == dir || (dir != "/dev" && strings.HasPrefix(target, dir+"/")) {
+			return fmt.Errorf("%s is the sandbox's own", dir)
+		}
+	}
+	return nil
+}
+
+// protect lists what stays read-only in a workspace that can be written.
+func (p *planner) protect() error {
+	ws := p.profile.Workspace
+	if p.workspace == "" || ws.Mode != "rw" || len(ws.Protect) == 0 {
+		return nil
+	}
+	out := &spec.Protect{Workspace: spec.Path(p.workspace), Source: spec.Path(p.profile.Dir)}
+	for _, name := range ws.Protect {
+		out.Paths = append(out.Paths, spec.Path(path.Clean(name)))
+	}
+	p.spec.Protect = out
+	return nil
+}

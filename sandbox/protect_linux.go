@@ -1,0 +1,258 @@
+package sandbox
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"cove/sandbox/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// A protected path that is missing must not be made inside. The kernel needs something to mount
+// on, so the parent makes an empty placeholder outside, and takes it away when the last sandbox
+// on the workspace ends: taken away earlier, it would take the others' mounts with it. Who uses a
+// workspace is told by a shared lock, what was made for it by a journal, both in the runtime
+// directory; after a kill -9 the next one cleans up.
+
+// placeholder is something that was made to be mounted on.
+type placeholder struct {
+	Path spec.Path `json:"path"` // relative to the workspace
+	Dir  bool      `json:"dir,omitempty"`
+	Dev  uint64    `json:"dev"`
+	Ino  uint64    `json:"ino"`
+}
+
+// workspaceUse is the bookkeeping of one workspace, as one sandbox sees it.
+type workspaceUse struct {
+	base  string // of the files in the runtime directory
+	inUse *os.File
+}
+
+type journal struct {
+	Workspace spec.Path     `json:"workspace"`
+	Made      []placeholder `json:"made"`
+}
+
+// protect makes every protected path exist and names in the Spec what is to be protected: the
+// path itself, or the first folder above it that is missing.
+func (b *box) protect() error {
+	p := b.spec.Protect
+	if p == nil {
+		return nil
+	}
+	root, err := unix.Open(string(p.Source), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %q: %w", p.Source, err)
+	}
+	defer unix.Close(root)
+	use, err := openUse(b.opts.RuntimeDir, string(p.Source))
+	if err != nil {
+		return err
+	}
+	var made []spec.Path
+	err = use.change(func(j *journal) error {
+		if err := flock(use.inUse, unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			removePlaceholders(root, j) // those of a sandbox that was killed
+		}
+		if err := flock(use.inUse, unix.LOCK_SH); err != nil {
+			return err
+		}
+		j.Workspace = p.Source
+		var paths []spec.Path
+		for _, name := range p.Paths {
+			actual, err := ensureProtected(root, string(name), j)
+			if err != nil {
+				return err
+			}
+			paths = appendNew(paths, actual)
+		}
+		p.Paths = paths
+		for _, m := range j.Made {
+			made = append(made, m.Path)
+		}
+		return nil
+	})
+	if err != nil {
+		use.inUse.Close()
+		return err
+	}
+	before := gitState(root)
+	b.undo(func() error {
+		b.report(before, string(p.Source), made)
+		return use.close()
+	})
+	return nil
+}
+
+// appendNew adds p unless it, or a folder above it, is there: what is protected is so with all below it.
+func appendNew(paths []spec.Path, p spec.Path) []spec.Path {
+	for _, old := range paths {
+		if old == p || strings.HasPrefix(string(p), string(old)+"/") {
+			return paths
+		}
+	}
+	return append(paths, p)
+}
+
+func openUse(runtimeDir, workspace string) (*workspaceUse, error) {
+	dir := filepath.Join(runtimeDir, "workspaces")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256([]byte(workspace))
+	u := &workspaceUse{base: filepath.Join(dir, hex.EncodeToString(sum[:12]))}
+	f, err := os.OpenFile(u.base+".use", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	u.inUse = f
+	return u, nil
+}
+
+// change runs f with the journal, alone, and writes it back.
+func (u *workspaceUse) change(f func(*journal) error) error {
+	lock, err := lockFile(u.base+".lock", unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	j := &journal{}
+	old, err := os.ReadFile(u.base + ".json")
+	if err == nil {
+		err = json.Unmarshal(old, j)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the journal of placeholders: %w", err)
+	}
+	ferr := f(j)
+	if len(j.Made) == 0 {
+		err = os.Remove(u.base + ".json")
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return errors.Join(ferr, err)
+	}
+	now, err := json.Marshal(j)
+	if err == nil && string(now) != string(old) {
+		if err = os.WriteFile(u.base+".tmp", now, 0o600); err == nil {
+			err = os.Rename(u.base+".tmp", u.base+".json")
+		}
+	}
+	return errors.Join(ferr, err)
+}
+
+// close gives the workspace up, and removes the placeholders when nobody else uses it.
+func (u *workspaceUse) close() error {
+	defer u.inUse.Close()
+	return u.change(func(j *journal) error {
+		if flock(u.inUse, unix.LOCK_EX|unix.LOCK_NB) != nil || len(j.Made) == 0 {
+			return nil
+		}
+		root, err := unix.Open(string(j.Workspace), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(root)
+		removePlaceholders(root, j)
+		return nil
+	})
+}
+
+// removePlaceholders removes what is still as it was made: the same file, and empty.
+func removePlaceholders(root int, j *journal) {
+	for i := len(j.Made) - 1; i >= 0; i-- {
+		m := j.Made[i]
+		parent, err := openBeneath(root, path.Dir(string(m.Path)))
+		if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		name := path.Base(string(m.Path))
+		if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && st.Ino == m.Ino && st.Dev == m.Dev {
+			switch {
+			case m.Dir:
+				_ = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
+			case st.Size == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG:
+				_ = unix.Unlinkat(parent, name, 0)
+			}
+		}
+		_ = unix.Close(parent)
+	}
+	j.Made = nil
+}
+
+func openBeneath(root int, name string) (int, error) {
+	return unix.Openat2(root, name, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+}
+
+// ensureProtected walks to name below root and returns what is to be protected: name itself, or a
+// component on the way that is no folder (a worktree's .git) or that was missing and is a
+// placeholder now.
+func ensureProtected(root int, name string, j *journal) (spec.Path, error) {
+	parts := strings.Split(path.Clean(name), "/")
+	for i := range parts {
+		at := strings.Join(parts[:i+1], "/")
+		fd, err := openBeneath(root, at)
+		if err == unix.ENOENT {
+			return spec.Path(at), makePlaceholder(root, at, i < len(parts)-1 || looksLikeDir(parts[i]), j)
+		}
+		if err == unix.ELOOP || err == unix.EXDEV {
+			return "", fmt.Errorf("%q: %q is a link, which could be pointed elsewhere: protect what it points to (workspace.protect)", name, at)
+		}
+		if err != nil {
+			return "", fmt.Errorf("%q: open %q: %w", name, at, err)
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(fd, &st)
+		_ = unix.Close(fd)
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("%q: stat %q: %w", name, at, err)
+		case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+			return "", fmt.Errorf("%q: %q is a link, which could be pointed elsewhere: protect what it points to (workspace.protect)", name, at)
+		case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+			return spec.Path(at), nil
+		}
+	}
+	return spec.Path(path.Clean(name)), nil
+}
+
+// looksLikeDir guesses what kind a missing path would be; either kind keeps the name from being made.
+func looksLikeDir(base string) bool {
+	return base != "config" && !strings.Contains(strings.TrimPrefix(base, "."), ".")
+}
+
+func makePlaceholder(root int, name string, dir bool, j *journal) error {
+	parent, err := openBeneath(root, path.Dir(name))
+	if err != nil {
+		return fmt.Errorf("open the folder of %q: %w", name, err)
+	}
+	defer unix.Close(parent)
+	base := path.Base(name)
+	if dir {
+		err = unix.Mkdirat(parent, base, 0o755)
+	} else {
+		err = unix.Mknodat(parent, base, unix.S_IFREG|0o444, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("make a placeholder for the missing %q: %w", name, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	j.Made = append(j.Made, placeholder{spec.Path(name), dir, st.Dev, st.Ino})
+	return nil
+}

@@ -1,0 +1,106 @@
+package sandbox
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"cove/sandbox/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// gitRedirects are files of a repository that change which configuration git reads, and are not
+// there in an ordinary one: to protect them would keep git from working.
+var gitRedirects = []string{".git/commondir", ".git/config.worktree"}
+
+// gitState notes what of the workspace is compared at the end.
+type gitNotes struct {
+	started  time.Time
+	redirect map[string]bool
+}
+
+func gitState(root int) gitNotes {
+	n := gitNotes{started: time.Now(), redirect: map[string]bool{}}
+	for _, name := range gitRedirects {
+		n.redirect[name] = exists(root, name)
+	}
+	return n
+}
+
+func exists(root int, name string) bool {
+	fd, err := openBeneath(root, name)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+	return err == nil || err == unix.ELOOP
+}
+
+// walkTime bounds the look for new repositories at the end of a run.
+const walkTime = 200 * time.Millisecond
+
+// report tells what a command left in the workspace that makes git outside act on its behalf.
+func (b *box) report(before gitNotes, workspace string, made []spec.Path) {
+	root, err := unix.Open(workspace, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(root)
+	for _, name := range gitRedirects {
+		if !before.redirect[name] && exists(root, name) {
+			b.warn("new in the workspace: %q, which changes what git reads here", name)
+		}
+	}
+	found, whole := newRepositories(workspace, before.started)
+	for _, name := range found {
+		if !slices.Contains(made, spec.Path(name)) {
+			b.warn("new in the workspace: a git repository at %q, whose hooks and config act when git runs there", filepath.Dir(name))
+		}
+	}
+	if !whole {
+		b.warn("the workspace is too large to look through for new git repositories")
+	}
+}
+
+// newRepositories finds every .git below dir that was made since; whole is false when time ran out.
+func newRepositories(dir string, since time.Time) (found []string, whole bool) {
+	deadline := time.Now().Add(walkTime)
+	whole = true
+	_ = filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return nil
+		case time.Now().After(deadline):
+			whole = false
+			return fs.SkipAll
+		case e.Name() != ".git" || name == dir:
+			return nil
+		}
+		rel := strings.TrimPrefix(strings.TrimPrefix(name, dir), "/")
+		if madeSince(name, since) {
+			found = append(found, rel)
+		}
+		if e.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return found, whole
+}
+
+// madeSince asks for the birth time (statx(2)); where a file system has none, the change time has to do.
+func madeSince(name string, since time.Time) bool {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, name, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME|unix.STATX_CTIME, &st); err != nil {
+		return !os.IsNotExist(err)
+	}
+	at := st.Ctime
+	if st.Mask&unix.STATX_BTIME != 0 {
+		at = st.Btime
+	}
+	// The file system's clock ticks coarsely: a moment's grace errs on the side of telling.
+	return time.Unix(at.Sec, int64(at.Nsec)).After(since.Add(-10 * time.Millisecond))
+}

@@ -1,0 +1,181 @@
+package rootfs
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"cove/sandbox/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// base is where the new root is put together: a tmpfs of the new mount namespace's own, over a
+// directory that every system has. It goes away with the old root.
+const base = "/tmp"
+
+// Build assembles the root file system of s below base. It runs with the ids of the sandbox, after
+// Open. serveFuse hands /dev/fuse, mounted, to whoever starts the server of a fuse-overlayfs root.
+func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File) error) (*Root, error) {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return nil, fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("tmpfs", base, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=1m"); err != nil {
+		return nil, fmt.Errorf("mount tmpfs on %s: %w", base, err)
+	}
+	if err := unix.Mkdir(base+"/root", 0o755); err != nil {
+		return nil, fmt.Errorf("make %s/root: %w", base, err)
+	}
+	if err := src.mountRoot(s, serveFuse); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(base+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	r := &Root{tree: tree{fd}, spec: s, src: src}
+	if s.Root.Kind == spec.RootHost {
+		if err := r.buildHost(); err != nil {
+			return nil, err
+		}
+	}
+	// The files come before every mount: a link in an image must not lead their content into
+	// what is mounted later, such as the workspace.
+	if err := r.files(); err != nil {
+		return nil, err
+	}
+	if err := r.system(); err != nil {
+		return nil, err
+	}
+	if err := r.mounts(); err != nil {
+		return nil, err
+	}
+	if err := r.protect(); err != nil {
+		return nil, fmt.Errorf("protect: %w", err)
+	}
+	if s.Root.ReadOnly || s.Root.Kind == spec.RootHost {
+		if err := restrict(fd, unix.MOUNT_ATTR_RDONLY, false); err != nil {
+			return nil, fmt.Errorf("make root read-only: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// Root is an assembled root file system that is not `/` yet.
+type Root struct {
+	tree
+	spec *spec.Spec
+	src  *Sources
+}
+
+func (src *Sources) mountRoot(s *spec.Spec, serveFuse func(*os.File) error) error {
+	flags := uintptr(unix.MS_NODEV)
+	if !s.Security.NewPrivileges {
+		flags |= unix.MS_NOSUID
+	}
+	switch s.Root.Kind {
+	case spec.RootOverlay:
+		return src.mountOverlay(flags)
+	case spec.RootFuse:
+		return src.mountFuse(flags, serveFuse)
+	case spec.RootCopy:
+		attrs := uint64(unix.MOUNT_ATTR_NODEV)
+		if !s.Security.NewPrivileges {
+			attrs |= unix.MOUNT_ATTR_NOSUID
+		}
+		if err := restrict(src.copied, attrs, true); err != nil {
+			return err
+		}
+		target, err := openDir(base + "/root")
+		if err != nil {
+			return err
+		}
+		defer unix.Close(target)
+		return attach(src.copied, target)
+	case spec.RootHost:
+		return unix.Mount("tmpfs", base+"/root", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=16m")
+	}
+	return fmt.Errorf("unknown kind of root file system %q", s.Root.Kind)
+}
+
+// mountOverlay names the layers by their descriptors' numbers, relative to /proc/self/fd: a path
+// may hold colons and commas, may be out of reach of the ids inside, would be shown by mountinfo
+// inside, and 150 of them would not fit the page that mount(2) takes.
+func (src *Sources) mountOverlay(flags uintptr) error {
+	var lower []string
+	for i := len(src.layers) - 1; i >= 0; i-- {
+		lower = append(lower, strconv.Itoa(src.layers[i]))
+	}
+	if err := unix.Chdir("/proc/self/fd"); err != nil {
+		return fmt.Errorf("mount overlay: chdir /proc/self/fd: %w", err)
+	}
+	// userxattr: the markers are user.overlay.*, the only ones an unprivileged mount may use
+	// (Linux 5.11). volatile (5.10): no sync, since the upper directory is thrown away.
+	data := fmt.Sprintf("lowerdir=%s,upperdir=%d,workdir=%d,userxattr,volatile", strings.Join(lower, ":"), src.upper, src.work)
+	err := unix.Mount("overlay", base+"/root", "overlay", flags, data)
+	if cd := unix.Chdir("/"); err == nil {
+		err = cd
+	}
+	if err != nil {
+		return fmt.Errorf("mount overlay of %d layers: %w", len(src.layers), err)
+	}
+	return nil
+}
+
+func (src *Sources) mountFuse(flags uintptr, serve func(*os.File) error) error {
+	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other", src.fuse)
+	if err := unix.Mount("fuse-overlayfs", base+"/root", "fuse", flags, data); err != nil {
+		return fmt.Errorf("mount fuse: %w", err)
+	}
+	f := os.NewFile(uintptr(src.fuse), "/dev/fuse")
+	defer f.Close()
+	if err := serve(f); err != nil {
+		return fmt.Errorf("start fuse-overlayfs: %w", err)
+	}
+	return nil
+}
+
+// buildHost puts the host's folders onto the root's tmpfs, read-only, and private ones beside them.
+func (r *Root) buildHost() error {
+	for _, e := range r.src.host {
+		if e.link != "" {
+			if err := unix.Symlinkat(e.link, r.fd, e.name); err != nil {
+				return fmt.Errorf("link /%s: %w", e.name, err)
+			}
+			continue
+		}
+		attrs := uint64(unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV)
+		if err := restrict(e.mount, attrs, true); err != nil {
+			return fmt.Errorf("make /%s read-only: %w", e.name, err)
+		}
+		target, err := r.dir("/" + e.name)
+		if err != nil {
+			return fmt.Errorf("make /%s: %w", e.name, err)
+		}
+		err = attach(e.mount, target)
+		unix.Close(target)
+		if err != nil {
+			return fmt.Errorf("mount /%s: %w", e.name, err)
+		}
+	}
+	for _, d := range []struct {
+		name string
+		mode uint32
+	}{{"proc", 0o555}, {"sys", 0o555}, {"dev", 0o755}, {"home", 0o755}, {"root", 0o700}, {"var", 0o755},
+		{"mnt", 0o755}, {"srv", 0o755}, {"tmp", 0o1777}, {"run", 0o755}} {
+		if err := unix.Mkdirat(r.fd, d.name, d.mode); err != nil {
+			return fmt.Errorf("make /%s: %w", d.name, err)
+		}
+	}
+	// The root itself becomes read-only; these two are what programs write to.
+	for name, mode := range map[string]uint32{"tmp": 0o1777, "run": 0o755} {
+		if err := r.tmpfs("/"+name, mode, 0); err != nil {
+			return fmt.Errorf("mount /%s: %w", name, err)
+		}
+	}
+	if err := unix.Symlinkat("../tmp", r.fd, "var/tmp"); err != nil {
+		return fmt.Errorf("link /var/tmp: %w", err)
+	}
+	return nil
+}

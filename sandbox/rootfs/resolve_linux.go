@@ -1,0 +1,223 @@
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// tree is a root file system being built: names are resolved as if it were `/` already, and a
+// link in it, absolute or climbing, cannot lead out (openat2(2), Linux 5.6).
+type tree struct{ fd int }
+
+// maxLinks bounds how many dangling links are followed to make a mount's target; the kernel's own bound is 40.
+const maxLinks = 40
+
+// open opens name inside the tree. name is absolute as seen from inside.
+func (t tree) open(name string, flags int, mode uint32) (int, error) {
+	for {
+		fd, err := unix.Openat2(t.fd, name, &unix.OpenHow{
+			Flags:   uint64(flags | unix.O_CLOEXEC),
+			Mode:    uint64(mode),
+			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		})
+		// EAGAIN: something was renamed meanwhile; nothing here does for long.
+		if err == unix.EINTR || err == unix.EAGAIN {
+			continue
+		}
+		return fd, err
+	}
+}
+
+// dir opens the directory name, and makes it and what is missing above it.
+func (t tree) dir(name string) (int, error) { return t.ensure(name, true, maxLinks) }
+
+// file opens name for use as the target of a file's bind, and makes an empty file when it is missing.
+func (t tree) file(name string) (int, error) { return t.ensure(name, false, maxLinks) }
+
+func (t tree) ensure(name string, dir bool, links int) (int, error) {
+	if links == 0 {
+		return -1, unix.ELOOP
+	}
+	name = path.Clean("/" + name)
+	flags := unix.O_PATH
+	if dir {
+		flags |= unix.O_DIRECTORY
+	}
+	fd, err := t.open(name, flags, 0)
+	if err == nil || err != unix.ENOENT || name == "/" {
+		return fd, err
+	}
+	parentName, base := path.Split(name)
+	parent, err := t.ensure(parentName, true, links-1)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(parent)
+	if dir {
+		err = unix.Mkdirat(parent, base, 0o755)
+	} else {
+		err = unix.Mknodat(parent, base, unix.S_IFREG|0o644, 0)
+	}
+	switch {
+	case err == nil:
+		flags |= unix.O_NOFOLLOW
+		return unix.Openat(parent, base, flags|unix.O_CLOEXEC, 0)
+	case err != unix.EEXIST:
+		return -1, err
+	}
+	// It is there and yet leads nowhere: a dangling link. Make what it points to, in the tree.
+	target, err := readlinkat(parent, base)
+	if err != nil {
+		return -1, err
+	}
+	if !path.IsAbs(target) {
+		target = path.Join(parentName, target)
+	}
+	return t.ensure(target, dir, links-1)
+}
+
+func readlinkat(dirfd int, name string) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(dirfd, name, buf)
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
+}
+
+// maxFile bounds what is read of a file that an image holds.
+const maxFile = 1 << 20
+
+// read returns a regular file's content. A missing file is empty. A fifo, a device or a file
+// larger than a mebibyte is an error: an image may hold anything under any name.
+func (t tree) read(name string) ([]byte, error) {
+	fd, err := t.open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err == unix.ENOENT {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %q: %w", name, err)
+	}
+	defer unix.Close(fd)
+	return readRegular(fd, name)
+}
+
+func readRegular(fd int, name string) ([]byte, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("stat %q: %w", name, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fmt.Errorf("%q is no regular file", name)
+	}
+	if st.Size > maxFile {
+		return nil, fmt.Errorf("%q has %d bytes, more than %d", name, st.Size, maxFile)
+	}
+	buf := make([]byte, 0, st.Size+512)
+	for len(buf) <= maxFile {
+		if len(buf) == cap(buf) {
+			buf = append(buf, make([]byte, 4096)...)[:len(buf)]
+		}
+		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %q: %w", name, err)
+		}
+		if n == 0 {
+			return buf, nil
+		}
+		buf = buf[:len(buf)+n]
+	}
+	return nil, fmt.Errorf("%q has more than %d bytes", name, maxFile)
+}
+
+// write puts a regular file with that content at name. A link is followed inside the tree; a
+// fifo, a device or anything else that is no regular file is replaced, never opened.
+func (t tree) write(name string, content []byte) error {
+	fd, err := t.file(name)
+	if err != nil {
+		return fmt.Errorf("make %q: %w", name, err)
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	unix.Close(fd)
+	if err != nil {
+		return fmt.Errorf("stat %q: %w", name, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		if err := t.replace(name); err != nil {
+			return fmt.Errorf("replace %q: %w", name, err)
+		}
+	}
+	fd, err = t.open(name, unix.O_WRONLY|unix.O_TRUNC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return fmt.Errorf("open %q: %w", name, err)
+	}
+	defer unix.Close(fd)
+	if err := writeAll(fd, content); err != nil {
+		return fmt.Errorf("write %q: %w", name, err)
+	}
+	return nil
+}
+
+// replace removes the last component of name, whatever it is but a directory, and makes an empty file.
+func (t tree) replace(name string) error {
+	parentName, base := path.Split(path.Clean("/" + name))
+	parent, err := t.open(parentName, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(parent)
+	if err := unix.Unlinkat(parent, base, 0); err != nil {
+		return err
+	}
+	return unix.Mknodat(parent, base, unix.S_IFREG|0o644, 0)
+}
+
+// isMissing reports whether err means that a name is not there.
+func isMissing(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)
+}
+
+// inside reports whether name is dir or lies below it; both are clean and absolute.
+func inside(name, dir string) bool {
+	return name == dir || dir == "/" || strings.HasPrefix(name, dir+"/")
+}
+
+// ReadFile reads a file of the root file system that the caller is in: bounded, regular, and not
+// by way of /proc's magic links.
+func ReadFile(name string) ([]byte, error) {
+	root, err := openDir("/")
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(root)
+	return tree{root}.read(name)
+}
+
+// CheckDir makes sure that name is a directory inside, reached without /proc's magic links (a
+// WORKDIR of /proc/self/fd/N), and makes it, for uid and gid, when it is missing and it may.
+func CheckDir(name string, create bool, uid, gid uint32) error {
+	root, err := openDir("/")
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	t := tree{root}
+	fd, err := t.open(name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err == unix.ENOENT && create {
+		if fd, err = t.dir(name); err == nil {
+			err = unix.Fchownat(fd, "", int(uid), int(gid), unix.AT_EMPTY_PATH)
+		}
+	}
+	if fd >= 0 {
+		_ = unix.Close(fd)
+	}
+	return err
+}

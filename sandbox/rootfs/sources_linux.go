@@ -1,0 +1,177 @@
+package rootfs
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"cove/sandbox/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sources holds open whatever the sandbox takes from the host. It is opened by the stage while
+// it still has the caller's ids: afterwards the caller's own 0700 folders may be out of reach.
+type Sources struct {
+	layers  []int       // O_PATH directories, lowest first
+	upper   int         // of an overlay; -1 without
+	work    int         //
+	copied  int         // a detached mount of the flattened copy
+	binds   map[int]int // index in Spec.Mounts -> detached mount
+	devices map[string]int
+	host    []hostEntry
+	fuse    int // /dev/fuse
+}
+
+// hostEntry is one entry of the root directory of a host root file system.
+type hostEntry struct {
+	name  string // without the slash
+	link  string // what it links to, when it is a link
+	mount int    // otherwise a detached mount
+}
+
+// deviceNodes is what /dev holds besides links: every one harmless, as in any container.
+var deviceNodes = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+// Open opens everything that s takes from the host. idmapped are the detached mounts that the
+// parent made, in the order of the mounts of s that ask for one; Open takes them over.
+func Open(s *spec.Spec, idmapped []*os.File) (*Sources, error) {
+	src := &Sources{upper: -1, work: -1, copied: -1, fuse: -1, binds: map[int]int{}, devices: map[string]int{}}
+	if err := src.openRoot(&s.Root); err != nil {
+		return nil, fmt.Errorf("open root file system: %w", err)
+	}
+	for i, m := range s.Mounts {
+		if m.Kind != spec.MountBind {
+			continue
+		}
+		if m.Idmapped {
+			if len(idmapped) == 0 {
+				return nil, fmt.Errorf("mount %q: its id-mapped mount did not come", m.Target)
+			}
+			src.binds[i] = int(idmapped[0].Fd())
+			idmapped = idmapped[1:]
+			continue
+		}
+		fd, err := OpenSource(m)
+		if err != nil {
+			return nil, fmt.Errorf("mount %q: open %q: %w", m.Target, m.Source, err)
+		}
+		src.binds[i] = fd
+	}
+	for _, name := range deviceNodes {
+		fd, err := clone(unix.AT_FDCWD, "/dev/"+name)
+		if err != nil {
+			return nil, fmt.Errorf("open /dev/%s: %w", name, err)
+		}
+		src.devices[name] = fd
+	}
+	return src, nil
+}
+
+// OpenSource makes a detached copy of the mounts at a bind's source. One that was granted because
+// it lies beneath a folder must not be led out of it by a link that something put there since.
+func OpenSource(m spec.Mount) (int, error) {
+	if m.Beneath == "" {
+		return clone(unix.AT_FDCWD, string(m.Source))
+	}
+	dir, err := openDir(string(m.Beneath))
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dir)
+	rel := strings.TrimPrefix(strings.TrimPrefix(string(m.Source), string(m.Beneath)), "/")
+	if rel == "" {
+		return clone(dir, "")
+	}
+	fd, err := unix.Openat2(dir, rel, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return -1, fmt.Errorf("stay beneath %q: %w", m.Beneath, err)
+	}
+	defer unix.Close(fd)
+	return clone(fd, "")
+}
+
+func (src *Sources) openRoot(root *spec.Root) error {
+	switch root.Kind {
+	case spec.RootHost:
+		return src.openHost()
+	case spec.RootCopy:
+		fd, err := clone(unix.AT_FDCWD, string(root.RunDir)+"/rootfs")
+		if err != nil {
+			return fmt.Errorf("open %q: %w", root.RunDir+"/rootfs", err)
+		}
+		src.copied = fd
+		return nil
+	case spec.RootFuse:
+		// fuse-overlayfs runs outside and opens the layers itself; here is only the mount.
+		fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open /dev/fuse: %w", err)
+		}
+		src.fuse = fd
+		return nil
+	case spec.RootOverlay:
+		return src.openLayers(root)
+	}
+	return fmt.Errorf("unknown kind of root file system %q", root.Kind)
+}
+
+func (src *Sources) openLayers(root *spec.Root) error {
+	for _, l := range root.Layers {
+		fd, err := openDir(string(l))
+		if err != nil {
+			return err
+		}
+		src.layers = append(src.layers, fd)
+	}
+	var err error
+	if src.upper, err = openDir(string(root.RunDir) + "/upper"); err != nil {
+		return err
+	}
+	src.work, err = openDir(string(root.RunDir) + "/work")
+	return err
+}
+
+func openDir(name string) (int, error) {
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open %q: %w", name, err)
+	}
+	return fd, nil
+}
+
+// hostTop is what a host root file system takes from the host besides the links into /usr.
+var hostTop = []string{"usr", "etc", "opt", "nix"}
+
+// hostUsr are the root's entries that are links into /usr wherever /usr is merged, and folders elsewhere.
+var hostUsr = []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32"}
+
+func (src *Sources) openHost() error {
+	for _, name := range append(append([]string{}, hostTop...), hostUsr...) {
+		var st unix.Stat_t
+		if err := unix.Lstat("/"+name, &st); err == unix.ENOENT {
+			continue
+		} else if err != nil {
+			return fmt.Errorf("stat /%s: %w", name, err)
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			link, err := readlinkat(unix.AT_FDCWD, "/"+name)
+			if err != nil {
+				return fmt.Errorf("read link /%s: %w", name, err)
+			}
+			if strings.HasPrefix(strings.TrimPrefix(link, "/"), "usr/") {
+				src.host = append(src.host, hostEntry{name: name, link: link})
+				continue
+			}
+		}
+		fd, err := clone(unix.AT_FDCWD, "/"+name)
+		if err != nil {
+			return fmt.Errorf("open /%s: %w", name, err)
+		}
+		src.host = append(src.host, hostEntry{name: name, mount: fd})
+	}
+	return nil
+}

@@ -1,0 +1,240 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"cove/sandbox/console"
+	"cove/sandbox/network/driver"
+	"cove/sandbox/spec"
+	"cove/sandbox/stage"
+	"cove/userns"
+	"cove/userns/fdpass"
+
+	"golang.org/x/sys/unix"
+)
+
+// Run carries out the Spec with its main command and returns how that ended. Nothing of the
+// sandbox is left when it returns, nor when this process dies before.
+func Run(ctx context.Context, s *spec.Spec, o Options) (Status, error) {
+	box, err := start(ctx, s, o)
+	if err != nil {
+		return Status{}, err
+	}
+	conn, theirs, err := fdpass.Pair()
+	if err != nil {
+		return Status{}, errors.Join(err, box.end())
+	}
+	defer conn.Close()
+	if err = box.control.session(theirs, true); err == nil {
+		theirs.Close()
+		var exited *spec.Exited
+		exited, err = console.Run(conn, s.Process, console.Stdio{In: o.Stdin, Out: o.Stdout, Err: o.Stderr,
+			TTY: console.UseTTY(o.Stdin, o.Stdout)})
+		if err == nil {
+			// What an error in the taking down would say is no part of how the command ended.
+			return Status{Code: exited.Code, Signal: exited.Signal, Text: exited.Text}, box.end()
+		}
+	}
+	if errors.Is(err, console.ErrLost) && box.stopped.Load() {
+		return Status{Signal: int(unix.SIGKILL)}, box.end()
+	}
+	return Status{}, errors.Join(err, box.end())
+}
+
+// start makes the sandbox, up to an init that waits for sessions. Each step that something has to
+// be undone for pushes that onto the box; end undoes them, last first.
+func start(ctx context.Context, s *spec.Spec, o Options) (box *box, err error) {
+	box = newBox(s, o)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, box.end())
+		}
+	}()
+	if err := box.makeState(); err != nil {
+		return box, err
+	}
+	if err := box.useStore(ctx); err != nil {
+		return box, err
+	}
+	if err := box.protect(); err != nil {
+		return box, fmt.Errorf("protect the workspace: %w", err)
+	}
+	mounts, err := box.idmapMounts()
+	if err != nil {
+		return box, err
+	}
+	defer closeFiles(mounts)
+	if err := box.startInit(ctx); err != nil {
+		return box, err
+	}
+	link, err := box.attachNetwork(ctx)
+	if err != nil {
+		return box, err
+	}
+	if err := box.control.conn.Send(spec.ToInit{Setup: &spec.Setup{Spec: s, Link: link}}, mounts...); err != nil {
+		return box, fmt.Errorf("send the Spec to init: %w", err)
+	}
+	if err := box.awaitReady(ctx); err != nil {
+		return box, err
+	}
+	if err := box.publishPorts(ctx); err != nil {
+		return box, err
+	}
+	return box, box.open()
+}
+
+// makeState makes the sandbox's directory in the runtime directory, and sweeps those left behind.
+func (b *box) makeState() error {
+	if err := checkName(b.opts.RuntimeDir, b.spec.Name); err != nil {
+		return err
+	}
+	state, err := newState(b.opts.RuntimeDir, b.spec.ID)
+	if err != nil {
+		return err
+	}
+	b.state = state
+	b.undo(state.close)
+	return nil
+}
+
+// useStore keeps the image's layers from being collected, and makes the run's own directory.
+func (b *box) useStore(ctx context.Context) error {
+	root := &b.spec.Root
+	if root.Kind == spec.RootHost {
+		return nil
+	}
+	if b.opts.Image != nil {
+		release, err := b.opts.Store.Use(*b.opts.Image)
+		if err != nil {
+			return fmt.Errorf("use image %s: %w", root.Image, err)
+		}
+		b.undo(func() error { release(); return nil })
+	}
+	run, err := b.opts.Store.NewRun()
+	if err != nil {
+		return fmt.Errorf("make the run's directory: %w", err)
+	}
+	b.undo(func() error {
+		// Its own context: the caller's may be over, and the directory must go all the same.
+		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
+		defer cancel()
+		return run.Remove(ctx, b.spec.IDMap)
+	})
+	root.RunDir = spec.Path(run.Dir)
+	if root.Kind == spec.RootCopy {
+		return b.flatten(ctx, run)
+	}
+	return nil
+}
+
+// removeTime bounds the removal of what a run wrote; a large tree takes seconds.
+const removeTime = 5 * time.Minute
+
+// startInit starts the init stage in its namespaces, and begins to listen to it.
+func (b *box) startInit(ctx context.Context) error {
+	namespaces := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
+	if b.spec.Network.Mode != "host" {
+		namespaces |= unix.CLONE_NEWNET
+	}
+	child, err := userns.Start(ctx, userns.Config{Stage: stage.InitName, IDMap: b.spec.IDMap, Namespaces: namespaces})
+	if err != nil {
+		return err
+	}
+	b.child = child
+	b.control = newControl(child.Conn)
+	b.control.fuse = b.serveFuse
+	go func() {
+		b.status, b.waitErr = child.Wait()
+		close(b.ended)
+	}()
+	b.undo(func() error {
+		child.Kill()
+		<-b.ended
+		return child.Conn.Close()
+	})
+	go b.control.listen()
+	return nil
+}
+
+// attachNetwork starts the user-mode network, while init still waits in the host's mounts.
+func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
+	if b.spec.Network.Mode != "user" {
+		return spec.Link{}, b.resolvConf(nil)
+	}
+	link, err := driver.Attach(ctx, b.child.Pid(), driver.Options{Driver: b.spec.Network.Driver, StateDir: b.state.dir, Log: b.opts.Warn})
+	if err != nil {
+		return spec.Link{}, fmt.Errorf("attach network: %w", err)
+	}
+	b.undo(link.Close)
+	return link.Link, b.resolvConf(link.DNS)
+}
+
+// awaitReady waits for init's word that the inside is made.
+func (b *box) awaitReady(ctx context.Context) error {
+	select {
+	case err := <-b.control.ready:
+		if errors.Is(err, errInitGone) {
+			<-b.ended
+			return fmt.Errorf("set up the sandbox: init ended (%s)", describe(b.status, b.waitErr))
+		}
+		if err != nil {
+			return fmt.Errorf("set up the sandbox: %w", err)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *box) publishPorts(ctx context.Context) error {
+	if len(b.spec.Network.Publish) == 0 {
+		return nil
+	}
+	published, err := driver.Publish(ctx, b.spec.Network.Publish, b.control.dial)
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	b.undo(published.Close)
+	return nil
+}
+
+// open lets other coves in: exec, stop and ps.
+func (b *box) open() error {
+	listener, err := listenSocket(b.state.dir)
+	if err != nil {
+		return fmt.Errorf("open the sandbox's socket: %w", err)
+	}
+	b.undo(listener.Close)
+	go b.control.serve(listener, b.stop)
+	return b.state.publish(&record{Info: b.info(), Spec: b.spec})
+}
+
+func (b *box) info() Info {
+	command := []string{}
+	for _, a := range b.spec.Process.Argv {
+		command = append(command, string(a))
+	}
+	return Info{ID: b.spec.ID, Name: b.spec.Name, Image: b.spec.Root.Image, Command: command, Project: b.opts.Project,
+		Shell: b.opts.shell, PID: os.Getpid(), Started: time.Now(), Profile: b.opts.ProfileHash}
+}
+
+func describe(ws syscall.WaitStatus, err error) string {
+	switch {
+	case err != nil:
+		return err.Error()
+	case ws.Signaled():
+		return "by signal " + ws.Signal().String()
+	}
+	return fmt.Sprintf("with status %d", ws.ExitStatus())
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}

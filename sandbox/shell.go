@@ -1,0 +1,199 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"cove/fetch/store"
+	"cove/sandbox/console"
+	"cove/sandbox/spec"
+	"cove/userns/fdpass"
+
+	"golang.org/x/sys/unix"
+)
+
+// KeeperName is the stage that is the parent of a shell's sandbox: it has a session of its own and
+// no terminal, so that no shell's terminal holds the others, and ends with the last of them.
+const KeeperName = "cove-keeper"
+
+// keeperStart is what the first shell tells the keeper.
+type keeperStart struct {
+	Spec          *spec.Spec
+	RuntimeDir    string
+	StoreDir      string
+	Image         *store.Handle
+	Project       string
+	ProfileHash   string
+	FuseOverlayfs string
+}
+
+// keeperReply is the keeper's answer when its sandbox waits for shells, or did not come up.
+type keeperReply struct {
+	Error    *spec.Failed
+	Warnings string
+}
+
+// Shell runs the Spec's process in the project's sandbox: the one that runs, when there is one
+// already, or else a new one under a keeper. joined tells which it was.
+func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined bool, err error) {
+	for range 5 {
+		dir, r, err := findShell(o.RuntimeDir, o.Project)
+		if err != nil {
+			return Status{}, false, err
+		}
+		joined = dir != ""
+		if !joined {
+			if dir, err = startKeeper(ctx, s, o); err != nil {
+				return Status{}, false, err
+			}
+		} else if r.Profile != o.ProfileHash && o.Warn != nil {
+			fmt.Fprintln(o.Warn, "cove: the profile has changed since this sandbox was started: leave every shell of it to get the new one")
+		}
+		status, err = join(dir, s.Process, o)
+		// The last shell may have left between the look and the call; then there is none to join.
+		if joined && (errors.Is(err, console.ErrLost) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)) {
+			if alive, lerr := locked(filepath.Join(dir, "lock")); lerr != nil || !alive {
+				continue
+			}
+		}
+		return status, joined, err
+	}
+	return Status{}, false, errors.New("the project's sandbox ended again and again while it was joined")
+}
+
+func findShell(runtimeDir, project string) (string, *record, error) {
+	var found string
+	var rec *record
+	if project == "" {
+		return "", nil, nil
+	}
+	err := each(runtimeDir, func(dir string, r *record) error {
+		if r.Shell && r.Project == project {
+			found, rec = dir, r
+		}
+		return nil
+	})
+	return found, rec, err
+}
+
+// startKeeper starts a keeper, and returns its sandbox's directory when a shell can be had there.
+func startKeeper(ctx context.Context, s *spec.Spec, o Options) (string, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	conn, theirs, err := fdpass.Pair()
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	defer theirs.Close()
+	cmd := &exec.Cmd{Path: path, Args: []string{KeeperName}, Env: os.Environ(), Dir: "/"}
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return "", fmt.Errorf("start %s: %w", KeeperName, err)
+	}
+	defer func() { _ = cmd.Process.Release() }()
+	theirs.Close()
+	start := keeperStart{Spec: s, RuntimeDir: o.RuntimeDir, Image: o.Image, Project: o.Project, ProfileHash: o.ProfileHash, FuseOverlayfs: o.FuseOverlayfs}
+	if o.Store != nil {
+		start.StoreDir = o.Store.Dir()
+	}
+	if err := conn.Send(start); err != nil {
+		return "", fmt.Errorf("talk to %s: %w", KeeperName, err)
+	}
+	var reply keeperReply
+	if _, err := conn.Recv(&reply); err != nil {
+		return "", fmt.Errorf("%s ended before its sandbox was up: %w", KeeperName, err)
+	}
+	if o.Warn != nil {
+		fmt.Fprint(o.Warn, reply.Warnings)
+	}
+	if reply.Error != nil {
+		return "", &SetupError{Text: reply.Error.Text, Errno: unix.Errno(reply.Error.Errno)}
+	}
+	return filepath.Join(sandboxesDir(o.RuntimeDir), s.ID), nil
+}
+
+// KeeperMain is the keeper stage. It returns the exit code.
+func KeeperMain() int {
+	conn, err := fdpass.FromFD(3)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", KeeperName)
+		return 2
+	}
+	var first keeperStart
+	if _, err := conn.Recv(&first); err != nil {
+		return 1
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	defer cancel()
+	var warnings bytes.Buffer
+	o := Options{RuntimeDir: first.RuntimeDir, Image: first.Image, Project: first.Project, ProfileHash: first.ProfileHash,
+		FuseOverlayfs: first.FuseOverlayfs, Warn: &warnings, shell: true}
+	box, err := keep(ctx, &first, o)
+	if err != nil {
+		failed := &spec.Failed{Text: err.Error()}
+		var errno unix.Errno
+		if errors.As(err, &errno) {
+			failed.Errno = int(errno)
+		}
+		_ = conn.Send(keeperReply{Error: failed, Warnings: warnings.String()})
+		return 1
+	}
+	_ = conn.Send(keeperReply{Warnings: warnings.String()})
+	conn.Close()
+	box.keepUntilEmpty(ctx)
+	_ = box.end()
+	return 0
+}
+
+func keep(ctx context.Context, first *keeperStart, o Options) (*box, error) {
+	if first.StoreDir != "" {
+		s, err := store.Open(first.StoreDir)
+		if err != nil {
+			return nil, err
+		}
+		o.Store = s
+	}
+	return start(ctx, first.Spec, o)
+}
+
+// firstShell is how long a keeper waits for its first shell.
+const firstShell = 30 * time.Second
+
+// keepUntilEmpty waits until the last shell has left, or the sandbox is stopped.
+func (b *box) keepUntilEmpty(ctx context.Context) {
+	came := false
+	// A first shell that never comes, since it was killed, must not keep the sandbox for ever.
+	patience := time.NewTimer(firstShell)
+	defer patience.Stop()
+	for {
+		select {
+		case open, ok := <-b.control.counts:
+			if !ok || (came && open == 0) {
+				return
+			}
+			came = came || open > 0
+		case <-patience.C:
+			if !came {
+				return
+			}
+		case <-ctx.Done():
+			b.stop(unix.SIGHUP)
+			return
+		case <-b.ended:
+			return
+		}
+	}
+}

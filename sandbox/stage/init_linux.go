@@ -1,0 +1,160 @@
+package stage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"cove/sandbox/network"
+	"cove/sandbox/rootfs"
+	"cove/sandbox/spec"
+	"cove/userns"
+	"cove/userns/fdpass"
+
+	"golang.org/x/sys/unix"
+)
+
+// initMain is PID 1. It runs on the main thread, which becomes the one that commands are forked from.
+func initMain() int {
+	control, err := fdpass.FromFD(userns.ConnFD)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", InitName)
+		return 2
+	}
+	var first spec.ToInit
+	files, err := control.Recv(&first)
+	if err != nil || first.Setup == nil {
+		return 1 // the parent is gone
+	}
+	i := &initStage{control: control, spec: first.Setup.Spec}
+	if err := i.setUp(first.Setup, files); err != nil {
+		_ = control.Send(spec.FromInit{Failed: failed(err)})
+		return 1
+	}
+	if err := control.Send(spec.FromInit{Ready: true}); err != nil {
+		return 1
+	}
+	return i.serve()
+}
+
+func failed(err error) *spec.Failed {
+	f := &spec.Failed{Text: err.Error()}
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		f.Errno = int(errno)
+	}
+	return f
+}
+
+// initStage is the state of PID 1.
+type initStage struct {
+	control *fdpass.Conn
+	spec    *spec.Spec
+	spawner *spawner
+	reaper  *reaper
+	group   sessions
+}
+
+// setUp makes the inside. The order matters: what lies on the host is opened with the caller's
+// ids; ids change before anything is created; the thread gives up its rights last.
+func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
+	s := setup.Spec
+	resetSignals()
+	unix.Umask(0o022)
+	src, err := rootfs.Open(s, files)
+	if err != nil {
+		return err
+	}
+	if err := becomeRoot(s.IDMap, i.control); err != nil {
+		return err
+	}
+	root, err := src.Build(s, i.serveFuse)
+	if err != nil {
+		return err
+	}
+	if err := root.Enter(); err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
+		return fmt.Errorf("set hostname %q: %w", s.Hostname, err)
+	}
+	if s.Network.Mode != "host" {
+		if err := network.Configure(setup.Link); err != nil {
+			return fmt.Errorf("set up network: %w", err)
+		}
+	}
+	if err := checkInherited(i.control.FD()); err != nil {
+		return err
+	}
+	return confine(s.Security)
+}
+
+// serveFuse sends /dev/fuse, mounted, to the parent, which starts fuse-overlayfs on it.
+func (i *initStage) serveFuse(fuse *os.File) error {
+	return i.control.Send(spec.FromInit{Fuse: true}, fuse)
+}
+
+// resetSignals undoes what the caller's caller may have left: blocked and ignored signals are
+// inherited over exec (execve(2)). Go's runtime leaves those alone that it has no use for.
+func resetSignals() {
+	// Handled signals are reset by the exec of a command; PID 1 itself is to die of none of them.
+	signal.Notify(make(chan os.Signal, 1))
+	unblockSignals()
+	defaultIgnored()
+}
+
+// becomeRoot takes on id 0 inside, or the only one there is, and drops the groups of the caller.
+// It then asks again to die with the parent, since a change of credentials forgets that
+// (PR_SET_PDEATHSIG(2const)), and looks whether the parent died before it asked.
+func becomeRoot(m userns.IDMap, control *fdpass.Conn) error {
+	uid, gid := 0, 0
+	if m.Single() {
+		// setgroups is denied with one id (user_namespaces(7)): the caller's groups stay.
+		uid, gid = int(m.UIDs[0].ContainerID), int(m.GIDs[0].ContainerID)
+	} else if err := unix.Setgroups(nil); err != nil {
+		return fmt.Errorf("drop groups: %w", err)
+	}
+	if err := unix.Setresgid(gid, gid, gid); err != nil {
+		return fmt.Errorf("become gid %d: %w", gid, err)
+	}
+	if err := unix.Setresuid(uid, uid, uid); err != nil {
+		return fmt.Errorf("become uid %d: %w", uid, err)
+	}
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("ask to die with the parent: %w", err)
+	}
+	// Not dumpable: /proc/1/environ, mem and the descriptors are closed to what runs inside.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("close init's memory: %w", err)
+	}
+	poll := []unix.PollFd{{Fd: int32(control.FD()), Events: unix.POLLIN}}
+	if n, err := unix.Poll(poll, 0); err == nil && n > 0 && poll[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0 {
+		return errors.New("the parent is gone")
+	}
+	return nil
+}
+
+// checkInherited makes sure that nothing of the host is open any more but the control socket and /dev/null.
+func checkInherited(control int) error {
+	d, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	for _, name := range names {
+		fd := 0
+		if _, err := fmt.Sscan(name, &fd); err != nil || fd == control || fd == int(d.Fd()) {
+			continue
+		}
+		if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return fmt.Errorf("bug: directory descriptor %d is still open", fd)
+		}
+	}
+	return nil
+}

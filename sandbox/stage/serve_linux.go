@@ -1,0 +1,117 @@
+package stage
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"cove/sandbox/network"
+	"cove/sandbox/spec"
+	"cove/userns/fdpass"
+
+	"golang.org/x/sys/unix"
+)
+
+// sessions are the clients' sessions that are open, and the process groups of their commands.
+type sessions struct {
+	mu     sync.Mutex
+	groups map[*session]struct{}
+}
+
+// serve answers the parent until it goes, or until the main session has ended. The calling thread
+// becomes the one that commands are forked from.
+func (i *initStage) serve() int {
+	done := make(chan struct{})
+	i.reaper = newReaper()
+	i.spawner = &spawner{requests: make(chan spawnRequest), reaper: i.reaper}
+	i.group.groups = map[*session]struct{}{}
+	go i.listen(done)
+	i.spawner.run(done)
+	return 0
+}
+
+// listen reads the control socket.
+func (i *initStage) listen(done chan struct{}) {
+	for {
+		var m spec.ToInit
+		files, err := i.control.Recv(&m)
+		if err != nil {
+			os.Exit(1) // the parent is gone: all of the namespace ends with PID 1
+		}
+		switch {
+		case m.Session != nil && len(files) == 1:
+			i.accept(files[0], m.Session.Main, done)
+		case m.Dial != nil:
+			go i.dial(m.Dial)
+		case m.Stop != nil:
+			i.signalAll(unix.Signal(m.Stop.Signal))
+		default:
+			closeFiles(files)
+		}
+	}
+}
+
+// accept serves a client's socket.
+func (i *initStage) accept(f *os.File, main bool, done chan struct{}) {
+	// The descriptor is duplicated, so that the os.File's own number can be given back at once.
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	f.Close()
+	if err != nil {
+		return
+	}
+	conn, err := fdpass.FromFD(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		return
+	}
+	s := &session{init: i, conn: conn}
+	i.count(s, true)
+	go func() {
+		s.run()
+		i.count(s, false)
+		if main {
+			close(done)
+		}
+	}()
+}
+
+// count keeps the parent informed of how many sessions there are.
+func (i *initStage) count(s *session, came bool) {
+	i.group.mu.Lock()
+	defer i.group.mu.Unlock()
+	if came {
+		i.group.groups[s] = struct{}{}
+	} else {
+		delete(i.group.groups, s)
+	}
+	_ = i.control.Send(spec.FromInit{Sessions: &spec.Sessions{Open: len(i.group.groups)}})
+}
+
+func (i *initStage) signalAll(sig unix.Signal) {
+	i.group.mu.Lock()
+	defer i.group.mu.Unlock()
+	for s := range i.group.groups {
+		s.signal(sig)
+	}
+}
+
+// dial connects to a port inside for the parent, which publishes it.
+func (i *initStage) dial(d *spec.Dial) {
+	answer := &spec.Dialed{Serial: d.Serial}
+	f, err := network.Dial(d.Proto, d.Port)
+	if err != nil {
+		answer.Error = err.Error()
+		_ = i.control.Send(spec.FromInit{Dialed: answer})
+		return
+	}
+	defer f.Close()
+	if err := i.control.Send(spec.FromInit{Dialed: answer}, f); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}

@@ -1,0 +1,122 @@
+package stage
+
+import (
+	"sync"
+	"syscall"
+)
+
+// spawner forks on the one thread that gave up its rights. Requests come from the sessions.
+type spawner struct {
+	requests chan spawnRequest
+	reaper   *reaper
+}
+
+type spawnRequest struct {
+	path  string
+	argv  []string
+	attr  *syscall.ProcAttr
+	reply chan spawnReply
+}
+
+type spawnReply struct {
+	pid    int
+	events <-chan syscall.WaitStatus
+	err    error
+}
+
+// spawn starts a program. events yields its wait statuses: stops, and last its end.
+func (s *spawner) spawn(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
+	reply := make(chan spawnReply, 1)
+	s.requests <- spawnRequest{path, argv, attr, reply}
+	r := <-reply
+	return r.pid, r.events, r.err
+}
+
+// run serves requests until done is closed. The caller is locked to the thread.
+func (s *spawner) run(done <-chan struct{}) {
+	for {
+		select {
+		case q := <-s.requests:
+			unblockSignals()
+			pid, events, err := s.reaper.start(func() (int, error) {
+				return syscall.ForkExec(q.path, q.argv, q.attr)
+			})
+			q.reply <- spawnReply{pid, events, err}
+		case <-done:
+			return
+		}
+	}
+}
+
+// reaper waits for every child that PID 1 has or inherits, and tells those who started one.
+type reaper struct {
+	mu       sync.Mutex
+	children sync.Cond // signalled when a child was started
+	watched  map[int]chan syscall.WaitStatus
+	started  uint64
+}
+
+func newReaper() *reaper {
+	r := &reaper{watched: map[int]chan syscall.WaitStatus{}}
+	r.children.L = &r.mu
+	go r.loop()
+	return r
+}
+
+// start forks and registers in one step, so that the end of a short child is not missed.
+func (r *reaper) start(fork func() (int, error)) (int, <-chan syscall.WaitStatus, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pid, err := fork()
+	if err != nil {
+		return 0, nil, err
+	}
+	events := make(chan syscall.WaitStatus, 16)
+	r.watched[pid] = events
+	r.started++
+	r.children.Signal()
+	return pid, events, nil
+}
+
+func (r *reaper) loop() {
+	for {
+		r.mu.Lock()
+		seen := r.started
+		r.mu.Unlock()
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WUNTRACED, nil)
+		switch {
+		case err == syscall.ECHILD:
+			// No child means no descendant either: the next can only come from a start.
+			r.mu.Lock()
+			for r.started == seen {
+				r.children.Wait()
+			}
+			r.mu.Unlock()
+		case err == nil:
+			r.tell(pid, ws)
+		}
+	}
+}
+
+func (r *reaper) tell(pid int, ws syscall.WaitStatus) {
+	r.mu.Lock()
+	events := r.watched[pid]
+	ended := ws.Exited() || ws.Signaled()
+	if ended {
+		delete(r.watched, pid)
+	}
+	r.mu.Unlock()
+	if events == nil {
+		return // an orphan
+	}
+	if ended {
+		events <- ws
+		close(events)
+		return
+	}
+	select {
+	case events <- ws:
+	default: // a command that stops faster than its client listens
+	}
+}

@@ -1,0 +1,206 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"time"
+
+	"cove/sandbox/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// Info is a running sandbox as `ps` lists it.
+type Info struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Image   string    `json:"image"`
+	Command []string  `json:"command"`
+	Project string    `json:"project,omitempty"`
+	Shell   bool      `json:"shell,omitempty"` // of `cove shell`: others join it
+	PID     int       `json:"pid"`             // of the parent
+	Started time.Time `json:"started"`
+	Profile string    `json:"profile,omitempty"` // hash of the profile it was started with
+}
+
+// record is what lies in a sandbox's state directory.
+type record struct {
+	Info
+	Spec *spec.Spec `json:"spec"`
+}
+
+// state is the directory of one running sandbox, RuntimeDir/sandboxes/ID: a lock that is held as
+// long as the parent lives, the record, and the socket that exec and stop connect to. What has
+// no holder of its lock is a leftover, and whoever finds it removes it.
+type state struct {
+	dir  string
+	lock *os.File
+}
+
+func sandboxesDir(runtimeDir string) string { return filepath.Join(runtimeDir, "sandboxes") }
+
+// newState makes the directory and takes its lock. The record comes later: until then nobody sees the sandbox.
+func newState(runtimeDir, id string) (*state, error) {
+	all := sandboxesDir(runtimeDir)
+	if err := os.MkdirAll(all, 0o700); err != nil {
+		return nil, fmt.Errorf("make state directory: %w", err)
+	}
+	dir := filepath.Join(all, id)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make state directory: %w", err)
+	}
+	lock, err := lockFile(filepath.Join(dir, "lock"), unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
+	return &state{dir: dir, lock: lock}, nil
+}
+
+// lockFile opens and locks (flock(2)) a file, and makes it when it is missing. The lock ends with
+// the last process that has the file open: it is close-on-exec.
+func lockFile(name string, how int) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, how); err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
+	}
+	return f, nil
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// publish makes the sandbox visible to others.
+func (s *state) publish(r *record) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(s.dir, "record.tmp")
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(s.dir, "record.json"))
+}
+
+func (s *state) close() error {
+	err := os.RemoveAll(s.dir)
+	return errors.Join(err, s.lock.Close())
+}
+
+// each calls f with every sandbox that runs, and removes the directories of those that do not.
+func each(runtimeDir string, f func(dir string, r *record) error) error {
+	entries, err := os.ReadDir(sandboxesDir(runtimeDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		dir := filepath.Join(sandboxesDir(runtimeDir), e.Name())
+		alive, err := locked(filepath.Join(dir, "lock"))
+		if err != nil {
+			continue // it is just being made or removed
+		}
+		if !alive {
+			_ = os.RemoveAll(dir)
+			continue
+		}
+		r, err := readRecord(dir)
+		if err != nil {
+			continue
+		}
+		if err := f(dir, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// locked reports whether somebody holds the lock.
+func locked(name string) (bool, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	if err == unix.EWOULDBLOCK {
+		return true, nil
+	}
+	return false, err
+}
+
+func readRecord(dir string) (*record, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "record.json"))
+	if err != nil {
+		return nil, err
+	}
+	r := &record{}
+	return r, json.Unmarshal(b, r)
+}
+
+// List returns the sandboxes that run, oldest first.
+func List(runtimeDir string) ([]Info, error) {
+	var out []Info
+	err := each(runtimeDir, func(_ string, r *record) error {
+		out = append(out, r.Info)
+		return nil
+	})
+	sort.Slice(out, func(i, j int) bool { return out[i].Started.Before(out[j].Started) })
+	return out, err
+}
+
+// ErrNoSandbox says that no sandbox of that name runs.
+var ErrNoSandbox = errors.New("no such sandbox is running")
+
+// find returns the sandbox with that name, ID, or beginning of an ID.
+func find(runtimeDir, name string) (string, *record, error) {
+	var dirs []string
+	var found []*record
+	err := each(runtimeDir, func(dir string, r *record) error {
+		if r.Name == name || r.ID == name {
+			dirs, found = []string{dir}, []*record{r}
+			return fs.SkipAll
+		}
+		if len(name) >= 4 && len(r.ID) >= len(name) && r.ID[:len(name)] == name {
+			dirs, found = append(dirs, dir), append(found, r)
+		}
+		return nil
+	})
+	switch {
+	case err != nil && err != fs.SkipAll:
+		return "", nil, err
+	case len(found) == 0:
+		return "", nil, fmt.Errorf("%q: %w", name, ErrNoSandbox)
+	case len(found) > 1:
+		return "", nil, fmt.Errorf("%q is the beginning of %d sandboxes' ids", name, len(found))
+	}
+	return dirs[0], found[0], nil
+}
+
+// checkName refuses a name that another running sandbox has.
+func checkName(runtimeDir, name string) error {
+	return each(runtimeDir, func(_ string, r *record) error {
+		if r.Name == name {
+			return fmt.Errorf("a sandbox named %q is running already", name)
+		}
+		return nil
+	})
+}
