@@ -50,7 +50,7 @@ func (f *finder) named(path string) (found, error) {
 		return found{}, fmt.Errorf("read profile %s: %w", showName(path), err)
 	}
 	if err := owned(info, f.uid, 0); err != nil {
-		return found{}, fmt.Errorf("read profile %s: folder %s: %w", showName(path), showName(dir), err)
+		return found{}, fmt.Errorf("read profile %s: %w", showName(path), err)
 	}
 	data, err := readOwned(real, false, f.uid, 0)
 	if err != nil {
@@ -87,7 +87,7 @@ func (f *finder) walk(cwd string) (found, error) {
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-		case errors.Is(err, errNotOurs), errors.Is(err, errNotRegular):
+		case errors.As(err, new(*refused)):
 			f.warn("%s is ignored: %v", showName(file), err)
 		default:
 			return found{}, fmt.Errorf("read profile %s: %w", showName(file), bare(err))
@@ -104,7 +104,7 @@ func (f *finder) candidate(file string, dir os.FileInfo) ([]byte, error) {
 		return nil, fs.ErrNotExist
 	}
 	if err := owned(dir, f.uid); err != nil {
-		return nil, fmt.Errorf("its folder is %w", err)
+		return nil, err
 	}
 	return readOwned(file, false, f.uid)
 }

@@ -280,12 +280,12 @@ func TestUserConfig(t *testing.T) {
 	if err := os.Chmod(file, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Load(r.opts()); err == nil || !strings.Contains(err.Error(), "everybody may write it") {
+	if _, _, err := Load(r.opts()); err == nil || !strings.Contains(err.Error(), "may be written by everybody") {
 		t.Errorf("error is %v", err)
 	}
 	// A relative XDG_CONFIG_HOME is as good as none.
 	r.env["XDG_CONFIG_HOME"] = "x"
-	if _, _, err := Load(r.opts()); err == nil || !strings.Contains(err.Error(), "everybody may write it") {
+	if _, _, err := Load(r.opts()); err == nil || !strings.Contains(err.Error(), "may be written by everybody") {
 		t.Errorf("error is %v", err)
 	}
 	r.env["XDG_CONFIG_HOME"] = r.home + "/else"

@@ -13,22 +13,30 @@ import (
 // maxSize bounds a profile: what is larger was not written by a person.
 const maxSize = 1 << 20
 
-// errNotOurs says that somebody else decides what a file or folder holds.
-var errNotOurs = errors.New("not ours")
+// refused says why a file that is there is not believed: somebody else decides what it holds, or it is no file.
+type refused struct{ why string }
 
-// owned fails with errNotOurs when a user who is neither one of us could change the file or folder at will. A sticky
-// folder lets everybody add files but nobody else replace ours.
+func (r *refused) Error() string { return r.why }
+
+func refuse(format string, args ...any) error { return &refused{fmt.Sprintf(format, args...)} }
+
+// owned refuses a file or folder that a user who is none of us could change at will. A sticky folder lets everybody add
+// files but nobody else replace ours.
 func owned(info os.FileInfo, us ...int) error {
+	what := "the file"
+	if info.IsDir() {
+		what = "its folder"
+	}
 	st := info.Sys().(*syscall.Stat_t)
 	ours := false
 	for _, uid := range us {
 		ours = ours || int(st.Uid) == uid
 	}
 	if !ours {
-		return fmt.Errorf("%w: it belongs to user %d", errNotOurs, st.Uid)
+		return refuse("%s belongs to user %d", what, st.Uid)
 	}
 	if info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
-		return fmt.Errorf("%w: everybody may write it (mode %04o)", errNotOurs, info.Mode().Perm())
+		return refuse("%s may be written by everybody (mode %04o)", what, info.Mode().Perm())
 	}
 	return nil
 }
@@ -52,10 +60,10 @@ func readOwned(path string, follow bool, us ...int) ([]byte, error) {
 	}
 	f, err := os.OpenFile(path, flags, 0)
 	if errors.Is(err, syscall.ELOOP) && !follow {
-		return nil, fmt.Errorf("%w: it is a symbolic link", errNotRegular)
+		return nil, refuse("it is a symbolic link")
 	}
 	if errors.Is(err, syscall.ENXIO) { // a socket
-		return nil, fmt.Errorf("%w: it is not a regular file", errNotRegular)
+		return nil, refuse("it is not a regular file")
 	}
 	if err != nil {
 		return nil, err
@@ -66,7 +74,7 @@ func readOwned(path string, follow bool, us ...int) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: it is not a regular file", errNotRegular)
+		return nil, refuse("it is not a regular file")
 	}
 	if us != nil {
 		if err := owned(info, us...); err != nil {
@@ -79,9 +87,6 @@ func readOwned(path string, follow bool, us ...int) ([]byte, error) {
 	}
 	return data, err
 }
-
-// errNotRegular says that a name is there but holds nothing to read as a file.
-var errNotRegular = errors.New("not a file")
 
 // statRegular says whether a regular file is there; a link to one is good enough to tell what a project is.
 func statRegular(path string) (bool, error) {

@@ -230,8 +230,8 @@ func (t *Trust) ours() error {
 	if err == nil && !info.IsDir() {
 		err = errors.New("not a folder")
 	}
-	if err == nil {
-		err = owned(info, os.Geteuid())
+	if err == nil && uidOf(info) != os.Geteuid() {
+		err = fmt.Errorf("it belongs to user %d", uidOf(info))
 	}
 	if err == nil && info.Mode().Perm()&0o022 != 0 {
 		err = fmt.Errorf("others may write it (mode %04o); chmod 700 it", info.Mode().Perm())
