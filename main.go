@@ -1,21 +1,57 @@
+// Cove is a private room for a shell: one command or one shell in namespaces of its own, with
+// exactly the files, network and credentials that a profile grants.
 package main
 
 import (
-	_ "github.com/BurntSushi/toml"
-	_ "github.com/klauspost/compress/gzip"
-	_ "github.com/klauspost/compress/zstd"
-	_ "github.com/opencontainers/go-digest"
-	_ "github.com/opencontainers/image-spec/specs-go/v1"
-	_ "github.com/rogpeppe/go-internal/testscript"
-	_ "github.com/rootless-containers/rootlesskit/v3/pkg/network/pasta"
-	_ "github.com/rootless-containers/rootlesskit/v3/pkg/network/slirp4netns"
-	_ "github.com/urfave/cli/v2"
-	_ "go.podman.io/image/v5/docker"
-	_ "go.podman.io/image/v5/docker/archive"
-	_ "go.podman.io/image/v5/oci/archive"
-	_ "go.podman.io/image/v5/oci/layout"
-	_ "golang.org/x/sys/unix"
-	_ "golang.org/x/term"
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"cove/fetch/layer"
+	"cove/sandbox"
+	"cove/sandbox/cli"
+	"cove/sandbox/host"
+
+	// Its init takes over where argv[0] names one of the stages inside, before the packages that the
+	// rest of cove needs have begun: a sandbox starts in half the time.
+	_ "cove/sandbox/stage"
 )
 
-func main() {}
+func main() { os.Exit(run(os.Args)) }
+
+// run is what argv[0] says: a stage that cove started of itself, or the command line.
+func run(args []string) int {
+	if len(args) == 0 {
+		return 2 // execve(2) with an empty argv
+	}
+	switch args[0] {
+	case layer.StageName:
+		layer.StageMain() // does not return
+	case host.StageName:
+		return host.StageMain()
+	case sandbox.KeeperName:
+		return sandbox.KeeperMain()
+	}
+	ctx, stop := untilSignal()
+	defer stop()
+	return cli.Main(ctx, args)
+}
+
+// untilSignal is a context that ends when somebody wants cove to end. A second signal ends cove at once. Who hands
+// signals on to a command inside listens for itself.
+func untilSignal() (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	c := make(chan os.Signal, 1)
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(sig) { // nohup(1), and a shell's background jobs
+			signal.Notify(c, sig)
+		}
+	}
+	go func() {
+		sig := <-c
+		signal.Stop(c)
+		cancel(cli.Interrupted{Signal: int(sig.(syscall.Signal))})
+	}()
+	return ctx, func() { signal.Stop(c); cancel(nil) }
+}

@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"cove/config"
+	"cove/sandbox/host"
+
+	"github.com/urfave/cli/v2"
+)
+
+// app is one call of cove.
+type app struct {
+	stdin          *os.File
+	stdout, stderr *os.File
+	log            *slog.Logger
+	ctx            context.Context
+	command        string // the command that runs: "run", "image inspect"
+	storeDir       string // --store
+	machine        *host.Host
+}
+
+// Main carries out the command line args, of which the first is the program's name, and returns the exit code.
+// Ctx ends when the user interrupts; its cause may be an Interrupted.
+func Main(ctx context.Context, args []string) int {
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, ctx: ctx}
+	a.log = slog.New(slog.DiscardHandler)
+	return a.finish(a.main(args[min(1, len(args)):]))
+}
+
+// Interrupted is the cause of a context that a signal ended.
+type Interrupted struct{ Signal int }
+
+func (i Interrupted) Error() string { return "interrupted" }
+
+// exitStatus ends cove with a code and no word: the command inside has said what there was to say.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// usageError is a wrong command line: exit code 2.
+type usageError struct {
+	text string
+	hint string // "" for the command's own help
+}
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return &usageError{text: fmt.Sprintf(format, args...)} }
+
+// main finds the command, gives its options one spelling, and lets urfave parse and dispatch.
+func (a *app) main(args []string) error {
+	commands := a.commands()
+	call, err := resolve(commands, args)
+	if err != nil {
+		return err
+	}
+	a.command = call.name()
+	u := &cli.App{
+		Name:                      "cove",
+		Commands:                  commands,
+		HideHelp:                  true,
+		HideVersion:               true,
+		DisableSliceFlagSeparator: true, // a value may hold commas
+		Writer:                    io.Discard,
+		ErrWriter:                 io.Discard,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return err },
+	}
+	return u.RunContext(a.ctx, append([]string{"cove"}, call.args...))
+}
+
+// commands is everything that cove can do, in the order in which `cove help` tells it.
+func (a *app) commands() []*cli.Command {
+	all := []*cli.Command{
+		a.shellCommand(), a.runCommand(), a.execCommand(), a.psCommand(), a.stopCommand(),
+		a.pullCommand(), a.imagesCommand(), a.rmiCommand(), a.imageCommand(), a.gcCommand(), a.unshareCommand(),
+		a.initCommand(), a.trustCommand(), a.configCommand(), a.doctorCommand(),
+		a.completionCommand(), a.helpCommand(), a.versionCommand(), a.completeCommand(),
+	}
+	prepare(all)
+	return all
+}
+
+// prepare gives every command the options that all have, and what keeps urfave from speaking by itself.
+func prepare(all []*cli.Command) {
+	for _, c := range all {
+		c.HideHelp = true // its own help command would catch `cove run help`
+		c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return &usageError{text: err.Error()} }
+		if len(c.Subcommands) > 0 {
+			prepare(c.Subcommands)
+			continue
+		}
+		c.Flags = append(c.Flags, commonFlags()...)
+	}
+}
+
+// commonFlags belong to every command, and may stand before its name too.
+func commonFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "store", Usage: "keep images in `DIR` (also $COVE_STORE)"},
+		&cli.BoolFlag{Name: "debug", Usage: "say on stderr what is done, step by step"},
+		&cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show this text"},
+	}
+}
+
+// action wraps what a command does with what all do first.
+func (a *app) action(do func(*cli.Context) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if c.Bool("help") {
+			return a.showHelp(a.command)
+		}
+		a.storeDir = c.String("store")
+		if c.IsSet("store") && a.storeDir == "" {
+			return usagef("--store: the folder's name is empty")
+		}
+		if c.Bool("debug") {
+			a.log = slog.New(slog.NewTextHandler(&lineWriter{w: a.stderr}, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: dropTime}))
+		}
+		return do(c)
+	}
+}
+
+// finish prints err as the user shall see it and returns the exit code that goes with it.
+func (a *app) finish(err error) int {
+	if err == nil {
+		return 0
+	}
+	var status exitStatus
+	if errors.As(err, &status) {
+		return int(status)
+	}
+	var interrupted Interrupted
+	if a.ctx.Err() != nil && errors.As(context.Cause(a.ctx), &interrupted) && errors.Is(err, a.ctx.Err()) {
+		err = interrupted
+		if a.runsACommand() {
+			fmt.Fprintln(a.stderr, "cove: interrupted")
+			return 128 + interrupted.Signal
+		}
+	}
+	var usage *usageError
+	var profile *config.ProfileError
+	switch {
+	case errors.As(err, &usage):
+		a.printUsage(usage)
+		return 2
+	case errors.As(err, &profile):
+		a.printError(err)
+		return 2
+	}
+	a.printError(err)
+	if a.runsACommand() {
+		return 125
+	}
+	return 1
+}
+
+// runsACommand reports whether the exit code is the code of a command inside, among which 125 is cove's own.
+func (a *app) runsACommand() bool {
+	return a.command == "run" || a.command == "shell" || a.command == "exec" || a.command == "unshare"
+}

@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"cove/config"
+	"cove/sandbox"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (a *app) execCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "exec",
+		Usage:     "one more command in a running sandbox",
+		UsageText: "cove exec [OPTIONS] NAME [--] COMMAND [ARG...]",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "set a variable `K=V`, or with K alone pass it from outside"},
+			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "start in `DIR` inside"},
+			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as `USER[:GROUP]` inside, names or numbers"},
+		},
+		Action: a.action(a.exec),
+	}
+}
+
+func (a *app) exec(c *cli.Context) error {
+	words := c.Args().Slice()
+	if len(words) > 1 && words[1] == "--" {
+		words = append(words[:1:1], words[2:]...)
+	}
+	switch len(words) {
+	case 0:
+		return usagef("which sandbox? (`cove ps` lists those that run)")
+	case 1:
+		return usagef("which command in %s?", quote(words[0]))
+	}
+	in := sandbox.ExecInput{Argv: words[1:], Workdir: c.String("workdir"), User: c.String("user")}
+	if c.IsSet("workdir") && !filepath.IsAbs(in.Workdir) {
+		return usagef("--workdir %s: want an absolute path inside", quote(in.Workdir))
+	}
+	for _, e := range c.StringSlice("env") {
+		name, _, set := strings.Cut(e, "=")
+		if name == "" {
+			return usagef("--env %s: names no variable", quote(e))
+		}
+		if !set {
+			value, there := os.LookupEnv(name)
+			if !there {
+				continue
+			}
+			e = name + "=" + value
+		}
+		in.Env = append(in.Env, e)
+	}
+	dir, err := config.RuntimeDir(os.Getenv)
+	if err != nil {
+		return err
+	}
+	status, err := sandbox.Exec(words[0], in, sandbox.Options{RuntimeDir: dir, Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Warn: a.stderr, Log: a.log})
+	return a.status(status, err)
+}
+
+func (a *app) stopCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "stop",
+		Usage:     "end running sandboxes",
+		UsageText: "cove stop [--all] [NAME...]",
+		Flags:     []cli.Flag{&cli.BoolFlag{Name: "all", Usage: "every sandbox of yours"}},
+		Action:    a.action(a.stop),
+	}
+}
+
+func (a *app) stop(c *cli.Context) error {
+	names := c.Args().Slice()
+	if c.Bool("all") == (len(names) > 0) {
+		return usagef("want names (`cove ps` lists them) or --all")
+	}
+	dir, err := config.RuntimeDir(os.Getenv)
+	if err != nil {
+		return err
+	}
+	if c.Bool("all") {
+		running, err := sandbox.List(dir)
+		if err != nil {
+			return err
+		}
+		for _, s := range running {
+			names = append(names, s.ID)
+		}
+	}
+	results := make(chan error, len(names))
+	for _, name := range names { // each may take its time to end
+		go func() { results <- sandbox.Stop(dir, name) }()
+	}
+	var errs []error
+	for range names {
+		err := <-results
+		if c.Bool("all") && errors.Is(err, sandbox.ErrNoSandbox) {
+			continue // it ended by itself
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

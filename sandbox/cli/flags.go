@@ -1,0 +1,289 @@
+package cli
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"cove/config"
+	"cove/sandbox"
+
+	"github.com/urfave/cli/v2"
+)
+
+// sandboxFlags are the options of run and shell: by hand, all that a profile can say and more.
+func sandboxFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "profile", Usage: "use the profile `FILE` instead of looking for a cove.toml"},
+		&cli.StringFlag{Name: "image", Usage: "the image `REF`: host, a registry's name:tag, oci:, oci-archive:, docker-archive: or dir:"},
+		&cli.StringFlag{Name: "platform", Usage: "of a multi-platform image, `OS/ARCH`[/VARIANT]"},
+		&cli.StringFlag{Name: "pull", Usage: "ask the registry `WHEN`: missing, always, newer, never", Value: "missing"},
+		&cli.StringFlag{Name: "workspace", Usage: "the project folder inside: `MODE` rw, ro or none"},
+		&cli.StringFlag{Name: "home", Usage: "the home folder inside: `MODE` project or temp"},
+		&cli.StringSliceFlag{Name: "volume", Aliases: []string{"v"}, Usage: "mount `SRC:DST[:ro|:rw]` (a colon in a path is written \\:)"},
+		&cli.StringSliceFlag{Name: "mount", Usage: "mount `type=bind,src=SRC,dst=DST[,ro]`, or type=tmpfs,dst=DST[,size=N]"},
+		&cli.StringSliceFlag{Name: "tmpfs", Usage: "an empty file system in memory at `DST[:size=N,mode=M]`"},
+		&cli.BoolFlag{Name: "read-only", Usage: "the root file system cannot be written"},
+		&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "set a variable `K=V`, or with K alone pass it from outside"},
+		&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "start in `DIR` inside"},
+		&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as `USER[:GROUP]` inside, names or numbers"},
+		&cli.StringFlag{Name: "network", Usage: "`MODE` none, user or host"},
+		&cli.StringFlag{Name: "driver", Usage: "of network user: `DRIVER` auto, slirp4netns or pasta"},
+		&cli.StringSliceFlag{Name: "publish", Aliases: []string{"p"}, Usage: "make a port reachable here: `[[ADDR:]PORT:]PORT[/udp]`"},
+		&cli.StringSliceFlag{Name: "cap-add", Usage: "give the capability `CAP` (or all)"},
+		&cli.StringSliceFlag{Name: "cap-drop", Usage: "take away the capability `CAP` (or all)"},
+		&cli.StringFlag{Name: "name", Usage: "call the sandbox `NAME`, for ps, exec and stop"},
+		&cli.StringFlag{Name: "hostname", Usage: "the `HOST` name inside"},
+		&cli.BoolFlag{Name: "best-effort", Usage: "go on with a warning where this machine cannot give a protection"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "print the decision as JSON and start nothing"},
+	}
+}
+
+// profileFlags turns what was typed into values above the profile's.
+func profileFlags(c *cli.Context) ([]config.Flag, error) {
+	var out []config.Flag
+	for _, f := range [][2]string{
+		{"image", "image"}, {"workspace", "workspace.mode"}, {"home", "home.mode"}, {"network", "network.mode"}, {"driver", "network.driver"},
+	} {
+		if c.IsSet(f[0]) {
+			out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: c.String(f[0])})
+		}
+	}
+	for _, v := range c.StringSlice("volume") {
+		m, err := parseVolume(v)
+		if err != nil {
+			return nil, usagef("--volume %s: %v", quote(v), err)
+		}
+		out = append(out, config.Flag{Name: "--volume", Key: "mount", Value: m})
+	}
+	for _, v := range c.StringSlice("mount") {
+		m, tmp, err := parseMount(v)
+		if err != nil {
+			return nil, usagef("--mount %s: %v", quote(v), err)
+		}
+		if tmp == nil {
+			out = append(out, config.Flag{Name: "--mount", Key: "mount", Value: *m})
+		}
+	}
+	if list := c.StringSlice("publish"); len(list) > 0 {
+		out = append(out, config.Flag{Name: "--publish", Key: "network.publish", Value: list, Add: true})
+	}
+	return append(out, envFlags(c)...), nil
+}
+
+// envFlags are the -e of run and shell: the last one for a name counts.
+func envFlags(c *cli.Context) []config.Flag {
+	var out []config.Flag
+	for _, v := range c.StringSlice("env") {
+		name, value, set := strings.Cut(v, "=")
+		if set {
+			out = append(out, config.Flag{Name: "--env", Key: "env.set", Value: map[string]string{name: value}})
+		} else {
+			out = append(out, config.Flag{Name: "--env", Key: "env.pass", Value: []string{name}, Add: true})
+		}
+	}
+	return out
+}
+
+// parseVolume reads SRC:DST[:OPTIONS]. A backslash before a colon or a backslash takes away its meaning, and only there.
+func parseVolume(text string) (config.Mount, error) {
+	parts := splitColons(text)
+	m := config.Mount{}
+	switch len(parts) {
+	case 2:
+	case 3:
+		for _, o := range strings.Split(parts[2], ",") {
+			if o != "ro" && o != "rw" || m.Mode != "" && m.Mode != o {
+				return m, fmt.Errorf("unknown option %q (ro, rw); a colon in a path is written \\:", o)
+			}
+			m.Mode = o
+		}
+	default:
+		return m, fmt.Errorf("want SRC:DST[:ro|:rw]; a colon in a path is written \\:")
+	}
+	m.Source, m.Target = parts[0], parts[1]
+	if m.Source == "" || m.Target == "" {
+		return m, fmt.Errorf("want SRC:DST[:ro|:rw]")
+	}
+	if !strings.ContainsAny(m.Source, "/") && m.Source != "." && m.Source != ".." && m.Source != "~" {
+		return m, fmt.Errorf("there are no named volumes; a folder here is written ./%s", m.Source)
+	}
+	return m, nil
+}
+
+// splitColons parts text at the colons that no backslash protects.
+func splitColons(text string) []string {
+	parts := []string{""}
+	last := &parts[0]
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '\\' && i+1 < len(text) && (text[i+1] == ':' || text[i+1] == '\\'):
+			i++
+			*last += text[i : i+1]
+		case text[i] == ':':
+			parts = append(parts, "")
+			last = &parts[len(parts)-1]
+		default:
+			*last += text[i : i+1]
+		}
+	}
+	return parts
+}
+
+// parseMount reads key=value pairs as docker's --mount has them: CSV, so that quotes protect a comma.
+func parseMount(text string) (*config.Mount, *sandbox.Tmpfs, error) {
+	r := csv.NewReader(strings.NewReader(text))
+	fields, err := r.Read()
+	if err != nil {
+		return nil, nil, fmt.Errorf("want key=value,key=value: %w", err)
+	}
+	m, tmp, kind := config.Mount{}, sandbox.Tmpfs{Mode: 0o1777}, "bind"
+	for _, f := range fields {
+		key, value, _ := strings.Cut(f, "=")
+		switch key {
+		case "type":
+			kind = value
+		case "src", "source":
+			m.Source = value
+		case "dst", "destination", "target":
+			m.Target = value
+		case "ro", "readonly", "rw":
+			mode := "ro"
+			if (key == "rw") != (value == "false") {
+				mode = "rw"
+			}
+			if value != "" && value != "true" && value != "false" {
+				return nil, nil, fmt.Errorf("%s is true or false, not %q", key, value)
+			}
+			m.Mode = mode
+		case "size", "tmpfs-size", "mode", "tmpfs-mode":
+			if err := tmpfsOption(&tmp, strings.TrimPrefix(key, "tmpfs-"), value); err != nil {
+				return nil, nil, err
+			}
+		default:
+			known := []string{"type", "source", "target", "src", "dst", "readonly", "ro", "size", "mode"}
+			if near := config.Nearest(key, known); near != "" {
+				return nil, nil, fmt.Errorf("unknown key %q; did you mean %q?", key, near)
+			}
+			return nil, nil, fmt.Errorf("unknown key %q (type, src, dst, ro, size, mode)", key)
+		}
+	}
+	switch {
+	case m.Target == "":
+		return nil, nil, fmt.Errorf("dst is missing")
+	case kind == "tmpfs" && m.Source == "" && m.Mode != "ro":
+		tmp.Target = m.Target
+		return nil, &tmp, nil
+	case kind == "tmpfs":
+		return nil, nil, fmt.Errorf("a tmpfs has no source and is writable")
+	case kind != "bind":
+		return nil, nil, fmt.Errorf("unknown type %q (bind, tmpfs)", kind)
+	case m.Source == "":
+		return nil, nil, fmt.Errorf("src is missing")
+	case tmp != (sandbox.Tmpfs{Mode: 0o1777}):
+		return nil, nil, fmt.Errorf("size and mode are for type=tmpfs")
+	}
+	return &m, nil, nil
+}
+
+// tmpfsFlags are --tmpfs and the --mount that are one.
+func tmpfsFlags(c *cli.Context) ([]sandbox.Tmpfs, error) {
+	var out []sandbox.Tmpfs
+	for _, v := range c.StringSlice("tmpfs") {
+		parts := splitColons(v)
+		t := sandbox.Tmpfs{Target: parts[0], Mode: 0o1777}
+		if len(parts) > 2 {
+			return nil, usagef("--tmpfs %s: want DST[:size=N,mode=M]; a colon in a path is written \\:", quote(v))
+		}
+		if len(parts) == 2 {
+			for _, o := range strings.Split(parts[1], ",") {
+				key, value, _ := strings.Cut(o, "=")
+				if err := tmpfsOption(&t, key, value); err != nil {
+					return nil, usagef("--tmpfs %s: %v", quote(v), err)
+				}
+			}
+		}
+		out = append(out, t)
+	}
+	for _, v := range c.StringSlice("mount") {
+		if _, t, err := parseMount(v); err == nil && t != nil {
+			out = append(out, *t)
+		}
+	}
+	for i, t := range out {
+		if !strings.HasPrefix(t.Target, "/") || strings.Contains(t.Target, "\x00") {
+			return nil, usagef("--tmpfs %s: want an absolute path inside", quote(t.Target))
+		}
+		for _, o := range out[:i] {
+			if o.Target == t.Target {
+				return nil, usagef("--tmpfs %s: given twice", quote(t.Target))
+			}
+		}
+	}
+	return out, nil
+}
+
+func tmpfsOption(t *sandbox.Tmpfs, key, value string) error {
+	switch key {
+	case "size":
+		n, err := parseSize(value)
+		if err != nil {
+			return err
+		}
+		t.SizeBytes = n
+	case "mode":
+		n, err := strconv.ParseUint(value, 8, 32)
+		if err != nil || n > 0o7777 {
+			return fmt.Errorf("mode %q is not octal permissions such as 1777", value)
+		}
+		t.Mode = uint32(n)
+	default:
+		return fmt.Errorf("unknown option %q (size, mode)", key)
+	}
+	return nil
+}
+
+// parseSize reads 64m, 1GiB, 4096: powers of 1024, as for docker's and mount's own size options.
+func parseSize(text string) (int64, error) {
+	number := strings.TrimRight(text, "kKmMgGtTiIbB")
+	unit := strings.ToLower(text[len(number):])
+	unit = strings.TrimSuffix(strings.TrimSuffix(unit, "b"), "i")
+	shift, ok := map[string]int{"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[unit]
+	n, err := strconv.ParseInt(number, 10, 64)
+	if !ok || err != nil || n <= 0 || n > (1<<62)>>shift {
+		return 0, fmt.Errorf("size %q is not a size such as 64m or 2GiB", text)
+	}
+	return n << shift, nil
+}
+
+// parseEntrypoint reads a program, or a JSON array of it and its arguments, as podman does.
+func parseEntrypoint(text string) ([]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	if strings.HasPrefix(text, "[") {
+		var argv []string
+		if err := json.Unmarshal([]byte(text), &argv); err != nil {
+			return nil, usagef("--entrypoint %s: begins with [ and is no JSON array of strings", quote(text))
+		}
+		return argv, nil
+	}
+	return []string{text}, nil
+}
+
+// choice checks an option that is one of a few words.
+func choice(c *cli.Context, flag string, words ...string) (string, error) {
+	got := c.String(flag)
+	for _, w := range words {
+		if got == w {
+			return got, nil
+		}
+	}
+	text := fmt.Sprintf("--%s=%s: unknown", flag, quote(got))
+	if near := config.Nearest(got, words); near != "" {
+		text += "; did you mean " + quote(near) + "?"
+	}
+	return "", usagef("%s (%s)", text, strings.Join(words, ", "))
+}

@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"cove/fetch"
+	"cove/fetch/layer"
+	"cove/fetch/store"
+	"cove/sandbox"
+	"cove/sandbox/host"
+	"cove/userns"
+
+	"golang.org/x/sys/unix"
+)
+
+// hints is the one table of advice: for an error, what to do next. The first that applies is
+// told. What a hint says of the machine was seen there, not guessed; "" is no hint.
+var hints = []func(a *app, err error) string{
+	func(a *app, err error) string {
+		var e *errUntrusted
+		if !errors.As(err, &e) {
+			return ""
+		}
+		return "`cove trust` shows what it grants and asks; there is no terminal here to ask on"
+	},
+	func(a *app, err error) string {
+		var e *userns.NamespaceError
+		if !errors.Is(err, errNoUserNS) && !errors.As(err, &e) {
+			return ""
+		}
+		return a.aboutHost(func(h *host.Host) string {
+			if e != nil && errors.Is(e, unix.ENOSPC) {
+				return "user.max_user_namespaces=" + h.Sysctls.MaxUserNS + " are in use already, or that many are nested here"
+			}
+			return explain("user namespaces: "+usernsCheck(h).Found, usernsFix(h))
+		})
+	},
+	func(a *app, err error) string {
+		var e *userns.HelperError
+		if !errors.As(err, &e) && !errors.Is(err, userns.ErrNoHelper) && !errors.Is(err, userns.ErrNoSubids) {
+			return ""
+		}
+		return a.aboutHost(func(h *host.Host) string { return explain(idsProblem(h)) })
+	},
+	func(a *app, err error) string {
+		var e *layer.UnmappedIDError
+		if !errors.As(err, &e) {
+			return ""
+		}
+		return a.aboutHost(func(h *host.Host) string {
+			if h.MapRange.OK {
+				return "the ranges in /etc/subuid and /etc/subgid are too short for this image"
+			}
+			return explain(idsProblem(h))
+		})
+	},
+	func(a *app, err error) string {
+		if !errors.Is(err, sandbox.ErrNoRootFS) {
+			return ""
+		}
+		return a.aboutHost(func(h *host.Host) string {
+			return explain("overlay: "+overlayCheck(h).Found, install("fuse-overlayfs"))
+		})
+	},
+	func(a *app, err error) string {
+		var e *sandbox.ProtectionError
+		if !errors.As(err, &e) {
+			return ""
+		}
+		return "--best-effort goes on without this protection; `cove doctor` tells what would give it"
+	},
+	func(a *app, err error) string {
+		if !errors.Is(err, sandbox.ErrNoSandbox) {
+			return ""
+		}
+		return "`cove ps` lists those that run"
+	},
+	func(a *app, err error) string {
+		if !errors.Is(err, store.ErrNotFound) {
+			return ""
+		}
+		return "`cove images` lists what is there, `cove pull` gets an image"
+	},
+	func(a *app, err error) string {
+		var e *fetch.PlatformError
+		if !errors.As(err, &e) {
+			return ""
+		}
+		return "--platform OS/ARCH chooses another one"
+	},
+	func(a *app, err error) string {
+		if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+			return ""
+		}
+		return a.aboutHost(func(h *host.Host) string {
+			return fmt.Sprintf("if it is the store's disk that is full (%s): `cove gc` gives some back; COVE_STORE puts the store elsewhere", h.Store.Dir)
+		})
+	},
+}
+
+// hintFor is the advice for an error.
+func (a *app) hintFor(err error) string {
+	for _, hint := range hints {
+		if text := hint(a, err); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// aboutHost makes a hint of what the machine is; it is asked when nobody has yet.
+func (a *app) aboutHost(f func(*host.Host) string) string {
+	h, err := a.probe(false)
+	if err != nil {
+		return ""
+	}
+	return f(h)
+}
+
+func explain(found, fix string) string {
+	switch {
+	case found == "" && fix == "":
+		return ""
+	case fix == "":
+		return found
+	}
+	return found + "; this mends it:\n" + fix
+}

@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"cove/fetch/store"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (a *app) imagesCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "images",
+		Usage:     "the images in the store",
+		UsageText: "cove images [--json]",
+		Flags:     []cli.Flag{jsonFlag()},
+		Action:    a.action(a.images),
+	}
+}
+
+func (a *app) images(c *cli.Context) error {
+	if c.Args().Present() {
+		return usagef("takes no arguments")
+	}
+	s, err := a.openStore()
+	if err != nil {
+		return err
+	}
+	all, err := s.Images()
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return writeJSON(a.stdout, all)
+	}
+	var rows [][]string
+	now := time.Now()
+	for _, i := range all {
+		created := "unknown"
+		if i.Created != nil {
+			created = ago(*i.Created, now)
+		}
+		names := i.Names
+		if len(names) == 0 {
+			names = []string{"<none>"}
+		}
+		for _, n := range names {
+			rows = append(rows, []string{n, short(i.Digest.String()), i.Platform, size(i.Size), created, ago(i.Pulled, now)})
+		}
+	}
+	return writeTable(a.stdout, []string{"REF", "DIGEST", "PLATFORM", "SIZE", "CREATED", "PULLED"}, rows)
+}
+
+func (a *app) rmiCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "rmi",
+		Usage:     "take images out of the store",
+		UsageText: "cove rmi [--json] REF...",
+		Flags:     []cli.Flag{jsonFlag()},
+		Action:    a.action(a.rmi),
+	}
+}
+
+func (a *app) rmi(c *cli.Context) error {
+	if !c.Args().Present() {
+		return usagef("which image? (a name, a digest, or the digest's first digits, as `cove images` has them)")
+	}
+	s, err := a.openStore()
+	if err != nil {
+		return err
+	}
+	removed := store.Removed{}
+	for _, ref := range c.Args().Slice() {
+		r, err := s.Remove(a.ctx, storedName(s, ref))
+		if err != nil {
+			return err
+		}
+		add(&removed, r)
+	}
+	return a.printRemoved(c, removed)
+}
+
+func (a *app) gcCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "gc",
+		Usage:     "give disk back: what no image needs, and what killed commands left",
+		UsageText: "cove gc [--json]",
+		Flags:     []cli.Flag{jsonFlag()},
+		Action:    a.action(a.gc),
+	}
+}
+
+func (a *app) gc(c *cli.Context) error {
+	if c.Args().Present() {
+		return usagef("takes no arguments")
+	}
+	s, err := a.openStore()
+	if err != nil {
+		return err
+	}
+	removed, err := s.Collect(a.ctx)
+	if err != nil {
+		return err
+	}
+	return a.printRemoved(c, removed)
+}
+
+func add(sum *store.Removed, r store.Removed) {
+	sum.Names = append(sum.Names, r.Names...)
+	sum.Images = append(sum.Images, r.Images...)
+	sum.Kept = append(sum.Kept, r.Kept...)
+	sum.Layers += r.Layers
+	sum.Bytes += r.Bytes
+}
+
+func (a *app) printRemoved(c *cli.Context, r store.Removed) error {
+	if c.Bool("json") {
+		return writeJSON(a.stdout, r)
+	}
+	var b strings.Builder
+	for _, n := range r.Names {
+		fmt.Fprintf(&b, "untagged %s\n", escape(n))
+	}
+	for _, d := range r.Images {
+		fmt.Fprintf(&b, "removed %s\n", short(d.String()))
+	}
+	for _, d := range r.Kept {
+		fmt.Fprintf(&b, "kept %s: a sandbox runs from it; `cove gc` takes it later\n", short(d.String()))
+	}
+	fmt.Fprintf(&b, "%d layers removed, %s freed\n", r.Layers, size(r.Bytes))
+	_, err := a.stdout.WriteString(b.String())
+	return err
+}
+
+func (a *app) imageCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "image",
+		Usage: "look into an image",
+		Subcommands: []*cli.Command{{
+			Name:      "inspect",
+			Usage:     "what the store knows of an image, as JSON",
+			UsageText: "cove image inspect REF...",
+			Flags:     []cli.Flag{jsonFlag()},
+			Action:    a.action(a.imageInspect),
+		}},
+	}
+}
+
+// imageInspect prints JSON with and without --json: there is no table that would hold it.
+func (a *app) imageInspect(c *cli.Context) error {
+	if !c.Args().Present() {
+		return usagef("which image?")
+	}
+	s, err := a.openStore()
+	if err != nil {
+		return err
+	}
+	type inspected struct {
+		*store.Inspection
+		Manifest json.RawMessage `json:"manifest,omitempty"` // as sent
+	}
+	var all []inspected
+	for _, ref := range c.Args().Slice() {
+		i, err := s.Inspect(storedName(s, ref))
+		if err != nil {
+			return err
+		}
+		one := inspected{Inspection: i}
+		if json.Valid(i.Manifest) {
+			one.Manifest = i.Manifest
+		}
+		all = append(all, one)
+	}
+	return writeJSON(a.stdout, all)
+}
+
+// storedName is the name that the store has for what was typed: a short name stands for the one on Docker's registry, and
+// a name without a tag for the tag "latest".
+func storedName(s *store.Store, ref string) string {
+	tagged := ref
+	if rest := ref[strings.LastIndexByte(ref, '/')+1:]; !strings.ContainsAny(rest, ":@") {
+		tagged += ":latest"
+	}
+	for _, name := range []string{ref, tagged, "docker.io/" + tagged, "docker.io/library/" + tagged} {
+		if found, err := s.Find(name); err == nil && len(found) > 0 {
+			return name
+		}
+	}
+	return ref
+}

@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"cove/config"
+	"cove/fetch"
+	"cove/sandbox"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (a *app) unshareCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "unshare",
+		Usage:     "a command in the store's user namespace, to look into images",
+		UsageText: "cove unshare [--mount REF=DIR] [--] [COMMAND [ARG...]]",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "mount", Usage: "mount the image's root read-only, `REF=DIR`"},
+		},
+		Action: a.action(a.unshare),
+	}
+}
+
+func (a *app) unshare(c *cli.Context) error {
+	h, err := a.probe(false)
+	if err != nil {
+		return err
+	}
+	if !h.UserNS.OK {
+		return errNoUserNS
+	}
+	m := idmap(h, 0, 0)
+	var mounts []sandbox.UnshareMount
+	for _, v := range c.StringSlice("mount") {
+		cut := strings.LastIndexByte(v, '=')
+		if cut <= 0 || cut == len(v)-1 {
+			return usagef("--mount %s: want REF=DIR", quote(v))
+		}
+		target, err := filepath.Abs(v[cut+1:])
+		if err != nil {
+			return err
+		}
+		in := sandbox.Input{Profile: &config.Profile{Image: v[:cut]}, Host: h}
+		if _, err := a.image(&in, "", fetch.Missing); err != nil {
+			return err
+		}
+		if in.Image.Kind == fetch.Host {
+			return usagef("--mount %s: the host is no image", quote(v))
+		}
+		mounts = append(mounts, sandbox.UnshareMount{Layers: in.Image.Layers, Target: target})
+	}
+	argv := c.Args().Slice()
+	if len(argv) == 0 {
+		argv = []string{"/bin/sh"}
+		if shell := os.Getenv("SHELL"); filepath.IsAbs(shell) {
+			argv = []string{shell}
+		}
+	}
+	status, err := sandbox.Unshare(a.ctx, m, mounts, argv)
+	return a.status(status, err)
+}
