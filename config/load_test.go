@@ -466,3 +466,44 @@ func TestSet(t *testing.T) {
 		t.Errorf("error is %v, set %v", err, p.Env.Set)
 	}
 }
+
+func TestNotPastHome(t *testing.T) {
+	r := newRoom(t)
+	r.write(r.home+"/cove.toml", "")
+	opts := r.opts()
+	opts.Home = filepath.Dir(r.project)
+	r.env["HOME"] = opts.Home
+	if p, warnings := r.load(opts); p.File != "" || p.Dir != r.project || len(warnings) != 0 {
+		t.Errorf("file %q, dir %q, warnings %v", p.File, p.Dir, warnings)
+	}
+}
+
+// What is set above is no longer passed from below, and no grant is left of it.
+func TestSetOverPass(t *testing.T) {
+	r := newRoom(t)
+	r.write(FileName, "env.pass = ['A', 'B', 'C']\n")
+	opts := r.opts()
+	opts.Flags = []Flag{{Name: "-e", Key: "env.set.B", Value: "1"}}
+	p, _ := r.load(opts)
+	if !reflect.DeepEqual(p.Env.Pass, []string{"A", "C"}) || p.Env.Set["B"] != "1" || p.OriginOf("env.pass[1]").Col != 23 || len(p.Grants()) != 2 {
+		t.Errorf("pass %v, set %v, %v, grants %v", p.Env.Pass, p.Env.Set, p.Origin, p.Grants())
+	}
+}
+
+// One mistake, one message: what follows a value that was not closed is read as what it looks like.
+func TestOneMistakeEach(t *testing.T) {
+	for text, want := range map[string]string{
+		"command = [\"a\",\nuser = \"me\"\nimage = \"host\"\n":                      `cove.toml:2:1: expected value but found "user" instead`,
+		"command = [\"a\"\n\nuser = \"me\"\n[home]\n":                               `cove.toml:3:1: expected a comma (',') or array terminator (']'), but got 'u'`,
+		"env = { set = { A = \"1\"\nuser = \"me\"\n":                                "cove.toml:2:1: expected a comma or an inline table terminator '}', but got 'u' instead",
+		"image = '''host\nuser = \"me\"\n":                                          "cove.toml:2:12: unexpected EOF; expected \"'''\"",
+		"[[mount]]\nsource = \"/usr\n target = \"/x\"\n":                            "cove.toml:2:15: strings cannot contain newlines",
+		"[workspace]\nat = \"/x\"\n[[mount]]\nsource = \"/usr\"\ntarget = \"/x\"\n": `cove.toml:5:10: mount[0].target = "/x": the workspace is mounted there`,
+	} {
+		r := newRoom(t)
+		r.write(FileName, text)
+		if _, _, err := Load(r.opts()); err == nil || err.Error() != want {
+			t.Errorf("%q gives\n%v\nwant\n%s", text, err, want)
+		}
+	}
+}
