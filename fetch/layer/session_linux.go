@@ -242,6 +242,9 @@ func (s *Session) Flatten(from []Place, at Place) (Result, error) {
 	return s.call(req)
 }
 
+// Interrupt ends the stage at once; calls that wait for it fail. Close must still follow.
+func (s *Session) Interrupt() { s.child.Kill() }
+
 // Close ends the stage. Whatever it was doing is cut short.
 func (s *Session) Close() error {
 	err := s.end()

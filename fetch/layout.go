@@ -1,0 +1,232 @@
+package fetch
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+)
+
+// An OCI layout may come from anybody, as a directory or in a tar. The library would read its
+// documents without a limit, wait on a fifo in a blob's place, and unpack an archive's tar into
+// a temporary directory: reading it here is less.
+
+const maxIndex = 8 << 20
+
+// layout is the source of oci: and oci-archive:.
+type layout struct {
+	open  func(name string) (io.ReadCloser, int64, error) // a file of the layout, and its size
+	done  func() error
+	first v1.Descriptor // what the reference names
+}
+
+// openLayout opens a layout that is a directory.
+func openLayout(t *target) (source, error) {
+	dir, err := unix.Open(t.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: t.path, Err: err}
+	}
+	l := &layout{
+		open: func(name string) (io.ReadCloser, int64, error) {
+			f, err := openIn(dir, name)
+			if err != nil {
+				return nil, 0, err
+			}
+			st, err := f.Stat()
+			if err != nil {
+				f.Close()
+				return nil, 0, err
+			}
+			return f, st.Size(), nil
+		},
+		done: func() error { return unix.Close(dir) },
+	}
+	return l, l.begin(t)
+}
+
+// openIn opens a regular file below dir. The links in a layout are its maker's: they may lead
+// about in it, and not out of it.
+func openIn(dir int, name string) (*os.File, error) {
+	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	for {
+		fd, err := unix.Openat2(dir, name, how)
+		if err == unix.EINTR || err == unix.EAGAIN {
+			continue
+		}
+		if err != nil {
+			return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		}
+		return regular(fd, name)
+	}
+}
+
+// openRegular opens a regular file by path, and waits for no fifo.
+func openRegular(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return regular(fd, path)
+}
+
+func regular(fd int, name string) (*os.File, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// openArchive opens a layout in a tar: its files are found once and read in place.
+func openArchive(t *target) (source, error) {
+	f, err := openRegular(t.path)
+	if err != nil {
+		return nil, err
+	}
+	files, err := indexTar(f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("read %s: %w", t.path, err)
+	}
+	l := &layout{
+		open: func(name string) (io.ReadCloser, int64, error) {
+			at, ok := files[name]
+			if !ok {
+				return nil, 0, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
+			}
+			return io.NopCloser(io.NewSectionReader(f, at.off, at.size)), at.size, nil
+		},
+		done: f.Close,
+	}
+	return l, l.begin(t)
+}
+
+type span struct{ off, size int64 }
+
+// indexTar finds the regular files of a tar. Their number is bounded by what an image can have.
+func indexTar(f *os.File) (map[string]span, error) {
+	var magic [4]byte
+	if _, err := f.ReadAt(magic[:], 0); err == nil && (magic[0] == 0x1f && magic[1] == 0x8b || magic == [4]byte{0x28, 0xb5, 0x2f, 0xfd}) {
+		return nil, errors.New("the archive is compressed: unpack it first (gunzip, unzstd)")
+	}
+	const most = 100_000
+	files := map[string]span{}
+	r := tar.NewReader(f)
+	for n := 0; ; n++ {
+		h, err := r.Next()
+		if err == io.EOF {
+			return files, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n > most {
+			return nil, fmt.Errorf("more than %d entries", most)
+		}
+		if h.Typeflag != tar.TypeReg || h.PAXRecords["GNU.sparse.major"] != "" {
+			continue
+		}
+		off, err := f.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return nil, err
+		}
+		files[path.Clean(strings.TrimPrefix(h.Name, "/"))] = span{off, h.Size}
+	}
+}
+
+// begin reads the index and finds what the reference names.
+func (l *layout) begin(t *target) error {
+	if err := l.find(t.tag); err != nil {
+		return errors.Join(fmt.Errorf("read %s: %w", t.path, err), l.done())
+	}
+	return nil
+}
+
+func (l *layout) find(tag string) error {
+	data, err := l.small("index.json", maxIndex)
+	if err != nil {
+		return err
+	}
+	var index v1.Index
+	if err := json.Unmarshal(data, &index); err != nil {
+		return fmt.Errorf("index.json: %w", err)
+	}
+	var found []v1.Descriptor
+	for _, m := range index.Manifests {
+		if tag == "" || m.Annotations[v1.AnnotationRefName] == tag || string(m.Digest) == strings.TrimPrefix(tag, "@") {
+			found = append(found, m)
+		}
+	}
+	switch {
+	case len(found) == 0 && tag == "":
+		return errors.New("index.json names no image")
+	case len(found) == 0:
+		return fmt.Errorf("no image is tagged %q there", tag)
+	case len(found) > 1 && tag == "":
+		return fmt.Errorf("%d images are there: say which with a tag", len(found))
+	}
+	l.first = found[0]
+	return checkDescriptor(l.first, maxManifest)
+}
+
+// small reads a file that is at most that large.
+func (l *layout) small(name string, most int64) ([]byte, error) {
+	r, size, err := l.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if size > most {
+		return nil, fmt.Errorf("%s: %d bytes: at most %d are read", name, size, most)
+	}
+	return io.ReadAll(io.LimitReader(r, most))
+}
+
+func blobName(d digest.Digest) string { return "blobs/" + string(d.Algorithm()) + "/" + d.Encoded() }
+
+func (l *layout) manifest(_ context.Context, d digest.Digest) ([]byte, string, error) {
+	mediaType := ""
+	if d == "" {
+		d, mediaType = l.first.Digest, l.first.MediaType
+	}
+	if err := checkDigest(d); err != nil {
+		return nil, "", err
+	}
+	data, err := l.small(blobName(d), maxManifest)
+	if err != nil {
+		return nil, "", err
+	}
+	if d == l.first.Digest {
+		err = verify("manifest", data, l.first)
+	}
+	return data, mediaType, err
+}
+
+func (l *layout) blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	r, size, err := l.open(blobName(d.Digest))
+	if err != nil {
+		return nil, err
+	}
+	if size != d.Size {
+		r.Close()
+		return nil, &SizeError{"blob " + string(d.Digest), d.Size, size}
+	}
+	return r, nil
+}
+
+func (l *layout) close() error { return l.done() }

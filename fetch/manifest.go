@@ -1,0 +1,220 @@
+package fetch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const (
+	maxManifest = 4 << 20
+	maxConfig   = 8 << 20
+	maxLayers   = 500 // overlayfs itself stacks no more (OVL_MAX_STACK)
+
+	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerConfig   = "application/vnd.docker.container.image.v1+json"
+	dockerSchema1  = "application/vnd.docker.distribution.manifest.v1+"
+)
+
+// document is any of the documents a manifest digest may name.
+type document struct {
+	SchemaVersion int             `json:"schemaVersion"`
+	MediaType     string          `json:"mediaType"`
+	ArtifactType  string          `json:"artifactType"`
+	Config        *v1.Descriptor  `json:"config"`
+	Layers        []v1.Descriptor `json:"layers"`
+	Manifests     []v1.Descriptor `json:"manifests"`
+	FSLayers      json.RawMessage `json:"fsLayers"`
+}
+
+func (d *document) isIndex() bool { return d.Manifests != nil }
+
+// parseDocument reads a manifest or an index and refuses what could be read as both: whoever
+// checked it as one must not have it used as the other (CVE-2021-41190).
+func parseDocument(data []byte, mediaType string) (*document, error) {
+	var d document
+	if err := json.Unmarshal(data, &d); err != nil {
+		return nil, fmt.Errorf("manifest is no JSON: %w", err)
+	}
+	if d.SchemaVersion == 1 || d.FSLayers != nil || strings.HasPrefix(mediaType, dockerSchema1) || strings.HasPrefix(d.MediaType, dockerSchema1) {
+		return nil, errors.New("docker schema 1 image: the format names no digests for what it unpacks to, and is refused; push it again with a docker of this decade")
+	}
+	if d.SchemaVersion != 2 {
+		return nil, fmt.Errorf("manifest of schema version %d", d.SchemaVersion)
+	}
+	if d.Manifests != nil && (d.Config != nil || d.Layers != nil) {
+		return nil, errors.New("manifest that is an image and an index at once")
+	}
+	for _, t := range []string{d.MediaType, mediaType} {
+		switch t {
+		case v1.MediaTypeImageIndex, dockerList:
+			if !d.isIndex() {
+				return nil, fmt.Errorf("index of type %q lists no manifests", t)
+			}
+		case v1.MediaTypeImageManifest, dockerManifest:
+			if d.isIndex() {
+				return nil, fmt.Errorf("manifest of type %q is an index", t)
+			}
+		}
+	}
+	if d.isIndex() {
+		return &d, nil
+	}
+	return &d, checkImage(&d)
+}
+
+// checkImage refuses manifests of things that are no images.
+func checkImage(d *document) error {
+	if d.Config == nil {
+		return errors.New("manifest without a config: no image")
+	}
+	switch d.Config.MediaType {
+	case v1.MediaTypeImageConfig, dockerConfig:
+	default:
+		kind := d.ArtifactType
+		if kind == "" {
+			kind = d.Config.MediaType
+		}
+		return fmt.Errorf("not an image, but an artifact of type %q", kind)
+	}
+	if err := checkDescriptor(*d.Config, maxConfig); err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	if len(d.Layers) > maxLayers {
+		return fmt.Errorf("%d layers, and overlayfs stacks at most %d", len(d.Layers), maxLayers)
+	}
+	for i, l := range d.Layers {
+		if err := checkDescriptor(l, 1<<50); err != nil {
+			return fmt.Errorf("layer %d: %w", i+1, err)
+		}
+		if err := checkLayerType(l.MediaType); err != nil {
+			return fmt.Errorf("layer %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+func checkLayerType(t string) error {
+	if strings.HasSuffix(t, "+encrypted") {
+		return fmt.Errorf("of type %q: encrypted layers cannot be read", t)
+	}
+	for _, prefix := range []string{
+		"application/vnd.oci.image.layer.v1.tar",
+		"application/vnd.oci.image.layer.nondistributable.v1.tar",
+		"application/vnd.docker.image.rootfs.diff.tar",
+		"application/vnd.docker.image.rootfs.foreign.diff.tar",
+		"application/vnd.docker.container.image.rootfs.diff+x-gtar", // an old name
+	} {
+		if t == prefix || strings.HasPrefix(t, prefix+"+") || strings.HasPrefix(t, prefix+".") {
+			return nil
+		}
+	}
+	return fmt.Errorf("of type %q: not a file system layer", t)
+}
+
+func checkDescriptor(d v1.Descriptor, most int64) error {
+	if err := checkDigest(d.Digest); err != nil {
+		return err
+	}
+	if d.Size < 0 || d.Size > most {
+		return fmt.Errorf("%s: size %d", d.Digest, d.Size)
+	}
+	return nil
+}
+
+// checkDigest accepts sha256, which everything that makes images uses.
+func checkDigest(d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return fmt.Errorf("digest %q: %w", string(d), err)
+	}
+	if d.Algorithm() != digest.SHA256 {
+		return fmt.Errorf("digest %q: only sha256 is known here", string(d))
+	}
+	return nil
+}
+
+// A DigestError says that bytes are not those that were named.
+type DigestError struct {
+	What      string
+	Want, Got digest.Digest
+}
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("%s does not match its digest: %s was named, %s came", e.What, e.Want, e.Got)
+}
+
+// A SizeError says that there are more or fewer bytes than were named.
+type SizeError struct {
+	What      string
+	Want, Got int64 // Got is at least that
+}
+
+func (e *SizeError) Error() string {
+	return fmt.Sprintf("%s does not match its size: %d bytes were named, %d came", e.What, e.Want, e.Got)
+}
+
+// verify checks bytes against the descriptor that named them.
+func verify(what string, data []byte, d v1.Descriptor) error {
+	if int64(len(data)) != d.Size {
+		return &SizeError{what, d.Size, int64(len(data))}
+	}
+	return verifyDigest(what, data, d.Digest)
+}
+
+func verifyDigest(what string, data []byte, want digest.Digest) error {
+	if got := digest.FromBytes(data); got != want {
+		return &DigestError{what, want, got}
+	}
+	return nil
+}
+
+// parseConfig reads an image's config for a manifest with that many layers.
+func parseConfig(data []byte, layers int) (*v1.Image, error) {
+	var c v1.Image
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("config is no JSON: %w", err)
+	}
+	if c.RootFS.Type != "layers" {
+		return nil, fmt.Errorf("config: rootfs of type %q", c.RootFS.Type)
+	}
+	if len(c.RootFS.DiffIDs) != layers {
+		return nil, fmt.Errorf("config names %d layers, the manifest %d", len(c.RootFS.DiffIDs), layers)
+	}
+	for i, d := range c.RootFS.DiffIDs {
+		if err := checkDigest(d); err != nil {
+			return nil, fmt.Errorf("config: layer %d: %w", i+1, err)
+		}
+	}
+	return &c, checkStrings(&c.Config)
+}
+
+// checkStrings refuses what no process could be started with.
+func checkStrings(c *v1.ImageConfig) error {
+	lists := [][]string{c.Env, c.Entrypoint, c.Cmd, {c.User, c.WorkingDir, c.StopSignal}}
+	for _, l := range lists {
+		for _, s := range l {
+			if strings.IndexByte(s, 0) >= 0 {
+				return fmt.Errorf("config holds a NUL in %q", s)
+			}
+		}
+	}
+	return nil
+}
+
+// chainIDs are the names of the layers on top of those below them (image-spec config.md).
+func chainIDs(diffIDs []digest.Digest) []digest.Digest {
+	out := make([]digest.Digest, len(diffIDs))
+	for i, d := range diffIDs {
+		if i == 0 {
+			out[i] = d
+		} else {
+			out[i] = digest.FromString(string(out[i-1]) + " " + string(d))
+		}
+	}
+	return out
+}

@@ -1,0 +1,129 @@
+package fetch
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// parsePlatform reads "os/arch[/variant]", or "arch" alone; "" is this machine's.
+func parsePlatform(s string) (v1.Platform, error) {
+	p := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	if s != "" {
+		parts := strings.Split(s, "/")
+		if len(parts) == 1 {
+			parts = []string{"linux", parts[0]}
+		}
+		if len(parts) > 3 || slices.Contains(parts, "") {
+			return p, fmt.Errorf("platform %q is not os/arch or os/arch/variant", s)
+		}
+		p.OS, p.Architecture = parts[0], parts[1]
+		if len(parts) == 3 {
+			p.Variant = parts[2]
+		}
+	}
+	return normalize(p), nil
+}
+
+// normalize gives the names that people and uname(1) use the ones that images use.
+func normalize(p v1.Platform) v1.Platform {
+	p.OS, p.Architecture, p.Variant = strings.ToLower(p.OS), strings.ToLower(p.Architecture), strings.ToLower(p.Variant)
+	switch p.Architecture {
+	case "x86_64", "x86-64":
+		p.Architecture = "amd64"
+	case "aarch64":
+		p.Architecture = "arm64"
+	case "i386", "i686", "x86":
+		p.Architecture = "386"
+	case "armhf", "armv7l":
+		p.Architecture, p.Variant = "arm", "v7"
+	case "armel":
+		p.Architecture, p.Variant = "arm", "v6"
+	}
+	switch {
+	case p.Architecture == "arm64" && (p.Variant == "v8" || p.Variant == "8"),
+		p.Architecture == "amd64" && p.Variant == "v1":
+		p.Variant = ""
+	case p.Architecture == "arm" && p.Variant == "":
+		p.Variant = "v7"
+	}
+	return p
+}
+
+func platformString(p v1.Platform) string {
+	s := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		s += "/" + p.Variant
+	}
+	return s
+}
+
+// serves tells how well an image for have runs where want is: 0 not at all, more is better.
+func serves(have, want v1.Platform) int {
+	have, want = normalize(have), normalize(want)
+	if have.OS != want.OS || have.Architecture != want.Architecture {
+		return 0
+	}
+	if have.Variant == want.Variant {
+		return 100
+	}
+	// Variants are supersets of the ones before them: v6 code runs on v7, v1 (no variant) on v3.
+	h, w := variantNumber(have.Variant), variantNumber(want.Variant)
+	if h > w {
+		return 0
+	}
+	return 1 + h
+}
+
+func variantNumber(v string) int {
+	if len(v) == 2 && v[0] == 'v' && v[1] >= '0' && v[1] <= '9' {
+		return int(v[1] - '0')
+	}
+	if v == "" {
+		return 0
+	}
+	return 90 // of an unknown kind: fits itself only
+}
+
+// A PlatformError says that an image is not there for the platform that was asked for.
+type PlatformError struct {
+	Want string
+	Have []string
+}
+
+func (e *PlatformError) Error() string {
+	if len(e.Have) == 0 {
+		return fmt.Sprintf("no image for %s", e.Want)
+	}
+	return fmt.Sprintf("no image for %s; there is %s", e.Want, strings.Join(e.Have, ", "))
+}
+
+// choose picks an index's best entry for want.
+func choose(ms []v1.Descriptor, want v1.Platform) (v1.Descriptor, error) {
+	best, at := 0, -1
+	var have []string
+	for i, m := range ms {
+		if m.Platform == nil {
+			continue
+		}
+		if m.Platform.OS == "unknown" || m.Annotations["vnd.docker.reference.type"] != "" {
+			continue // an attestation
+		}
+		if s := clean(platformString(*m.Platform)); !slices.Contains(have, s) {
+			have = append(have, s)
+		}
+		if fit := serves(*m.Platform, want); fit > best {
+			best, at = fit, i
+		}
+	}
+	if at >= 0 {
+		return ms[at], nil
+	}
+	if len(ms) == 1 && ms[0].Platform == nil {
+		return ms[0], nil // its config will tell
+	}
+	return v1.Descriptor{}, &PlatformError{Want: platformString(want), Have: have}
+}

@@ -1,0 +1,240 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"cove/fetch/store"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/types"
+)
+
+// maxIndexDepth is how many documents may lie between a reference and a manifest.
+const maxIndexDepth = 4
+
+// Pull returns the image that ref names, for o's platform and id mapping, fetching what the
+// store lacks as o.Policy has it. When ctx ends nothing is left of it but ctx's error.
+func Pull(ctx context.Context, ref string, o Options) (*Image, error) {
+	t, err := parse(ref)
+	if err != nil {
+		return nil, err
+	}
+	want, err := parsePlatform(o.Platform)
+	if err != nil {
+		return nil, fmt.Errorf("pull %q: %w", ref, err)
+	}
+	img, err := t.pull(ctx, o, want)
+	if err != nil {
+		return nil, fmt.Errorf("pull %q: %w", ref, err)
+	}
+	return img, nil
+}
+
+func (t *target) pull(ctx context.Context, o Options, want v1.Platform) (*Image, error) {
+	found, err := t.lookup(o, want)
+	if err == nil && (found.Kind != Stored || o.Policy == Missing || o.Policy == Never) {
+		return found, nil
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) || o.Policy == Never {
+		return nil, err
+	}
+	p := &puller{o: o, t: t, want: want, sys: systemContext(o)}
+	// What an interrupted pull left would only grow; a failure to remove it is not this one's.
+	_ = o.Store.Sweep(ctx)
+	if o.Policy == Missing {
+		if img, err := p.reownKnown(ctx); err == nil {
+			return img, nil
+		}
+	}
+	img, err := p.run(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	var denied *PolicyError
+	if err != nil && o.Policy == Newer && found != nil && !errors.As(err, &denied) && unreachable(err) {
+		return found, nil
+	}
+	return img, err
+}
+
+// unreachable tells a source that did not answer from one whose answer was wrong.
+func unreachable(err error) bool {
+	var wire *wireError
+	return errors.As(err, &wire)
+}
+
+func systemContext(o Options) *types.SystemContext {
+	auth := o.AuthFile
+	if auth == "" {
+		auth = os.Getenv("REGISTRY_AUTH_FILE")
+	}
+	return &types.SystemContext{AuthFilePath: auth, DockerRegistryUserAgent: "cove"}
+}
+
+// A puller is one pull at work.
+type puller struct {
+	o    Options
+	t    *target
+	want v1.Platform
+	sys  *types.SystemContext
+
+	src    source
+	ref    string                   // canonical
+	index  digest.Digest            // what ref names, where that is an index
+	docs   map[digest.Digest][]byte // to keep: manifests, indexes, config
+	man    v1.Descriptor
+	doc    *document
+	config *v1.Image
+
+	mu sync.Mutex // of Progress
+}
+
+func (p *puller) event(e Event) {
+	if p.o.Progress != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.o.Progress(e)
+	}
+}
+
+// run tries what the reference may mean, in order.
+func (p *puller) run(ctx context.Context) (*Image, error) {
+	names := []reference.Named{nil}
+	if p.t.via == viaRegistry {
+		var err error
+		if names, err = candidates(p.sys, p.t); err != nil {
+			return nil, &wireError{clean(err.Error()), err}
+		}
+	}
+	var errs []error
+	for _, named := range names {
+		img, err := p.from(ctx, named)
+		if err == nil {
+			return img, nil
+		}
+		if len(names) > 1 {
+			err = fmt.Errorf("%s: %w", named, err)
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// from pulls from one source.
+func (p *puller) from(ctx context.Context, named reference.Named) (*Image, error) {
+	p.ref = p.t.text
+	if named != nil {
+		p.ref = named.String()
+	}
+	if err := checkPolicy(p.t, named); err != nil {
+		return nil, err
+	}
+	stamp := p.t.stamp()
+	src, err := openSource(ctx, p.sys, p.t, named)
+	if err != nil {
+		return nil, err
+	}
+	defer src.close()
+	p.src = src
+	p.docs = map[digest.Digest][]byte{}
+	if err := p.resolve(ctx); err != nil {
+		return nil, err
+	}
+	p.event(Event{Kind: Resolved, Ref: p.ref, Digest: p.man.Digest, Layers: len(p.doc.Layers)})
+	name := store.Name{Ref: p.ref, Platform: platformString(p.want), Manifest: p.man.Digest, Index: p.index, Stamp: stamp}
+	img, err := p.layers(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	p.event(Event{Kind: Finished, Ref: p.ref, Digest: p.man.Digest})
+	return img, nil
+}
+
+// resolve goes from the reference to a manifest and its config, every step checked.
+func (p *puller) resolve(ctx context.Context) error {
+	pinned, isPinned := p.t.wantDigest()
+	data, mediaType, err := p.src.manifest(ctx, "")
+	if err != nil {
+		return fmt.Errorf("fetch manifest: %w", err)
+	}
+	if isPinned {
+		if err := verifyDigest("manifest", data, pinned); err != nil {
+			return err
+		}
+	}
+	man := v1.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data)), MediaType: mediaType}
+	p.index = ""
+	for depth := 0; ; depth++ {
+		p.docs[man.Digest] = data
+		doc, err := parseDocument(data, man.MediaType)
+		if err != nil {
+			return err
+		}
+		if !doc.isIndex() {
+			p.man, p.doc = man, doc
+			break
+		}
+		if depth == maxIndexDepth {
+			return errors.New("indexes nested too deeply")
+		}
+		if p.index == "" {
+			p.index = man.Digest
+		}
+		if man, err = choose(doc.Manifests, p.want); err != nil {
+			return err
+		}
+		if err := checkDescriptor(man, maxManifest); err != nil {
+			return fmt.Errorf("index: %w", err)
+		}
+		if data, _, err = p.src.manifest(ctx, man.Digest); err != nil {
+			return fmt.Errorf("fetch manifest %s: %w", man.Digest, err)
+		}
+		if err := verify("manifest", data, man); err != nil {
+			return err
+		}
+	}
+	return p.readConfig(ctx)
+}
+
+func (p *puller) readConfig(ctx context.Context) error {
+	data, err := readBlob(ctx, p.src, *p.doc.Config, "config")
+	if err != nil {
+		return err
+	}
+	if p.config, err = parseConfig(data, len(p.doc.Layers)); err != nil {
+		return err
+	}
+	p.docs[p.doc.Config.Digest] = data
+	have := p.config.Platform
+	if have.OS == "" {
+		have.OS = p.want.OS
+	}
+	if have.Architecture == "" {
+		have.Architecture = p.want.Architecture
+	}
+	p.config.Platform = normalize(have)
+	// Variants in configs are often missing or wrong; the index has already said its word on them.
+	if have = p.config.Platform; have.OS != p.want.OS || have.Architecture != p.want.Architecture {
+		return &PlatformError{Want: platformString(p.want), Have: []string{clean(platformString(have))}}
+	}
+	return nil
+}
+
+// record is what the store keeps of the image.
+func (p *puller) record(layers []store.LayerRecord) *store.Record {
+	return &store.Record{
+		Manifest: p.man.Digest, MediaType: p.man.MediaType, ConfigID: p.doc.Config.Digest,
+		Platform: platformString(p.config.Platform), Created: p.config.Created, Pulled: time.Now().UTC(),
+		IDMap: p.o.IDMap, Config: p.config.Config, Layers: layers,
+	}
+}

@@ -1,0 +1,308 @@
+package registrytest
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Registry serves any repository name from one pool of blobs; tags are "repo:tag".
+type Registry struct {
+	Addr string // host:port
+
+	server *httptest.Server
+	mu     sync.Mutex
+	blobs  Blobs
+	types  map[digest.Digest]string
+	tags   map[string]digest.Digest
+	user   string // "" asks for nothing
+	pass   string
+	token  bool // bearer tokens rather than basic
+	hits   map[string]int
+	fault  func(w http.ResponseWriter, r *http.Request) bool
+}
+
+// New starts a registry over plain http on 127.0.0.1.
+func New() *Registry {
+	r := &Registry{blobs: Blobs{}, types: map[digest.Digest]string{}, tags: map[string]digest.Digest{}, hits: map[string]int{}}
+	r.server = httptest.NewServer(r)
+	r.Addr = strings.TrimPrefix(r.server.URL, "http://")
+	return r
+}
+
+// Close ends it, and every connection.
+func (r *Registry) Close() {
+	r.server.CloseClientConnections()
+	r.server.Close()
+}
+
+// Add serves an image as "repo:tag" and returns the reference to pull and the manifest's digest.
+func (r *Registry) Add(name string, i Image) (ref string, manifest digest.Digest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := i.Build(r.blobs)
+	return r.tag(name, d), d.Digest
+}
+
+// AddIndex serves an index of images.
+func (r *Registry) AddIndex(name string, images ...Image) (ref string, index digest.Digest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var ms []v1.Descriptor
+	for _, i := range images {
+		d := i.Build(r.blobs)
+		r.types[d.Digest] = d.MediaType
+		ms = append(ms, d)
+	}
+	d := Index(r.blobs, ms...)
+	return r.tag(name, d), d.Digest
+}
+
+// AddManifest serves any bytes as a manifest.
+func (r *Registry) AddManifest(name, mediaType string, data []byte) (ref string, d digest.Digest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	desc := r.blobs.Put(mediaType, data)
+	return r.tag(name, desc), desc.Digest
+}
+
+func (r *Registry) tag(name string, d v1.Descriptor) string {
+	r.tags[name] = d.Digest
+	r.types[d.Digest] = d.MediaType
+	return r.Addr + "/" + name
+}
+
+// SetBlob serves other bytes under a digest: a registry that lies. nil makes them missing.
+func (r *Registry) SetBlob(d digest.Digest, data []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if data == nil {
+		delete(r.blobs, d)
+		return
+	}
+	r.blobs[d] = data
+}
+
+// Blob returns what is served under a digest.
+func (r *Registry) Blob(d digest.Digest) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.blobs[d]
+}
+
+// RequireLogin asks for credentials: basic, or for a bearer token got with them.
+func (r *Registry) RequireLogin(user, pass string, token bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.user, r.pass, r.token = user, pass, token
+}
+
+// SetFault has f look at every request first; true says that f has answered it. nil ends that.
+func (r *Registry) SetFault(f func(w http.ResponseWriter, r *http.Request) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fault = f
+}
+
+// Hits tells how often a path was asked for; Hits("") is of everything.
+func (r *Registry) Hits(path string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.hits[path]
+}
+
+// BlobHits tells how often a blob was asked for, of whatever repository.
+func (r *Registry) BlobHits(d digest.Digest) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for path, hits := range r.hits {
+		if strings.HasSuffix(path, "/blobs/"+string(d)) {
+			n += hits
+		}
+	}
+	return n
+}
+
+const theToken = "registrytest-token"
+
+func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	r.hits[req.URL.Path]++
+	r.hits[""]++
+	fault := r.fault
+	r.mu.Unlock()
+	if fault != nil && fault(w, req) {
+		return
+	}
+	if req.URL.Path == "/token" {
+		r.serveToken(w, req)
+		return
+	}
+	if !r.allowed(w, req) {
+		return
+	}
+	path, ok := strings.CutPrefix(req.URL.Path, "/v2/")
+	if !ok {
+		http.NotFound(w, req)
+		return
+	}
+	if path == "" {
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	if repo, name, ok := strings.Cut(path, "/manifests/"); ok {
+		r.serveManifest(w, req, repo, name)
+		return
+	}
+	if _, name, ok := strings.Cut(path, "/blobs/"); ok {
+		r.serve(w, req, digest.Digest(name), "application/octet-stream")
+		return
+	}
+	http.NotFound(w, req)
+}
+
+func (r *Registry) allowed(w http.ResponseWriter, req *http.Request) bool {
+	r.mu.Lock()
+	user, pass, token := r.user, r.pass, r.token
+	r.mu.Unlock()
+	if user == "" {
+		return true
+	}
+	challenge := `Basic realm="registrytest"`
+	if token {
+		if req.Header.Get("Authorization") == "Bearer "+theToken {
+			return true
+		}
+		challenge = fmt.Sprintf(`Bearer realm="http://%s/token",service="registrytest"`, r.Addr)
+	} else if u, p, ok := req.BasicAuth(); ok && u == user && p == pass {
+		return true
+	}
+	w.Header().Set("WWW-Authenticate", challenge)
+	fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "who are you")
+	return false
+}
+
+func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	user, pass := r.user, r.pass
+	r.mu.Unlock()
+	if u, p, _ := req.BasicAuth(); u != user || p != pass {
+		fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "no such user or password")
+		return
+	}
+	_ = json.NewEncoder(w).Encode(map[string]string{"token": theToken})
+}
+
+func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, repo, name string) {
+	d := digest.Digest(name)
+	r.mu.Lock()
+	if !strings.Contains(name, ":") {
+		d = r.tags[repo+":"+name]
+	}
+	mediaType := r.types[d]
+	r.mu.Unlock()
+	r.serve(w, req, d, mediaType)
+}
+
+func (r *Registry) serve(w http.ResponseWriter, req *http.Request, d digest.Digest, mediaType string) {
+	data := r.Blob(d)
+	if data == nil {
+		fail(w, http.StatusNotFound, "NOT_FOUND", "not here")
+		return
+	}
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("Docker-Content-Digest", string(d))
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	if req.Method != http.MethodHead {
+		_, _ = w.Write(data)
+	}
+}
+
+func fail(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
+}
+
+// CutOnce answers the first request for a path that ends in suffix with half of data, and then
+// breaks the connection.
+func CutOnce(suffix string, data []byte) func(http.ResponseWriter, *http.Request) bool {
+	var once sync.Once
+	return func(w http.ResponseWriter, req *http.Request) (cut bool) {
+		if !strings.HasSuffix(req.URL.Path, suffix) || req.Method != http.MethodGet {
+			return false
+		}
+		once.Do(func() {
+			cut = true
+			w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+			_, _ = w.Write(data[:len(data)/2])
+			if f, ok := w.(http.Flusher); ok {
+				f.Flush()
+			}
+			panic(http.ErrAbortHandler)
+		})
+		return cut
+	}
+}
+
+// FailFirst answers the first n requests for a path that ends in suffix with a status.
+func FailFirst(suffix string, n, status int) func(http.ResponseWriter, *http.Request) bool {
+	var mu sync.Mutex
+	return func(w http.ResponseWriter, req *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if !strings.HasSuffix(req.URL.Path, suffix) || n <= 0 {
+			return false
+		}
+		n--
+		fail(w, status, "UNKNOWN", "try again")
+		return true
+	}
+}
+
+// AuthFile is the text of a containers-auth.json(5) with credentials for the registry.
+func (r *Registry) AuthFile(user, pass string) []byte {
+	auth := base64.StdEncoding.EncodeToString([]byte(user + ":" + pass))
+	data, err := json.Marshal(map[string]any{"auths": map[string]any{r.Addr: map[string]string{"auth": auth}}})
+	must(err)
+	return data
+}
+
+// WriteLayout writes an OCI layout of images, by tag, into dir.
+func WriteLayout(dir string, images map[string]Image) error {
+	b := Blobs{}
+	index := v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}}
+	for tag, i := range images {
+		d := i.Build(b)
+		d.Annotations = map[string]string{v1.AnnotationRefName: tag}
+		index.Manifests = append(index.Manifests, d)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
+		return err
+	}
+	for d, data := range b {
+		if err := os.WriteFile(filepath.Join(dir, "blobs", "sha256", d.Encoded()), data, 0o644); err != nil {
+			return err
+		}
+	}
+	data, err := json.Marshal(index)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "index.json"), data, 0o644)
+}

@@ -1,0 +1,321 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+func (s *Store) recordPath(h Handle) string {
+	return s.path("images", h.Manifest.Encoded()+"."+h.Key+".json")
+}
+
+func (s *Store) usePath(h Handle) string {
+	return s.path("images", h.Manifest.Encoded()+"."+h.Key+".lock")
+}
+
+func (s *Store) namePath(ref, platform string) string {
+	sum := sha256.Sum256([]byte(ref + "\n" + platform))
+	return s.path("names", hex.EncodeToString(sum[:])+".json")
+}
+
+// Resolve returns what a reference names for a platform, or ErrNotFound.
+func (s *Store) Resolve(ref, platform string) (Name, error) {
+	var n Name
+	err := readJSON(s.namePath(ref, platform), &n)
+	if errors.Is(err, fs.ErrNotExist) {
+		return n, ErrNotFound
+	}
+	if err == nil && n.Manifest.Validate() != nil {
+		return n, ErrNotFound // damaged: pulling mends it
+	}
+	return n, err
+}
+
+// Record returns an image's record when all of its layers are there, else ErrNotFound.
+func (s *Store) Record(h Handle) (*Record, error) {
+	rec := &Record{}
+	if err := readJSON(s.recordPath(h), rec); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, ErrNotFound
+		}
+		return nil, err
+	}
+	for _, l := range rec.Layers {
+		if !s.HasLayer(h.Key, l.Dir) {
+			return nil, ErrNotFound
+		}
+	}
+	return rec, nil
+}
+
+// LayersDir is where the layers for a mapping's key are.
+func (s *Store) LayersDir(key string) string { return s.path("layers", key) }
+
+// LayerPaths are the directories of rec's layers, lowest first.
+func (s *Store) LayerPaths(h Handle, rec *Record) []string {
+	paths := make([]string, len(rec.Layers))
+	for i, l := range rec.Layers {
+		paths[i] = s.path("layers", h.Key, l.Dir)
+	}
+	return paths
+}
+
+// LayerRecord returns what some image's record says of a layer.
+func (s *Store) LayerRecord(key, dir string) (LayerRecord, bool) {
+	handles, err := s.records()
+	if err != nil {
+		return LayerRecord{}, false
+	}
+	for _, h := range handles {
+		rec := &Record{}
+		if h.Key != key || readJSON(s.recordPath(h), rec) != nil {
+			continue
+		}
+		for _, l := range rec.Layers {
+			if l.Dir == dir {
+				return l, true
+			}
+		}
+	}
+	return LayerRecord{}, false
+}
+
+// Others returns the records of the same manifest for other id mappings.
+func (s *Store) Others(h Handle) ([]*Record, error) {
+	all, err := s.records()
+	if err != nil {
+		return nil, err
+	}
+	var out []*Record
+	for _, o := range all {
+		if o.Manifest == h.Manifest && o.Key != h.Key {
+			if rec, err := s.Record(o); err == nil {
+				out = append(out, rec)
+			}
+		}
+	}
+	return out, nil
+}
+
+// records lists the handles of all records.
+func (s *Store) records() ([]Handle, error) {
+	files, err := list(s.path("images"))
+	if err != nil {
+		return nil, err
+	}
+	var out []Handle
+	for _, f := range files {
+		base, ok := strings.CutSuffix(f, ".json")
+		hexID, key, ok2 := strings.Cut(base, ".")
+		d := digest.NewDigestFromEncoded(digest.SHA256, hexID)
+		if ok && ok2 && d.Validate() == nil {
+			out = append(out, Handle{d, key})
+		}
+	}
+	return out, nil
+}
+
+func (s *Store) names() ([]Name, error) {
+	files, err := list(s.path("names"))
+	if err != nil {
+		return nil, err
+	}
+	var out []Name
+	for _, f := range files {
+		var n Name
+		err := readJSON(s.path("names", f), &n)
+		if err == nil && n.Manifest.Validate() == nil {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+// Blob reads a manifest or config, checked again: ErrNotFound when it is damaged.
+func (s *Store) Blob(d digest.Digest) ([]byte, error) {
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(s.path("blobs", "sha256", d.Encoded()))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && digest.FromBytes(data) != d {
+		return nil, ErrNotFound
+	}
+	return data, err
+}
+
+// Use marks an image as in use, so that nothing collects it, until release or the end of this
+// process. ErrNotFound: it has just been removed.
+func (s *Store) Use(h Handle) (release func(), err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	f, err := waitLock(ctx, s.usePath(h), unix.LOCK_SH)
+	if err != nil {
+		return nil, fmt.Errorf("use image: %w", err)
+	}
+	if _, err := os.Stat(s.recordPath(h)); err != nil {
+		f.Close()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, ErrNotFound
+		}
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// inUse tells whether any process holds the image.
+func (s *Store) inUse(h Handle) bool {
+	if _, err := os.Stat(s.usePath(h)); err != nil {
+		return false
+	}
+	f, err := tryLock(s.usePath(h), unix.LOCK_EX)
+	if err != nil || f == nil {
+		return true
+	}
+	f.Close()
+	return false
+}
+
+// Images lists the images, newest first, each once, however many id mappings it is there for.
+func (s *Store) Images() ([]Summary, error) {
+	handles, err := s.records()
+	if err != nil {
+		return nil, err
+	}
+	names, err := s.names()
+	if err != nil {
+		return nil, err
+	}
+	byDigest := map[digest.Digest]*Summary{}
+	for _, h := range handles {
+		rec, err := s.Record(h)
+		if err != nil {
+			continue // half of it is gone: to be pulled again, or collected
+		}
+		sum := byDigest[h.Manifest]
+		if sum == nil {
+			sum = &Summary{Names: []string{}, Digest: h.Manifest, ID: rec.ConfigID, Platform: rec.Platform, Created: rec.Created,
+				Pulled: rec.Pulled, Layers: len(rec.Layers)}
+			for _, l := range rec.Layers {
+				sum.Size += l.Bytes
+			}
+			byDigest[h.Manifest] = sum
+		}
+		sum.InUse = sum.InUse || s.inUse(h)
+	}
+	for _, n := range names {
+		if sum := byDigest[n.Manifest]; sum != nil && !slices.Contains(sum.Names, n.Ref) {
+			sum.Names = append(sum.Names, n.Ref)
+		}
+	}
+	out := make([]Summary, 0, len(byDigest))
+	for _, sum := range byDigest {
+		slices.Sort(sum.Names)
+		out = append(out, *sum)
+	}
+	slices.SortFunc(out, func(a, b Summary) int {
+		if c := b.Pulled.Compare(a.Pulled); c != 0 {
+			return c
+		}
+		return strings.Compare(string(a.Digest), string(b.Digest))
+	})
+	return out, nil
+}
+
+// Find returns the images that ref means: by name, or by the digest or the first digits (four at
+// least) of the manifest's or the config's. Names are compared as the store has them.
+func (s *Store) Find(ref string) ([]Summary, error) {
+	all, err := s.Images()
+	if err != nil {
+		return nil, err
+	}
+	names, err := s.names()
+	if err != nil {
+		return nil, err
+	}
+	byName := slices.DeleteFunc(slices.Clone(all), func(i Summary) bool {
+		return !slices.ContainsFunc(names, func(n Name) bool { return n.Manifest == i.Digest && n.means(ref) })
+	})
+	if len(byName) > 0 {
+		return byName, nil
+	}
+	id := strings.TrimPrefix(ref, "sha256:")
+	if len(id) < 4 {
+		return nil, nil
+	}
+	return slices.DeleteFunc(all, func(i Summary) bool {
+		return !strings.HasPrefix(i.Digest.Encoded(), id) && !strings.HasPrefix(i.ID.Encoded(), id)
+	}), nil
+}
+
+func (n Name) means(ref string) bool { return n.Ref == ref || n.Typed != "" && n.Typed == ref }
+
+// key is what the name is filed under.
+func (n Name) key() string {
+	if n.Typed != "" {
+		return n.Typed
+	}
+	return n.Ref
+}
+
+// Inspection is everything the store knows of an image.
+type Inspection struct {
+	Summary
+	Record   *Record  `json:"record"`
+	Manifest []byte   `json:"-"`     // as sent
+	Config   []byte   `json:"-"`     // as sent
+	Paths    []string `json:"paths"` // of the layers, lowest first
+}
+
+// Inspect returns what the store knows of the one image that ref means (see Find).
+func (s *Store) Inspect(ref string) (*Inspection, error) {
+	found, err := s.Find(ref)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("image %q: %w", ref, ErrNotFound)
+	}
+	if len(found) > 1 {
+		return nil, fmt.Errorf("image %q: it means %d images (other platforms?); give more of the digest", ref, len(found))
+	}
+	handles, err := s.records()
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range handles {
+		if h.Manifest != found[0].Digest {
+			continue
+		}
+		rec, err := s.Record(h)
+		if err != nil {
+			continue
+		}
+		out := &Inspection{Summary: found[0], Record: rec, Paths: s.LayerPaths(h, rec)}
+		if out.Manifest, err = s.Blob(rec.Manifest); err != nil {
+			return nil, fmt.Errorf("image %q: manifest: %w", ref, err)
+		}
+		if out.Config, err = s.Blob(rec.ConfigID); err != nil {
+			return nil, fmt.Errorf("image %q: config: %w", ref, err)
+		}
+		return out, nil
+	}
+	return nil, fmt.Errorf("image %q: %w", ref, ErrNotFound)
+}
+
+// keys returns the key of every mapping that has layers here.
+func (s *Store) keys() ([]string, error) {
+	dirs, err := list(s.path("layers"))
+	return slices.DeleteFunc(dirs, func(d string) bool { return filepath.Ext(d) != "" }), err
+}

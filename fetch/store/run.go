@@ -1,0 +1,52 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"cove/userns"
+)
+
+// A Run is one sandbox's own directory: Upper and Work are what overlayfs calls so. It is the
+// sandbox's as long as this process, or one that inherited Lock, lives.
+type Run struct {
+	ID    string
+	Dir   string
+	Upper string
+	Work  string
+	Lock  *os.File // on Dir
+}
+
+// NewRun makes the directory.
+func (s *Store) NewRun() (*Run, error) {
+	for {
+		r := &Run{ID: randomID()}
+		r.Dir = s.path("run", r.ID)
+		if err := s.mkdir(r.Dir); err != nil {
+			return nil, fmt.Errorf("make the sandbox's directory: %w", err)
+		}
+		var err error
+		if r.Lock, err = tryLockDir(r.Dir); err != nil {
+			return nil, fmt.Errorf("make the sandbox's directory: %w", errors.Join(err, os.Remove(r.Dir)))
+		}
+		if r.Lock == nil {
+			continue // a sweep was faster
+		}
+		r.Upper, r.Work = r.Dir+"/upper", r.Dir+"/work"
+		if err := errors.Join(s.mkdir(r.Upper), s.mkdir(r.Work)); err != nil {
+			return nil, fmt.Errorf("make the sandbox's directory: %w", errors.Join(err, os.RemoveAll(r.Dir)))
+		}
+		return r, nil
+	}
+}
+
+// Remove removes the directory and all in it. Files that m's other ids own take a stage with
+// that mapping.
+func (r *Run) Remove(ctx context.Context, m userns.IDMap) error {
+	w := remover{ctx: ctx, idmap: &m}
+	defer w.close()
+	err := w.remove(r.Dir)
+	return errors.Join(err, r.Lock.Close())
+}
