@@ -1,0 +1,199 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"cove/sandbox/spec"
+)
+
+// Dialer gives a socket that is connected to a port inside the sandbox, made by its init.
+type Dialer func(proto string, port uint16) (*os.File, error)
+
+// maxConnections bounds the connections that one published port carries at a time: each costs two
+// descriptors here. More wait in the listener's backlog.
+const maxConnections = 1024
+
+// Published is a set of ports that are listened on.
+type Published struct {
+	closers []io.Closer
+	addrs   []net.Addr
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+// Publish listens on each port and carries what comes to a socket of dial's. All ports are bound when it
+// returns; on error none is. It ends with Close or with ctx.
+func Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (*Published, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &Published{cancel: cancel}
+	for _, port := range ports {
+		if err := p.publish(ctx, port, dial); err != nil {
+			p.Close()
+			return nil, err
+		}
+	}
+	context.AfterFunc(ctx, p.closeAll)
+	return p, nil
+}
+
+// Addrs are the addresses that are listened on, in the order of the ports.
+func (p *Published) Addrs() []net.Addr { return p.addrs }
+
+// Close ends listening and every connection, and waits for that.
+func (p *Published) Close() error {
+	p.cancel()
+	p.closeAll()
+	p.wg.Wait()
+	return nil
+}
+
+func (p *Published) closeAll() {
+	for _, c := range p.closers {
+		_ = c.Close()
+	}
+}
+
+// publish binds one port and serves it.
+func (p *Published) publish(ctx context.Context, port spec.Port, dial Dialer) error {
+	host := port.HostIP
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return fmt.Errorf("publish port %d: address %q: not an IP address", port.ContainerPort, host)
+	}
+	addr := netip.AddrPortFrom(ip, port.HostPort)
+	// An address of one family means that family alone; [::] does not take IPv4 along.
+	family := "4"
+	if ip.Is6() && !ip.Is4In6() {
+		family = "6"
+	}
+	switch port.Proto {
+	case "tcp", "":
+		l, err := net.Listen("tcp"+family, addr.String())
+		if err != nil {
+			return bindError(addr, "tcp", err)
+		}
+		p.closers, p.addrs = append(p.closers, l), append(p.addrs, l.Addr())
+		p.wg.Go(func() { p.serveTCP(ctx, l, port.ContainerPort, dial) })
+	case "udp":
+		c, err := net.ListenPacket("udp"+family, addr.String())
+		if err != nil {
+			return bindError(addr, "udp", err)
+		}
+		p.closers, p.addrs = append(p.closers, c), append(p.addrs, c.LocalAddr())
+		p.wg.Go(func() { newFlows(c.(*net.UDPConn), port.ContainerPort, dial).serve(ctx) })
+	default:
+		return fmt.Errorf("publish port %d: unknown protocol %q", port.ContainerPort, port.Proto)
+	}
+	return nil
+}
+
+// bindError says what to do about the errors that users meet.
+func bindError(addr netip.AddrPort, proto string, err error) error {
+	var errno syscall.Errno
+	_ = errors.As(err, &errno)
+	advice := ""
+	switch errno {
+	case syscall.EADDRINUSE:
+		advice = " (another program, or another sandbox, listens there: end it or publish another host port)"
+	case syscall.EACCES:
+		advice = " (a port below net.ipv4.ip_unprivileged_port_start: publish a higher host port)"
+	case syscall.EADDRNOTAVAIL:
+		advice = " (this machine does not have that address)"
+	case 0:
+		return fmt.Errorf("publish %s/%s: %w", addr, proto, err)
+	}
+	return fmt.Errorf("publish %s/%s: %w%s", addr, proto, errno, advice)
+}
+
+func (p *Published) serveTCP(ctx context.Context, l net.Listener, port uint16, dial Dialer) {
+	slots := make(chan struct{}, maxConnections)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		c, err := l.Accept()
+		if err != nil {
+			<-slots
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Out of descriptors, or a client that was gone before it was accepted.
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		p.wg.Go(func() {
+			defer func() { <-slots }()
+			carryTCP(ctx, c.(*net.TCPConn), port, dial)
+		})
+	}
+}
+
+// carryTCP copies both ways until both are at their end. Where nobody listens inside, the client is
+// reset, as it would be by a port that is closed.
+func carryTCP(ctx context.Context, client *net.TCPConn, port uint16, dial Dialer) {
+	defer client.Close()
+	inside, err := dialTCP(port, dial)
+	if err != nil {
+		_ = client.SetLinger(0)
+		return
+	}
+	defer inside.Close()
+	defer context.AfterFunc(ctx, func() { client.Close(); inside.Close() })()
+	var both sync.WaitGroup
+	both.Go(func() { pipe(inside, client) })
+	both.Go(func() { pipe(client, inside) })
+	both.Wait()
+}
+
+// pipe copies until src ends, and passes the end on: half of a connection may close before the other.
+// A broken connection breaks the other too.
+func pipe(dst, src *net.TCPConn) {
+	if _, err := io.Copy(dst, src); err != nil {
+		_ = dst.SetLinger(0)
+		_ = src.SetLinger(0)
+		dst.Close()
+		src.Close()
+		return
+	}
+	_ = dst.CloseWrite()
+	_ = src.CloseRead()
+}
+
+func dialTCP(port uint16, dial Dialer) (*net.TCPConn, error) {
+	c, err := dialInside("tcp", port, dial)
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		c.Close()
+		return nil, errors.New("the sandbox's socket is not TCP")
+	}
+	return tcp, nil
+}
+
+func dialInside(proto string, port uint16, dial Dialer) (net.Conn, error) {
+	f, err := dial(proto, port)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // FileConn duplicates it
+	return net.FileConn(f)
+}

@@ -1,0 +1,253 @@
+package driver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cove/sandbox/network"
+	"cove/sandbox/spec"
+)
+
+// localPort is the port of a listener.
+func localPort(t *testing.T, a net.Addr) uint16 {
+	t.Helper()
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return uint16(a.Port)
+	case *net.UDPAddr:
+		return uint16(a.Port)
+	}
+	t.Fatalf("address %v", a)
+	return 0
+}
+
+func publish(t *testing.T, ports ...spec.Port) *Published {
+	t.Helper()
+	p, err := Publish(t.Context(), ports, network.Dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+// The server reads to the end before it answers: without half-close it would wait for ever.
+func TestPublishTCPHalfClose(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		b, _ := io.ReadAll(c)
+		_, _ = c.Write(bytes.ToUpper(b))
+	}()
+	p := publish(t, spec.Port{ContainerPort: localPort(t, l.Addr()), Proto: "tcp"})
+	if host := p.Addrs()[0].(*net.TCPAddr).IP; !host.IsLoopback() {
+		t.Errorf("without an address it listens on %v", host)
+	}
+	c, err := net.Dial("tcp", p.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	sent := bytes.Repeat([]byte("half a megabyte "), 1<<15)
+	if _, err := c.Write(sent); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.(*net.TCPConn).CloseWrite()
+	got, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, bytes.ToUpper(sent)) {
+		t.Errorf("%d bytes came back of %d, or others", len(got), len(sent))
+	}
+}
+
+// A server on ::1 alone is reached too.
+func TestPublishIPv6Loopback(t *testing.T) {
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skip("no IPv6 loopback here: ", err)
+	}
+	defer l.Close()
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			_, _ = c.Write([]byte("six"))
+			c.Close()
+		}
+	}()
+	p := publish(t, spec.Port{ContainerPort: localPort(t, l.Addr()), Proto: "tcp"})
+	c, err := net.Dial("tcp", p.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got, err := io.ReadAll(c); string(got) != "six" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestPublishNobodyInside(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := localPort(t, l.Addr())
+	l.Close()
+	p := publish(t, spec.Port{ContainerPort: free, Proto: "tcp"})
+	c, err := net.Dial("tcp", p.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read: %v, want a reset", err)
+	}
+}
+
+func TestPublishConflict(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := localPort(t, free.Addr())
+	free.Close()
+	_, err = Publish(t.Context(), []spec.Port{
+		{HostPort: first, ContainerPort: 80, Proto: "tcp"},
+		{HostPort: localPort(t, l.Addr()), ContainerPort: 80, Proto: "tcp"},
+	}, network.Dial)
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), l.Addr().String()) {
+		t.Errorf("error %v: want EADDRINUSE with %v", err, l.Addr())
+	}
+	// The port that was free is so again.
+	again, err := net.Listen("tcp", (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(first)}).String())
+	if err != nil {
+		t.Fatalf("a port stayed bound: %v", err)
+	}
+	again.Close()
+}
+
+// Two clients of one UDP port: each gets its own answers, from a socket inside of its own.
+func TestPublishUDPFlows(t *testing.T) {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	go func() {
+		buf := make([]byte, 100)
+		for {
+			n, from, err := server.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo([]byte(from.String()+" "+string(buf[:n])), from)
+		}
+	}()
+	p := publish(t, spec.Port{ContainerPort: localPort(t, server.LocalAddr()), Proto: "udp"})
+	peers := map[string]bool{}
+	for _, word := range []string{"one", "two"} {
+		c, err := net.Dial("udp", p.Addrs()[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		for range 2 { // the second over the same flow
+			_, _ = c.Write([]byte(word))
+			buf := make([]byte, 100)
+			n, err := c.Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			peer, got, _ := strings.Cut(string(buf[:n]), " ")
+			if got != word {
+				t.Errorf("client %q was answered %q", word, got)
+			}
+			peers[peer] = true
+		}
+	}
+	if len(peers) != 2 {
+		t.Errorf("the server saw %d clients, want 2: %v", len(peers), peers)
+	}
+}
+
+// A flow that is idle goes away, and no more than maxFlows are there at a time.
+func TestFlowsExpireAndAreBounded(t *testing.T) {
+	outside, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	dialled := 0
+	fs := newFlows(outside.(*net.UDPConn), localPort(t, server.LocalAddr()), func(proto string, port uint16) (*os.File, error) {
+		dialled++
+		return network.Dial(proto, port)
+	})
+	fs.idle = 50 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { fs.serve(ctx); close(ended) }()
+	c, err := net.Dial("udp", outside.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	count := func() int { fs.mu.Lock(); defer fs.mu.Unlock(); return len(fs.byPeer) }
+	until := func(want int) {
+		t.Helper()
+		for deadline := time.Now().Add(5 * time.Second); count() != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d flows, want %d", count(), want)
+			}
+		}
+	}
+	_, _ = c.Write([]byte("x"))
+	until(1)
+	until(0)
+	cancel()
+	outside.Close()
+	<-ended
+	if dialled != 1 {
+		t.Errorf("dialled %d times", dialled)
+	}
+	fs.mu.Lock()
+	for i := range maxFlows {
+		fs.byPeer[netipPort(i)] = &flow{}
+	}
+	fs.mu.Unlock()
+	if fs.flow(t.Context(), netipPort(maxFlows)) != nil {
+		t.Error("one flow more than the bound was begun")
+	}
+}
+
+func netipPort(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), uint16(i+1))
+}
