@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/docker/archive"
 	"go.podman.io/image/v5/docker/reference"
@@ -32,6 +33,7 @@ type source interface {
 
 // openSource opens what t names; named is the registry reference to use, if it is one.
 func openSource(ctx context.Context, sys *types.SystemContext, t *target, named reference.Named) (source, error) {
+	quiet()
 	switch t.via {
 	case viaRegistry:
 		return openRegistry(ctx, sys, named)
@@ -44,6 +46,10 @@ func openSource(ctx context.Context, sys *types.SystemContext, t *target, named 
 	}
 	return nil, fmt.Errorf("nothing to fetch from %q", t.via)
 }
+
+// quiet keeps the library's own log off the terminal: it holds what registries sent, raw, and
+// addresses with their queries. What matters comes back as errors.
+var quiet = sync.OnceFunc(func() { logrus.SetOutput(io.Discard) })
 
 // librarySource is a source that go.podman.io/image reads.
 type librarySource struct {
