@@ -113,13 +113,13 @@ func TestPublishNobodyInside(t *testing.T) {
 	l.Close()
 	p := publish(t, spec.Port{ContainerPort: free, Proto: "tcp"})
 	c, err := net.Dial("tcp", p.Addrs()[0].String())
-	if err != nil {
-		t.Fatal(err)
+	if err == nil { // the reset may come as early as that
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		_, err = c.Read(make([]byte, 1))
 	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
-	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("read: %v, want a reset", err)
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%v, want a reset", err)
 	}
 }
 

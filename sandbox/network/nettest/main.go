@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -81,10 +82,14 @@ func serveUDP(network string, port int, handle func(local net.IP, p []byte) []by
 	}
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var serr error
-		if err := raw.Control(func(fd uintptr) { serr = unix.SetsockoptInt(int(fd), level, option, 1) }); err != nil {
-			return err
-		}
-		return serr
+		err := raw.Control(func(fd uintptr) {
+			serr = unix.SetsockoptInt(int(fd), level, option, 1)
+			if serr == nil && network == "udp6" {
+				// IPv6 lets a socket send from an AnyIP address only with this.
+				serr = unix.SetsockoptInt(int(fd), level, unix.IPV6_FREEBIND, 1)
+			}
+		})
+		return errors.Join(err, serr)
 	}}
 	pc, err := lc.ListenPacket(context.Background(), network, ":"+strconv.Itoa(port))
 	if err != nil {
@@ -150,6 +155,7 @@ func serveHTTP(seen *counter) error {
 			http.Error(w, "dst is no address", http.StatusBadRequest)
 			return
 		}
+		time.Sleep(20 * time.Millisecond) // what came before this request may be in the sniffer's queue
 		fmt.Fprintln(w, seen.of(ip))
 	})
 	server := &http.Server{Handler: mux, ReadTimeout: time.Minute}
