@@ -61,6 +61,7 @@ func (a *app) main(args []string) error {
 		return err
 	}
 	a.command = call.name()
+	cli.HelpFlag = nil // urfave's would answer before ours
 	u := &cli.App{
 		Name:                      "cove",
 		Commands:                  commands,

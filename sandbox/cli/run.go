@@ -80,6 +80,9 @@ func (a *app) plan(c *cli.Context) (*planned, error) {
 		return nil, err
 	}
 	s, err := sandbox.Plan(in)
+	if errors.Is(err, sandbox.ErrNoCommand) {
+		return nil, usagef("which command? (%v)", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("plan the sandbox: %w", err)
 	}
@@ -127,6 +130,12 @@ func (a *app) input(c *cli.Context) (sandbox.Input, error) {
 		return in, usagef("--workdir %s: want an absolute path inside", quote(in.Workdir))
 	}
 	var err error
+	if _, err = config.ChangeCaps(nil, in.AddCaps, nil); err != nil {
+		return in, usagef("--cap-add: %v", err)
+	}
+	if _, err = config.ChangeCaps(nil, nil, in.DropCaps); err != nil {
+		return in, usagef("--cap-drop: %v", err)
+	}
 	if in.Tmpfs, err = tmpfsFlags(c); err != nil {
 		return in, err
 	}

@@ -1,0 +1,366 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"cove/fetch/layer"
+	"cove/fetch/registrytest"
+	"cove/sandbox"
+	"cove/sandbox/host"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// TestMain lets this test binary be cove: its stages, which cove starts of itself, and `cove` in a script.
+func TestMain(m *testing.M) {
+	switch os.Args[0] {
+	case layer.StageName, host.StageName, sandbox.KeeperName:
+		main()
+	}
+	testscript.Main(m, map[string]func(){"cove": cove})
+}
+
+// statusFile names the file in which `cove` leaves its exit code, for the script command `status`:
+// what testscript's own exec tells is only whether it was 0.
+const statusFile = "COVE_TEST_STATUS"
+
+func cove() {
+	name := os.Getenv(statusFile)
+	os.Unsetenv(statusFile)
+	code := run(os.Args)
+	if name != "" {
+		if err := os.WriteFile(name, []byte(strconv.Itoa(code)), 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, "test:", err)
+		}
+	}
+	os.Exit(code)
+}
+
+// TestScripts runs testdata/script. Each script has an empty home and a store of its own.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               setup,
+		Condition:           condition,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"status":   status,
+			"pty":      pty,
+			"layout":   layout,
+			"registry": registry,
+		},
+	})
+}
+
+func setup(e *testscript.Env) error {
+	home := filepath.Join(e.WorkDir, "home")
+	// A socket's path may have 107 bytes (unix(7)), of which a script's folder takes most.
+	run, err := os.MkdirTemp("", "ct")
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{home, filepath.Join(e.WorkDir, "data"), filepath.Join(e.WorkDir, "config")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	e.Setenv("HOME", home)
+	e.Setenv("XDG_DATA_HOME", filepath.Join(e.WorkDir, "data"))
+	e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "config"))
+	e.Setenv("XDG_RUNTIME_DIR", run)
+	e.Setenv("TERM", "xterm")
+	e.Setenv(statusFile, filepath.Join(run, "status"))
+	vars := append([]string{}, e.Vars...)
+	e.Defer(func() { cleanUp(e, vars, run) })
+	return nil
+}
+
+// cleanUp ends what a script left running, and removes what subordinate ids own, as they alone can.
+func cleanUp(e *testscript.Env, vars []string, run string) {
+	bin, err := exec.LookPath("cove")
+	if err != nil {
+		e.T().Fatal(err)
+	}
+	for _, args := range [][]string{{"stop", "--all"}, {"unshare", "--", "rm", "-rf", filepath.Join(e.WorkDir, "data")}} {
+		cmd := exec.Command(bin, args...)
+		cmd.Env, cmd.Dir = vars, "/"
+		if out, err := cmd.CombinedOutput(); err != nil && machine().UserNS.OK {
+			e.T().Log("clean up:", strings.Join(args, " "), err, string(out))
+		}
+	}
+	if err := os.RemoveAll(run); err != nil {
+		e.T().Log("clean up:", err)
+	}
+}
+
+// machine is what the tests' conditions are about.
+var machine = sync.OnceValue(func() *host.Host {
+	dir, err := os.MkdirTemp("", "cove-test-store")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	h, err := host.Probe(context.Background(), host.Options{StoreDir: dir})
+	if err != nil {
+		panic(err)
+	}
+	return h
+})
+
+// condition answers what a script asks of the machine. Where COVE_TEST_REQUIRE is set, everything
+// has to be there: a suite that skips looks green.
+func condition(name string) (bool, error) {
+	h := machine()
+	var has bool
+	switch name {
+	case "root":
+		return os.Getuid() == 0, nil
+	case "netns":
+		return os.Getenv("COVE_TEST_NETNS") != "", nil
+	case "userns":
+		has = h.UserNS.OK
+	case "subids":
+		has = h.MapRange.OK
+	case "overlay":
+		has = h.NativeOverlay.OK
+	case "fuse":
+		has = h.Fuse()
+	case "slirp4netns":
+		has = h.Helpers.Slirp4netns != "" && h.DevNetTun.OK
+	case "pasta":
+		has = h.Helpers.Pasta != "" && h.DevNetTun.OK
+	default:
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	if !has && os.Getenv("COVE_TEST_REQUIRE") != "" {
+		return false, fmt.Errorf("COVE_TEST_REQUIRE is set, and this machine does not have %s", name)
+	}
+	return has, nil
+}
+
+// status N: the last cove, which has ended, had this exit code.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: status N")
+	}
+	got, err := os.ReadFile(ts.Getenv(statusFile))
+	ts.Check(err)
+	if string(got) != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+	ts.Check(os.Remove(ts.Getenv(statusFile))) // so that the next one cannot be this one
+}
+
+// pty DIALOGUE COMMAND...: the command on a terminal of its own, as a person uses it. The file DIALOGUE has lines
+//
+//	> text    type text and Enter
+//	^ c       type Ctrl-C
+//	< regexp  wait for the output since the last match to match
+//	= N       make the window N columns wide
+//
+// What it printed is stdout for the commands that follow.
+func pty(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: pty DIALOGUE COMMAND...")
+	}
+	bin, err := exec.LookPath(args[1])
+	ts.Check(err)
+	term, slave, err := openPTY()
+	ts.Check(err)
+	defer term.Close()
+	cmd := exec.Command(bin, args[2:]...)
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	for _, name := range []string{"PATH", "HOME", "TERM", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "COVE_HIDE", "COVE_STORE", "NO_COLOR", "PS1", statusFile} {
+		if value := ts.Getenv(name); value != "" {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
+	ts.Check(cmd.Start())
+	slave.Close()
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	defer func() { _ = cmd.Process.Kill(); <-ended }()
+
+	d := &dialogue{ts: ts, term: term, more: make(chan []byte)}
+	go d.read()
+	for _, line := range strings.Split(ts.ReadFile(args[0]), "\n") {
+		if line != "" {
+			d.step(line)
+		}
+	}
+	d.wait("its end", func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return false
+		}
+	})
+	_, _ = ts.Stdout().Write([]byte(strings.ReplaceAll(d.all, "\r\n", "\n")))
+}
+
+// dialogue is one person at one terminal.
+type dialogue struct {
+	ts   *testscript.TestScript
+	term *os.File
+	more chan []byte
+	all  string // everything that came
+	seen int    // how much of it has been waited for
+}
+
+func (d *dialogue) read() {
+	for {
+		buf := make([]byte, 4096)
+		n, err := d.term.Read(buf)
+		if n > 0 {
+			d.more <- buf[:n]
+		}
+		if err != nil { // EIO: nobody has the other side open
+			close(d.more)
+			return
+		}
+	}
+}
+
+func (d *dialogue) step(line string) {
+	kind, text := line[:1], strings.TrimPrefix(line[1:], " ")
+	var err error
+	switch kind {
+	case "#":
+	case ">":
+		_, err = d.term.WriteString(text + "\r")
+	case "^":
+		_, err = d.term.Write([]byte{text[0] &^ 0x60})
+	case "=":
+		var cols int
+		if cols, err = strconv.Atoi(text); err == nil {
+			err = unix.IoctlSetWinsize(int(d.term.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: uint16(cols)})
+		}
+	case "<":
+		re := regexp.MustCompile(text)
+		d.wait(text, func() bool {
+			at := re.FindStringIndex(d.all[d.seen:])
+			if at != nil {
+				d.seen += at[1]
+			}
+			return at != nil
+		})
+	default:
+		d.ts.Fatalf("%q begins with none of > ^ < = #", line)
+	}
+	d.ts.Check(err)
+}
+
+// wait takes what is printed until done says so.
+func (d *dialogue) wait(what string, done func() bool) {
+	deadline := time.After(60 * time.Second)
+	more := d.more
+	for !done() {
+		select {
+		case b, ok := <-more:
+			if !ok {
+				more = nil
+			}
+			d.all += string(b)
+		case <-time.After(20 * time.Millisecond):
+		case <-deadline:
+			d.ts.Fatalf("waited for %s; so far it printed %q", what, d.all)
+		}
+	}
+	for d.more != nil {
+		select {
+		case b, ok := <-d.more:
+			if !ok {
+				d.more = nil
+			}
+			d.all += string(b)
+			continue
+		case <-time.After(20 * time.Millisecond):
+		}
+		return
+	}
+}
+
+// openPTY is posix_openpt(3), unlockpt(3) and ptsname(3).
+func openPTY() (term, slave *os.File, err error) {
+	term, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = unix.IoctlSetPointerInt(int(term.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		return nil, nil, err
+	}
+	n, err := unix.IoctlGetInt(int(term.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		return nil, nil, err
+	}
+	slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err == nil {
+		err = unix.IoctlSetWinsize(int(term.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80})
+	}
+	return term, slave, err
+}
+
+// images are what the script commands registry and layout offer. They hold no programs: a script
+// lends them this machine's, with -v /usr:/usr:ro.
+func images() map[string]registrytest.Image {
+	base := []registrytest.Entry{
+		registrytest.Dir("usr"), registrytest.Symlink("bin", "usr/bin"), registrytest.Symlink("sbin", "usr/sbin"),
+		registrytest.Symlink("lib", "usr/lib"), registrytest.Symlink("lib64", "usr/lib64"),
+		registrytest.Dir("etc"), registrytest.Dir("tmp"), registrytest.Dir("root"),
+		registrytest.File("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/srv/app:/bin/sh\n"),
+		registrytest.File("etc/group", "root:x:0:\napp:x:1000:\n"),
+		registrytest.File("etc/image", "base\n"),
+	}
+	app := registrytest.Simple(append(base, registrytest.Owned(registrytest.Dir("srv/app"), 1000, 1000),
+		registrytest.Owned(registrytest.File("srv/app/data", "app's\n"), 1000, 1000))...)
+	app.Config = v1.ImageConfig{User: "app", WorkingDir: "/srv/app", Env: []string{"PATH=/usr/bin:/bin", "APP=yes"},
+		Entrypoint: []string{"/bin/echo", "entry"}, Cmd: []string{"cmd"}}
+	many := registrytest.Simple(base...)
+	for i := range 20 {
+		entries := []registrytest.Entry{registrytest.File(fmt.Sprintf("l/%d", i), "x")}
+		if i > 0 {
+			entries = append(entries, registrytest.File(fmt.Sprintf("l/.wh.%d", i-1), ""))
+		}
+		many.Layers = append(many.Layers, registrytest.Layer{Tar: registrytest.Tar(entries...), Compression: registrytest.Zstd})
+	}
+	rude := registrytest.Simple(base...)
+	rude.Config = v1.ImageConfig{User: "\x1b]0;rude\a", Cmd: []string{"/bin/\x1b[31mrude"}, Labels: map[string]string{"a": "\x1b[2J"}}
+	return map[string]registrytest.Image{"base": registrytest.Simple(base...), "app": app, "many": many, "rude": rude}
+}
+
+// registry: starts a registry that serves the images as $REGISTRY/NAME:v1 for the rest of the script.
+func registry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: registry")
+	}
+	r := registrytest.New()
+	ts.Defer(r.Close)
+	for name, image := range images() {
+		r.Add(name+":v1", image)
+	}
+	ts.Setenv("REGISTRY", r.Addr)
+}
+
+// layout DIR: writes the images into an OCI layout, each under its name as the tag.
+func layout(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: layout DIR")
+	}
+	ts.Check(registrytest.WriteLayout(ts.MkAbs(args[0]), images()))
+}
