@@ -30,6 +30,9 @@ func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File) error) (*R
 	if err := src.mountRoot(s, serveFuse); err != nil {
 		return nil, err
 	}
+	if err := src.rootLikeTop(); err != nil {
+		return nil, err
+	}
 	fd, err := unix.Open(base+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -97,6 +100,21 @@ func (src *Sources) mountRoot(s *spec.Spec, serveFuse func(*os.File) error) erro
 		return unix.Mount("tmpfs", base+"/root", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=16m")
 	}
 	return fmt.Errorf("unknown kind of root file system %q", s.Root.Kind)
+}
+
+// rootLikeTop gives `/` the owner and the mode of the topmost layer's directory. Of an overlay they
+// are the upper directory's, which is only its maker's to enter: then apt's _apt could not.
+func (src *Sources) rootLikeTop() error {
+	if src.top == nil {
+		return nil
+	}
+	if err := unix.Chown(base+"/root", int(src.top.Uid), int(src.top.Gid)); err != nil {
+		return fmt.Errorf("chown /: %w", err)
+	}
+	if err := unix.Chmod(base+"/root", src.top.Mode&0o7777); err != nil {
+		return fmt.Errorf("chmod /: %w", err)
+	}
+	return nil
 }
 
 // mountOverlay names the layers by their descriptors' numbers, relative to /proc/self/fd: a path

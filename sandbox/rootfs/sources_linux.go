@@ -20,7 +20,8 @@ type Sources struct {
 	binds   map[int]int // index in Spec.Mounts -> detached mount
 	devices map[string]int
 	host    []hostEntry
-	fuse    int // /dev/fuse
+	fuse    int          // /dev/fuse
+	top     *unix.Stat_t // of the topmost layer's own directory
 }
 
 // hostEntry is one entry of the root directory of a host root file system.
@@ -95,6 +96,12 @@ func OpenSource(m spec.Mount) (int, error) {
 }
 
 func (src *Sources) openRoot(root *spec.Root) error {
+	if n := len(root.Layers); n > 0 {
+		src.top = new(unix.Stat_t)
+		if err := unix.Stat(string(root.Layers[n-1]), src.top); err != nil {
+			return fmt.Errorf("stat %q: %w", root.Layers[n-1], err)
+		}
+	}
 	switch root.Kind {
 	case spec.RootHost:
 		return src.openHost()
