@@ -23,7 +23,7 @@ func (b *bench) warm() error {
 	if err := os.WriteFile(filepath.Join(config, "storage.conf"), []byte("[storage]\ndriver = \"overlay\"\n"), 0o600); err != nil {
 		return err
 	}
-	if err := b.do(b.cove, "pull", "-q", b.ref("one")); err != nil {
+	if err := b.do(b.cove, "pull", b.ref("one")); err != nil {
 		return err
 	}
 	return b.do(b.podman("pull", "-q", "--tls-verify=false", b.ref("one"))...)
@@ -223,7 +223,7 @@ func (b *bench) pull() error {
 	}
 	for _, name := range []string{"one", "twenty"} {
 		ref := b.ref(name)
-		cove := command{name: "cove pull", argv: []string{b.cove, "--store", filepath.Join(cold, "cove"), "pull", "-q", ref}, reset: reset}
+		cove := command{name: "cove pull", argv: []string{b.cove, "--store", filepath.Join(cold, "cove"), "pull", ref}, reset: reset}
 		podman := command{name: "podman pull", reset: reset, argv: b.podman("--root", filepath.Join(cold, "podman"), "--runroot", filepath.Join(cold, "run"),
 			"pull", "-q", "--tls-verify=false", ref)}
 		umoci := command{name: "skopeo + umoci", reset: reset,
