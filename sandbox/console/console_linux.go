@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"time"
 
+	"cove/sandbox/signals"
 	"cove/sandbox/spec"
 	"cove/userns/fdpass"
 
@@ -45,21 +46,21 @@ type session struct {
 // before it returns. A sandbox that goes away meanwhile is ErrLost.
 func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
 	s := &session{conn: conn, io: stdio}
-	signals := make(chan os.Signal, 32)
+	incoming := make(chan os.Signal, 32)
 	for _, sig := range forwarded {
 		// What the caller was told to ignore (nohup, a job of a plain shell) stays ignored.
 		if !signal.Ignored(sig) {
-			signal.Notify(signals, sig)
+			signal.Notify(incoming, sig)
 		}
 	}
-	defer signal.Stop(signals)
+	defer signal.Stop(incoming)
 	messages, err := s.start(p)
 	if err != nil {
 		return nil, err
 	}
 	defer s.restore()
 	if stdio.TTY {
-		signal.Notify(signals, unix.SIGWINCH)
+		signal.Notify(incoming, unix.SIGWINCH)
 	}
 	for {
 		select {
@@ -72,12 +73,12 @@ func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
 					return nil, err
 				}
 			case m.Stopped:
-				s.stop(signals)
+				s.stop()
 			case m.Exited != nil:
 				s.relay.drain()
 				return m.Exited, nil
 			}
-		case sig := <-signals:
+		case sig := <-incoming:
 			s.signal(sig.(unix.Signal))
 		}
 	}
@@ -177,13 +178,13 @@ func (s *session) signal(sig unix.Signal) {
 // stop is what follows when the command was stopped, by ^Z or by a signal: the terminal goes back
 // to the caller's shell, this process stops as its whole job does, and when it goes on, so does
 // the command. In an orphaned process group the kernel drops SIGTSTP, and all goes on at once.
-func (s *session) stop(signals chan os.Signal) {
+func (s *session) stop() {
 	s.restore()
-	signal.Reset(unix.SIGTSTP)
-	_ = unix.Kill(0, unix.SIGTSTP)
-	// Signals to a process are taken by any of its threads, not always before kill returns.
-	time.Sleep(20 * time.Millisecond)
-	signal.Notify(signals, unix.SIGTSTP)
+	signals.WithDefault(unix.SIGTSTP, func() {
+		_ = unix.Kill(0, unix.SIGTSTP)
+		// A signal to a process is taken by any of its threads, not always before kill returns.
+		time.Sleep(20 * time.Millisecond)
+	})
 	if s.io.TTY {
 		_ = s.raw()
 		s.signal(unix.SIGWINCH) // the window may have changed meanwhile

@@ -35,8 +35,12 @@ func confine(sec spec.Security) error {
 		if bounding&(1<<c) != 0 {
 			continue
 		}
-		// EINVAL: this kernel knows no such capability.
-		if err := allThreads(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(c), 0); err != nil && !errors.Is(err, unix.EINVAL) {
+		// EINVAL: this kernel knows no more capabilities. The other threads of init never exec.
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)
+		if err == unix.EINVAL {
+			break
+		}
+		if err != nil {
 			return fmt.Errorf("cut bounding set: %w", err)
 		}
 	}

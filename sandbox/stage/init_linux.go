@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 
 	"cove/sandbox/network"
 	"cove/sandbox/rootfs"
+	"cove/sandbox/signals"
 	"cove/sandbox/spec"
 	"cove/userns"
 	"cove/userns/fdpass"
@@ -61,6 +61,7 @@ type initStage struct {
 func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	s := setup.Spec
 	resetSignals()
+	signals.IgnoreHandled()
 	unix.Umask(0o022)
 	src, err := rootfs.Open(s, files)
 	if err != nil {
@@ -98,10 +99,8 @@ func (i *initStage) serveFuse(fuse *os.File) error {
 // resetSignals undoes what the caller's caller may have left: blocked and ignored signals are
 // inherited over exec (execve(2)). Go's runtime leaves those alone that it has no use for.
 func resetSignals() {
-	// Handled signals are reset by the exec of a command; PID 1 itself is to die of none of them.
-	signal.Notify(make(chan os.Signal, 1))
-	unblockSignals()
-	defaultIgnored()
+	signals.Unblock()
+	signals.DefaultIgnored()
 }
 
 // becomeRoot takes on id 0 inside, or the only one there is, and drops the groups of the caller.

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"cove/sandbox/signals"
 	"cove/userns"
 	"cove/userns/fdpass"
 
@@ -62,10 +63,10 @@ func leaderMain() int {
 	if _, err := conn.Recv(&start); err != nil {
 		return codeFailed
 	}
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
-	defaultIgnored()
-	unblockSignals()
+	incoming := make(chan os.Signal, 16)
+	signal.Notify(incoming, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
+	signals.DefaultIgnored()
+	signals.Unblock()
 	pid, err := syscall.ForkExec(start.Path, texts(start.Argv), &syscall.ProcAttr{
 		Env:   texts(start.Env),
 		Files: []uintptr{0, 1, 2},
@@ -81,7 +82,7 @@ func leaderMain() int {
 		return codeFailed
 	}
 	go func() {
-		for sig := range signals {
+		for sig := range incoming {
 			_ = unix.Kill(-pid, sig.(unix.Signal))
 		}
 	}()
@@ -113,7 +114,7 @@ func follow(pid int) int {
 		case ws.Stopped():
 			// Until the client goes on, and init with it, by SIGCONT.
 			_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
-			withBlocked(unix.SIGTTOU, func() {
+			signals.WithBlocked(unix.SIGTTOU, func() {
 				_ = unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, pid)
 			})
 			_ = unix.Kill(-pid, unix.SIGCONT)

@@ -3,6 +3,8 @@ package stage
 import (
 	"sync"
 	"syscall"
+
+	"cove/sandbox/signals"
 )
 
 // spawner forks on the one thread that gave up its rights. Requests come from the sessions.
@@ -37,7 +39,7 @@ func (s *spawner) run(done <-chan struct{}) {
 	for {
 		select {
 		case q := <-s.requests:
-			unblockSignals()
+			signals.Unblock()
 			pid, events, err := s.reaper.start(func() (int, error) {
 				return syscall.ForkExec(q.path, q.argv, q.attr)
 			})

@@ -1,0 +1,81 @@
+// Package signals sets what package os/signal cannot: default actions and masks of single threads,
+// by the kernel's own calls (rt_sigaction(2), rt_sigprocmask(2)).
+package signals
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// sigaction is struct sigaction of the kernel, not of libc (rt_sigaction(2)). It is the same on
+// the 64-bit architectures that cove builds for.
+type sigaction struct {
+	handler  uintptr
+	flags    uint64
+	restorer uintptr
+	mask     uint64
+}
+
+const (
+	sigDefault = 0
+	sigIgnore  = 1
+	lastSignal = 64
+)
+
+// DefaultIgnored gives every signal that is ignored its default action.
+func DefaultIgnored() {
+	for sig := uintptr(1); sig <= lastSignal; sig++ {
+		var old sigaction
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, 0, uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+		if errno != 0 || old.handler != sigIgnore {
+			continue
+		}
+		def := sigaction{handler: sigDefault}
+		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&def)), 0, 8, 0, 0)
+	}
+}
+
+// IgnoreHandled makes this process ignore what Go's runtime has handlers for, so that nobody who may
+// send it signals can end it. What it forks is not affected: the runtime gives every signal that
+// it once had a handler for its default action there. Left alone are the signals that the runtime
+// itself lives by, and the real-time ones, which it uses to reach all threads.
+func IgnoreHandled() {
+	for sig := unix.Signal(1); sig < unix.SIGSYS; sig++ {
+		switch sig {
+		case unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGCHLD, unix.SIGURG, unix.SIGPROF, unix.SIGPIPE:
+			continue
+		}
+		var old sigaction
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+		if errno != 0 || old.handler == sigDefault || old.handler == sigIgnore {
+			continue
+		}
+		ignore := sigaction{handler: sigIgnore}
+		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&ignore)), 0, 8, 0, 0)
+	}
+}
+
+// Unblock empties the calling thread's signal mask: a fork hands it to the child.
+func Unblock() {
+	var none uint64
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&none)), 0, 8, 0, 0)
+}
+
+// WithDefault runs f while sig has its default action. It is for what os/signal does not do:
+// after a Reset Go's own handler stays, which for SIGTSTP does nothing.
+func WithDefault(sig unix.Signal, f func()) {
+	var old sigaction
+	def := sigaction{handler: sigDefault}
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&def)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	f()
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+}
+
+// WithBlocked runs f with one signal blocked in this thread.
+func WithBlocked(sig unix.Signal, f func()) {
+	mask, old := uint64(1)<<(uint(sig)-1), uint64(0)
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, uintptr(unsafe.Pointer(&mask)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	f()
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+}
