@@ -3,6 +3,7 @@ package layer
 import (
 	"archive/tar"
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 )
@@ -45,6 +46,51 @@ func FuzzUnpack(f *testing.F) {
 		case <-time.After(20 * time.Second):
 			t.Fatal("it does not end")
 		}
+		if err := b.s.Remove(at); err != nil {
+			t.Fatal(err)
+		}
+		check(t)
+	})
+}
+
+// The vocabulary of FuzzEntries: names that meet each other, and what escapes are made of.
+var (
+	fuzzNames = []string{"a", "b", "a/b", "a/b/c", "b/a", "./a/", "/b", ".", "..", "../a", "a/../..", "tmp", "tmp/cove-escaped", "a/cove-escaped",
+		"b/cove-escaped", "a/b/cove-escaped", ".wh.a", ".wh.b", "a/.wh.b", ".wh..wh..opq", "a/.wh..wh..opq", ".wh.", ".wh...", "low", "below/x", "up/x", "canary"}
+	fuzzTargets = []string{"a", "b", "a/b", "/", "..", "../..", "/tmp", "/a", "../canary", "canary", "low", "below", "up", "a/../b", "/proc/self/root", "../../../../tmp", ".", ""}
+	fuzzTypes   = []byte{tar.TypeReg, tar.TypeDir, tar.TypeSymlink, tar.TypeLink, tar.TypeDir, tar.TypeSymlink, tar.TypeFifo, tar.TypeChar}
+)
+
+// FuzzEntries has FuzzUnpack's law for well-formed tars of entries that get in each other's way.
+func FuzzEntries(f *testing.F) {
+	f.Add([]byte{1, 0, 0, 2, 1, 6, 0, 14, 0})
+	f.Add([]byte{2, 0, 4, 0, 13, 0, 3, 2, 8, 1, 0, 0, 0, 16, 0})
+	b := newBench(f, testMap(f))
+	low, _, _, err := b.unpack(tarOf(f, nil, file("low"), sym("below", "/"), sym("up", "../../..")))
+	if err != nil {
+		f.Fatal(err)
+	}
+	check := canaries(f, b)
+	f.Fuzz(func(t *testing.T, program []byte) {
+		var buf bytes.Buffer
+		w := tar.NewWriter(&buf)
+		for ; len(program) >= 3; program = program[3:] {
+			h := tar.Header{
+				Typeflag: fuzzTypes[int(program[0])%len(fuzzTypes)], Name: fuzzNames[int(program[1])%len(fuzzNames)], Mode: 0o755,
+				Linkname: fuzzTargets[int(program[2])%len(fuzzTargets)],
+			}
+			if h.Typeflag != tar.TypeDir {
+				h.Name = strings.TrimSuffix(h.Name, "/")
+			}
+			if err := w.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Close()
+		b.t = t
+		at, _ := b.fresh()
+		b.n--
+		_, _ = b.s.Unpack(UnpackRequest{At: at, Below: func() ([]Place, error) { return []Place{low}, nil }}, &buf)
 		if err := b.s.Remove(at); err != nil {
 			t.Fatal(err)
 		}
