@@ -77,6 +77,9 @@ func (b *box) flatten(ctx context.Context, run *store.Run) error {
 	for _, l := range b.spec.Root.Layers {
 		layers = append(layers, string(l))
 	}
+	if err := os.Mkdir(run.Dir+"/rootfs", 0o700); err != nil {
+		return fmt.Errorf("copy image %s: %w", b.spec.Root.Image, err)
+	}
 	if err := layer.Flatten(ctx, b.spec.IDMap, layers, run.Dir+"/rootfs"); err != nil {
 		return fmt.Errorf("copy image %s: %w", b.spec.Root.Image, err)
 	}
