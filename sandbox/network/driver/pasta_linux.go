@@ -1,23 +1,13 @@
 package driver
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-// pastaTimeout bounds the start of pasta, which takes some 50 ms.
-const pastaTimeout = 10 * time.Second
 
 func attachPasta(ctx context.Context, pid int, host *host, opts Options, ifname string) (*Link, error) {
 	path, err := exec.LookPath("pasta")
@@ -30,7 +20,8 @@ func attachPasta(ctx context.Context, pid int, host *host, opts Options, ifname 
 	// would be one of the host's network.
 	link.NoTCPDNS = !strings.Contains(help, "--dns-host")
 	link.helper, err = start(ctx, func() (wait, stop func(), err error) {
-		return startPasta(ctx, path, pastaArgs(pid, ifname, host.ipv6, help), opts.Log)
+		cmd := exec.Command(path, pastaArgs(pid, ifname, host.ipv6, help)...)
+		return run(ctx, cmd, opts.Log, func(ready *os.File) { cmd.Stdout = ready }, isPid)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start pasta: %w", err)
@@ -75,80 +66,9 @@ func pastaArgs(pid int, ifname string, ipv6 bool, help string) []string {
 	return append(args, strconv.Itoa(pid))
 }
 
-// startPasta is to be called on a thread that lives as long as pasta.
-func startPasta(ctx context.Context, path string, args []string, log io.Writer) (wait, stop func(), err error) {
-	readyR, readyW, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	defer readyR.Close()
-	said := newTail(log)
-	cmd := exec.Command(path, args...)
-	cmd.Env = []string{}
-	cmd.Dir = "/"
-	cmd.Stdout = readyW
-	cmd.Stderr = said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	// A copy of stderr's pipe in pasta's own children must not hold up Wait.
-	cmd.WaitDelay = time.Second
-	err = cmd.Start()
-	readyW.Close() // so that pasta's end is the pipe's end
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := awaitReady(ctx, readyR); err != nil {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		return nil, nil, withTail(err, said)
-	}
-	return func() { _ = cmd.Wait() }, func() { _ = cmd.Process.Kill() }, nil
-}
-
-// awaitReady waits for a line with pasta's process id.
-func awaitReady(ctx context.Context, r *os.File) error {
-	deadline := time.Now().Add(pastaTimeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	if err := r.SetReadDeadline(deadline); err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Now()) })()
-	line, err := bufio.NewReader(io.LimitReader(r, 64)).ReadString('\n')
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if errors.Is(err, io.EOF) {
-			return errors.New("it ended")
-		}
-		return fmt.Errorf("wait until it is ready: %w", err)
-	}
-	if _, err := strconv.Atoi(strings.TrimSpace(line)); err != nil {
-		return fmt.Errorf("it said %q instead of its process id", line)
-	}
-	return nil
-}
-
-func newTail(log io.Writer) *tail {
-	t := &tail{}
-	if log != nil {
-		t.pass = func(p []byte) { _, _ = log.Write(p) }
-	}
-	return t
-}
-
-// withTail adds what the helper said last.
-func withTail(err error, said *tail) error {
-	var lines []string
-	for _, l := range strings.Split(said.String(), "\n") {
-		// pasta's complaint about its own complaints, where no syslog runs.
-		if l = strings.TrimSpace(l); l != "" && !strings.HasSuffix(l, "bytes to syslog") {
-			lines = append(lines, l)
-		}
-	}
-	if len(lines) == 0 {
-		return err
-	}
-	return fmt.Errorf("%w: it said %q", err, strings.Join(lines, "; "))
+// isPid tells whether pasta's word is a line with its process id.
+func isPid(said string) bool {
+	line, whole := strings.CutSuffix(said, "\n")
+	_, err := strconv.Atoi(line)
+	return whole && err == nil
 }

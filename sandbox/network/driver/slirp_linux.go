@@ -2,16 +2,15 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 
 	"cove/sandbox/spec"
 
 	"github.com/rootless-containers/rootlesskit/v3/pkg/network/slirp4netns"
-	"golang.org/x/sys/unix"
 )
 
 // mtu is the largest that both helpers take. TCP through them is a stream on the host, so that a
@@ -19,29 +18,22 @@ import (
 const mtu = 65520
 
 func attachSlirp(ctx context.Context, pid int, host *host, opts Options, ifname string) (*Link, error) {
-	if err := installed(map[string]string{"slirp4netns": "slirp4netns", "nsenter": "util-linux", "ip": "iproute2"}); err != nil {
-		return nil, err
+	path, err := exec.LookPath("slirp4netns")
+	if err != nil {
+		return nil, &MissingError{Programs: []string{"slirp4netns"}, Packages: []string{"slirp4netns"}}
 	}
-	said := newTail(opts.Log)
-	link := &Link{Driver: Slirp, Link: host.link(ifname, host.ipv6)}
-	var err error
+	features, err := slirp4netns.DetectFeatures(path)
+	if err != nil {
+		return nil, fmt.Errorf("start slirp4netns: %w", err)
+	}
+	if !features.SupportsDisableHostLoopback || !features.SupportsEnableSandbox || !features.SupportsEnableSeccomp {
+		return nil, errors.New("start slirp4netns: this version cannot be confined: 0.4.0 or newer is needed")
+	}
+	link := &Link{Driver: Slirp, Link: host.link(ifname, host.ipv6 && features.SupportsEnableIPv6)}
 	link.helper, err = start(ctx, func() (wait, stop func(), err error) {
-		// Its own sandbox (a mount namespace with nothing in it, no capabilities) and seccomp filter: it reads
-		// packets that are not trusted, out here.
-		const disableHostLoopback, sandbox, seccomp = true, true, true
-		d, err := slirp4netns.NewParentDriver(said, "slirp4netns", mtu, nil, ifname, disableHostLoopback, "",
-			sandbox, seccomp, host.ipv6)
-		if err != nil {
-			return nil, nil, err
-		}
-		_, cleanup, err := d.ConfigureNetwork(pid, opts.StateDir, "")
-		if err != nil {
-			_ = cleanup()
-			return nil, nil, withTail(err, said)
-		}
-		gone := make(chan struct{})
-		stop = func() { _ = cleanup(); close(gone) }
-		return func() { awaitChild(lastChild(), gone) }, stop, nil
+		args := slirpArgs(pid, ifname, host.ipv6 && features.SupportsEnableIPv6)
+		cmd := exec.Command(path, args...)
+		return run(ctx, cmd, opts.Log, func(ready *os.File) { cmd.ExtraFiles = []*os.File{ready} }, isOne)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start slirp4netns: %w", err)
@@ -49,49 +41,25 @@ func attachSlirp(ctx context.Context, pid int, host *host, opts Options, ifname 
 	return link, nil
 }
 
-// lastChild is the process that this thread forked and that still runs: rootlesskit does not tell
-// slirp4netns's id. 0 where the kernel does not list children (CONFIG_PROC_CHILDREN).
-func lastChild() int {
-	b, err := os.ReadFile("/proc/thread-self/children")
-	if err != nil {
-		return 0
+// slirpArgs has slirp4netns make the interface, which needs no program but itself: it joins the namespaces without
+// an exec after it, and so keeps the capabilities there even where the caller's id is not 0 inside.
+func slirpArgs(pid int, ifname string, ipv6 bool) []string {
+	args := []string{
+		"--mtu", strconv.Itoa(mtu),
+		"--ready-fd", "3",
+		"--disable-host-loopback",
+		// Its own sandbox (a mount namespace with next to nothing in it, no capabilities) and seccomp filter: it
+		// reads packets that are not trusted, out here.
+		"--enable-sandbox", "--enable-seccomp",
 	}
-	fields := strings.Fields(string(b))
-	if len(fields) == 0 {
-		return 0
+	if ipv6 {
+		args = append(args, "--enable-ipv6")
 	}
-	pid, _ := strconv.Atoi(fields[len(fields)-1])
-	return pid
+	return append(args, strconv.Itoa(pid), ifname)
 }
 
-// awaitChild waits for a child's end without taking its status, which is rootlesskit's to take, so
-// that its id cannot be another process's before that. Without an id it waits for gone.
-func awaitChild(pid int, gone <-chan struct{}) {
-	if pid == 0 {
-		<-gone
-		return
-	}
-	for {
-		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if err != unix.EINTR {
-			return
-		}
-	}
-}
-
-func installed(programs map[string]string) error {
-	var missing MissingError
-	for program, pkg := range programs {
-		if _, err := exec.LookPath(program); err != nil {
-			missing.Programs = append(missing.Programs, program)
-			missing.Packages = append(missing.Packages, pkg)
-		}
-	}
-	if len(missing.Programs) > 0 {
-		return &missing
-	}
-	return nil
-}
+// isOne tells whether slirp4netns's word is the one that means ready.
+func isOne(said string) bool { return said == "1" }
 
 // link is what both drivers have in common: rootlesskit's addresses, which are slirp4netns's own.
 func (h *host) link(ifname string, ipv6 bool) spec.Link {
