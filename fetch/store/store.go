@@ -176,8 +176,8 @@ func readJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	if json.Unmarshal(data, v) != nil {
+		return fmt.Errorf("%s is damaged: %w", path, ErrNotFound) // pulling again mends it
 	}
 	return nil
 }

@@ -1,0 +1,248 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cove/fetch/layer"
+	"cove/userns"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) {
+	if os.Args[0] == layer.StageName {
+		layer.StageMain()
+	}
+	os.Exit(m.Run())
+}
+
+var ctx = context.Background()
+
+func open(t *testing.T) *Store {
+	t.Helper()
+	s, err := Open(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func testMap(t *testing.T) userns.IDMap {
+	t.Helper()
+	if os.Getuid() == 0 {
+		r := []userns.SubRange{{Start: 1879048192, Count: 65536}}
+		m, err := userns.AllocateRoot(userns.SubIDs{UIDs: r, GIDs: r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := userns.ReadSubIDs(me.Username, uint32(os.Getuid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := userns.Allocate(sub, uint32(os.Getuid()), uint32(os.Getgid()), 0, 0)
+	if errors.Is(err, userns.ErrNoSubids) && os.Getenv("COVE_TEST_REQUIRE") == "" {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestOpen(t *testing.T) {
+	s := open(t)
+	for _, d := range []string{"", "layers", "run", "blobs/sha256"} {
+		st, err := os.Stat(s.path(d))
+		if err != nil || st.Mode().Perm() != 0o700 {
+			t.Errorf("%q: %v %v", d, st.Mode(), err)
+		}
+	}
+	if _, err := Open(s.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path("version"), []byte("2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(s.Dir()); err == nil || !strings.Contains(err.Error(), "newer") {
+		t.Errorf("a newer store: %v", err)
+	}
+	if _, err := Open("/dev/null/store"); err == nil || !strings.Contains(err.Error(), "/dev/null") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestRunDirectories(t *testing.T) {
+	s := open(t)
+	r, err := s.NewRun()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.Upper+"/f", []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(r.Upper + "/f"); err != nil {
+		t.Fatalf("a running sandbox's files were swept: %v", err)
+	}
+	r.Lock.Close() // as its end would
+	if err := s.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(r.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	if r, err = s.NewRun(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Remove(ctx, testMap(t)); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := list(s.path("run")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// Files of subordinate ids, in a directory that only they may write.
+func TestRunOfOtherOwners(t *testing.T) {
+	s, m := open(t), testMap(t)
+	for _, sweep := range []bool{false, true} {
+		r, err := s.NewRun()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if os.Getuid() == 0 {
+			uid, _ := m.HostUID(0)
+			if err := os.Chown(r.Upper, int(uid), int(uid)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stage, err := layer.Start(ctx, m, r.Upper)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = stage.Unpack(layer.UnpackRequest{}, strings.NewReader(otherOwners(t)))
+		stage.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sweep {
+			r.Lock.Close()
+			err = s.Sweep(ctx)
+		} else {
+			err = r.Remove(ctx, m)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(r.Dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("still there: %v", err)
+		}
+	}
+}
+
+func TestSweepKnowsWhoIsAtWork(t *testing.T) {
+	s, m := open(t), testMap(t)
+	a, err := s.Begin(ctx, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmp, err := a.TempLayer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if left := a.Leftovers(); len(left) != 1 || left[0] != tmp {
+		t.Fatalf("a pull's layer was swept: %v", left)
+	}
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.Collect(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("collected beside a pull: %v", err)
+	}
+	a.End() // with the layer left, as after a kill
+	if err := s.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if left := a.Leftovers(); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestLayerLocks(t *testing.T) {
+	s, m := open(t), testMap(t)
+	one, two := digest.FromString("1"), digest.FromString("2")
+	a, err := s.Begin(ctx, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.LockLayers(ctx, []digest.Digest{two, one, two}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := s.Begin(ctx, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if err := b.LockLayers(short, []digest.Digest{one}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("two make one layer: %v", err)
+	}
+	a.End()
+	if err := b.LockLayers(ctx, []digest.Digest{one}); err != nil {
+		t.Fatal(err)
+	}
+	b.End()
+}
+
+// A damaged or missing piece is no image, and no reason to fail.
+func TestDamage(t *testing.T) {
+	s, m := open(t), testMap(t)
+	h := Handle{digest.FromString("m"), m.Key()}
+	a, err := s.Begin(ctx, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := &Record{Manifest: h.Manifest, ConfigID: digest.FromString("c"), IDMap: m, Layers: []LayerRecord{{Dir: "gone"}}}
+	if err := a.PutRecord(rec, Name{Ref: "x/y:1", Platform: "linux/amd64", Manifest: h.Manifest}, "y"); err != nil {
+		t.Fatal(err)
+	}
+	a.End()
+	if _, err := s.Record(h); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a layer is gone: %v", err)
+	}
+	if images, err := s.Images(); err != nil || len(images) != 0 {
+		t.Errorf("%v %v", images, err)
+	}
+	if n, err := s.Resolve("y", "linux/amd64"); err != nil || n.Ref != "x/y:1" {
+		t.Errorf("%+v %v", n, err)
+	}
+	if err := os.Truncate(s.recordPath(h), 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Record(h); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a damaged record: %v", err)
+	}
+	if got, err := s.Collect(ctx); err != nil || len(got.Images) != 1 {
+		t.Errorf("%+v %v", got, err)
+	}
+	if _, err := os.Stat(s.recordPath(h)); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("%v", err)
+	}
+}
