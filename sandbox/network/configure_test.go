@@ -1,0 +1,268 @@
+package network
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"cove/sandbox/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// inNetns runs this test again in network and user namespaces of its own, where it is root, and
+// tells whether it is there. The test ends where it returns false.
+func inNetns(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv("NETWORK_TEST_INSIDE") != "" {
+		return true
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-test.run", "^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), "NETWORK_TEST_INSIDE=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) && os.Getenv("COVE_TEST_REQUIRE") == "" {
+		t.Skip("needs unprivileged user namespaces: ", err)
+	}
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// makeTap makes an interface that somebody holds, as a helper would.
+func makeTap(t *testing.T, name string) {
+	t.Helper()
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		if os.Getenv("COVE_TEST_REQUIRE") == "" {
+			t.Skip("needs /dev/net/tun: ", err)
+		}
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Without an interface there is loopback, of both families, and nothing else.
+func TestConfigureLoopbackAlone(t *testing.T) {
+	if !inNetns(t) {
+		return
+	}
+	if err := Configure(spec.Link{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", a)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		l.Close()
+	}
+	if _, err := net.Dial("udp", "203.0.113.1:7"); !errors.Is(err, unix.ENETUNREACH) {
+		t.Errorf("dial out: %v, want %v", err, unix.ENETUNREACH)
+	}
+}
+
+func TestConfigureInterface(t *testing.T) {
+	if !inNetns(t) {
+		return
+	}
+	makeTap(t, "tap0")
+	link := spec.Link{
+		Interface: "tap0", MTU: 9000,
+		Addresses: []string{"10.0.2.100/24", "fd00::100/64"},
+		Gateways:  []string{"10.0.2.2", "fd00::2"},
+		DNS:       []string{"10.0.2.3", "fd00::3"},
+		Closed:    []string{"10.0.0.0/8", "fc00::/7", "224.0.0.0/4", "ff00::/8", "2001:db8:1::/49", "192.0.2.128/25"},
+	}
+	if err := Configure(link); err != nil {
+		t.Fatal(err)
+	}
+	iface, err := net.InterfaceByName("tap0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if iface.MTU != 9000 || iface.Flags&net.FlagUp == 0 {
+		t.Errorf("interface %+v", iface)
+	}
+	addrs, _ := iface.Addrs()
+	for _, want := range link.Addresses {
+		if !slices.ContainsFunc(addrs, func(a net.Addr) bool { return a.String() == want }) {
+			t.Errorf("no address %s among %v", want, addrs)
+		}
+	}
+	// connect(2) of a datagram socket asks the routes and sends nothing.
+	for to, want := range map[string]error{
+		"203.0.113.1": nil, "2001:db8::1": nil, "10.0.2.3": nil, "fd00::3": nil,
+		"192.0.2.127": nil, "192.0.2.128": unix.EACCES, "2001:db8:1:8000::": nil, "2001:db8:1:7fff::": unix.EACCES,
+		"10.0.2.2": unix.EACCES, "10.0.2.4": unix.EACCES, "fd00::2": unix.EACCES, "fd00::4": unix.EACCES,
+		"10.9.9.9": unix.EACCES, "224.0.0.251": unix.EACCES,
+	} {
+		c, err := net.Dial("udp", net.JoinHostPort(to, "9"))
+		if !errors.Is(err, want) {
+			t.Errorf("connect to %s: %v, want %v", to, err, want)
+		}
+		if err == nil {
+			c.Close()
+		}
+	}
+}
+
+// The filter alone holds where a socket names its interface and so passes over the routes.
+func TestFilterHoldsBoundSocket(t *testing.T) {
+	if !inNetns(t) {
+		return
+	}
+	makeTap(t, "tap0")
+	err := Configure(spec.Link{
+		Interface: "tap0", Addresses: []string{"10.0.2.100/24", "fd00::100/64"}, Gateways: []string{"10.0.2.2", "fd00::2"},
+		DNS: []string{"10.0.2.3"}, NoTCPDNS: true, Closed: []string{"10.0.0.0/8", "fc00::/7", "2001:db8:1::/49"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for to, open := range map[string]bool{
+		"203.0.113.1:9": true, "10.0.2.3:53": true, "10.0.2.3:54": false, "10.9.9.9:9": false,
+		"[2001:db8::1]:9": true, "[fd00::3]:53": false, "[fd99::1]:9": false,
+		"[2001:db8:1:7fff::]:9": false, "[2001:db8:1:8000::]:9": true,
+	} {
+		d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+			var serr error
+			err := raw.Control(func(fd uintptr) { serr = unix.BindToDevice(int(fd), "tap0") })
+			return errors.Join(err, serr)
+		}}
+		c, err := d.Dial("udp", to)
+		if err != nil {
+			t.Errorf("connect to %s past the routes: %v", to, err)
+			continue
+		}
+		_, err = c.Write([]byte("x"))
+		if refused := errors.Is(err, unix.EPERM); refused == open {
+			t.Errorf("send to %s: %v", to, err)
+		}
+		c.Close()
+	}
+}
+
+func TestConfigureRefusesNonsense(t *testing.T) {
+	if !inNetns(t) {
+		return
+	}
+	makeTap(t, "tap0")
+	for _, link := range []spec.Link{
+		{Interface: "tap9"},
+		{Interface: strings.Repeat("x", 40)},
+		{Interface: "tap0", Addresses: []string{"10.0.2.100"}},
+		{Interface: "tap0", Closed: []string{"10.0.0.0/33"}},
+		{Interface: "tap0", Gateways: []string{"nowhere"}},
+		{Interface: "tap0", DNS: []string{"10.0.2.3/32"}},
+	} {
+		if err := Configure(link); err == nil {
+			t.Errorf("%+v was taken", link)
+		}
+	}
+}
+
+func TestDialErrors(t *testing.T) {
+	if _, err := Dial("sctp", 1); err == nil {
+		t.Error("sctp was dialled")
+	}
+	if !inNetns(t) {
+		return
+	}
+	if err := Configure(spec.Link{}); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := Dial("tcp", 9); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("nobody listens: %v, %v", f, err)
+	}
+}
+
+// Dial finds a UDP server on either loopback address.
+func TestDialUDP(t *testing.T) {
+	if !inNetns(t) {
+		return
+	}
+	if err := Configure(spec.Link{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"127.0.0.1", "::1", "0.0.0.0", "::"} {
+		server, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := Dial("udp", uint16(server.LocalAddr().(*net.UDPAddr).Port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(f, "hello")
+		buf := make([]byte, 10)
+		n, _, err := server.ReadFrom(buf)
+		if string(buf[:n]) != "hello" {
+			t.Errorf("%s: got %q, %v", host, buf[:n], err)
+		}
+		f.Close()
+		server.Close()
+	}
+}
+
+func TestMessageEncoding(t *testing.T) {
+	m := newMessage(16, 0, []byte{1, 2, 3, 4, 5})
+	m.nest(7, func() { m.attrString(1, "abc"); m.attrBE32(2, 0x01020304) })
+	b := m.finish(9)
+	want := []byte{
+		16 + 8 + 20, 0, 0, 0, 16, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0,
+		1, 2, 3, 4, 5, 0, 0, 0, // the body, padded
+		20, 0, 7, 0x80, // nested
+		8, 0, 1, 0, 'a', 'b', 'c', 0,
+		8, 0, 2, 0, 1, 2, 3, 4,
+	}
+	if !bytes.Equal(b, want) {
+		t.Errorf("got\n% x, want\n% x", b, want)
+	}
+}
+
+// Init pays for every package that is linked before it.
+func TestImportsStayLight(t *testing.T) {
+	gotool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("needs the go command")
+	}
+	if _, err := os.Stat(filepath.Join("..", "..", "go.mod")); err != nil {
+		t.Skip("needs the source tree")
+	}
+	out, err := exec.Command(gotool, "list", "-deps", ".").Output()
+	if err != nil {
+		t.Skip("go list: ", err)
+	}
+	for _, dep := range strings.Fields(string(out)) {
+		if dep == "net" || dep == "net/http" || strings.Contains(dep, "rootlesskit") || strings.Contains(dep, "logrus") {
+			t.Errorf("the child half imports %s", dep)
+		}
+	}
+}
