@@ -170,7 +170,7 @@ func unknownOption(arg string, flags []cli.Flag) error {
 	}
 	word := strings.TrimLeft(shown, "-")
 	near := config.Nearest(word, known)
-	if near != "" && (len(near) > 1 || len(word) == 1) {
+	if near != "" && (len(word) > 1 || near == word) { // any letter is near to any other
 		text += "; did you mean " + dashed(near) + "?"
 	}
 	return &usageError{text: text, hint: "`cove help` lists the commands"}
