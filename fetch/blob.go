@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -90,7 +92,27 @@ func (b *blobReader) read(p []byte) (int, error) {
 			}
 		}
 	}
-	return b.body.Read(p)
+	return b.readBody(p)
+}
+
+// maxSilence is how long a server may send nothing while we wait for it.
+const maxSilence = 2 * time.Minute
+
+var errStalled = errors.New("the server has sent nothing for two minutes")
+
+// readBody is body.Read, given up when the server falls silent.
+func (b *blobReader) readBody(p []byte) (int, error) {
+	body, stalled := b.body, atomic.Bool{}
+	t := time.AfterFunc(maxSilence, func() {
+		stalled.Store(true)
+		body.Close()
+	})
+	n, err := body.Read(p)
+	t.Stop()
+	if err != nil && stalled.Load() {
+		err = errStalled
+	}
+	return n, err
 }
 
 // again prepares another attempt after err, or returns it.

@@ -60,7 +60,7 @@ func TestManyLayers(t *testing.T) {
 		best = min(best, time.Since(began))
 	}
 	t.Logf("looked up in %v", best)
-	if best > 5*time.Millisecond {
+	if best > 30*time.Millisecond {
 		t.Errorf("a look-up takes %v", best)
 	}
 	o.Policy = Always

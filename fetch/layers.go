@@ -40,6 +40,7 @@ type build struct {
 	key  string
 	jobs []*job
 
+	bytes atomic.Int64 // unpacked so far, of all layers
 	start sync.Once
 	stage *layer.Session
 	serr  error
@@ -192,6 +193,10 @@ func (b *build) fetch(ctx context.Context, j *job) error {
 	}
 	if got := digest.Digest(j.res.DiffID); got != j.diffID {
 		return &DigestError{"layer, unpacked,", j.diffID, got}
+	}
+	// The limit is the image's: 500 layers, each just below it, are a way around.
+	if most := b.o.Limits.MaxBytes(); b.bytes.Add(j.res.Bytes) > most {
+		return &layer.LimitError{What: "bytes", Max: most}
 	}
 	j.dir, j.own = j.diffID.Encoded(), j.res.Dependent
 	if j.own {

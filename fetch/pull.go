@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"cove/fetch/store"
@@ -56,6 +57,9 @@ func (t *target) pull(ctx context.Context, o Options, want v1.Platform) (*Image,
 	img, err := p.run(ctx)
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		err = fmt.Errorf("store %s: %w", o.Store.Dir(), err)
 	}
 	var denied *PolicyError
 	if err != nil && o.Policy == Newer && found != nil && !errors.As(err, &denied) && unreachable(err) {
@@ -221,6 +225,9 @@ func (p *puller) readConfig(ctx context.Context) error {
 	}
 	if have.Architecture == "" {
 		have.Architecture = p.want.Architecture
+	}
+	if variantNumber(have.Variant) > 9 {
+		have.Variant = "" // free text; what is shown of it is our own
 	}
 	p.config.Platform = normalize(have)
 	// Variants in configs are often missing or wrong; the index has already said its word on them.

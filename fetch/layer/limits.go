@@ -4,7 +4,7 @@ import (
 	"fmt"
 )
 
-// Limits bound what one layer may become. A zero field means the default.
+// Limits bound what one layer may become, and Bytes all those of an image together. A zero field means the default.
 type Limits struct {
 	Bytes   int64 `json:"bytes"`   // unpacked: file contents, holes included, and the tar around them; default 64 GiB
 	Entries int64 `json:"entries"` // default 4 million
@@ -29,6 +29,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	return l
 }
+
+// MaxBytes is Bytes or its default.
+func (l Limits) MaxBytes() int64 { return l.withDefaults().Bytes }
 
 // A LimitError says which limit a layer went over.
 type LimitError struct {
