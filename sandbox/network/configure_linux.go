@@ -129,6 +129,9 @@ func (rt *netlink) configure(p *plan) error {
 		}
 	}
 	for _, c := range p.closed {
+		if c.Addr().Is6() && !p.has6() {
+			continue // no route leads to any IPv6 address, and the kernel may not know the family
+		}
 		if err := rt.add(closedRoute(c)); err != nil {
 			return fmt.Errorf("close %s: %w", c, err)
 		}

@@ -47,7 +47,7 @@ func TestOpen(t *testing.T) {
 			}
 		}
 		if len(s.link.DNS) != 2 {
-			t.Errorf("name servers %v, want one of each family", s.link.DNS)
+			t.Errorf("name servers %v, want one of each family, as outside", s.link.DNS)
 		}
 		r, _ := s.ask(order{Probes: probes})
 		for i, a := range r.Answers {
@@ -93,7 +93,6 @@ func TestClosed(t *testing.T) {
 				}
 			}
 		}
-		// DNS's own address, on another port and, where the driver has no such thing, over TCP.
 		before := map[string]int{}
 		for _, a := range closedSamples {
 			before[a] = seen(t, w, a)
@@ -346,6 +345,51 @@ func TestDoneAndClose(t *testing.T) {
 		}
 		if left := helpersOf(other.child.Pid()); len(left) > 0 {
 			t.Errorf("after Close, helpers %v are left", left)
+		}
+	})
+}
+
+// The caller need not be root inside: user = "me" maps its own id to itself.
+func TestAttachWhoeverIsInside(t *testing.T) {
+	each(t, func(t *testing.T, w map[string]string, driver string) {
+		s := newSandboxAs(t, driver, 1234)
+		r, _ := s.ask(order{Probes: []probe{{"tcp", w["www"] + ":7", plain}}})
+		if a := r.Answers[0]; a.Error != "" {
+			t.Error(a.Error)
+		}
+	})
+}
+
+// A helper that a hostile packet took over finds no secret and no file of ours in its hands.
+func TestHelperIsBare(t *testing.T) {
+	each(t, func(t *testing.T, w map[string]string, driver string) {
+		t.Setenv("NETWORK_TEST_SECRET", "secret")
+		path := filepath.Join(t.TempDir(), "inherited")
+		fd, err := syscall.Open(path, syscall.O_CREAT|syscall.O_RDWR, 0o600) // no O_CLOEXEC, as what a shell hands on
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Close(fd)
+		s := newSandbox(t, driver)
+		helpers := helpersOf(s.child.Pid())
+		if len(helpers) == 0 {
+			t.Fatal("no helper runs")
+		}
+		for _, pid := range helpers {
+			dir := fmt.Sprintf("/proc/%d/", pid)
+			env, err := os.ReadFile(dir + "environ")
+			if errors.Is(err, os.ErrPermission) {
+				t.Skip("the helper keeps even its owner from looking; as root this is tested")
+			}
+			if len(env) != 0 {
+				t.Errorf("environment %q, %v", env, err)
+			}
+			fds, _ := filepath.Glob(dir + "fd/*")
+			for _, f := range fds {
+				if to, _ := os.Readlink(f); strings.HasPrefix(to, path) {
+					t.Errorf("%s is %s", f, to)
+				}
+			}
 		}
 	})
 }

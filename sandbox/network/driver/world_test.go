@@ -239,15 +239,18 @@ type sandbox struct {
 	link  *Link
 }
 
-func startStage(ctx context.Context) (*userns.Child, error) {
+func startStage(ctx context.Context) (*userns.Child, error) { return startStageAs(ctx, 0) }
+
+// startStageAs makes the caller the user with that id inside.
+func startStageAs(ctx context.Context, as uint32) (*userns.Child, error) {
 	me, err := user.Current()
 	if err != nil {
 		return nil, err
 	}
 	uid, gid := uint32(os.Getuid()), uint32(os.Getgid())
-	ids := userns.Single(uid, gid, 0, 0)
+	ids := userns.Single(uid, gid, as, as)
 	if sub, err := userns.ReadSubIDs(me.Username, uid); err == nil && uid != 0 {
-		if ids, err = userns.Allocate(sub, uid, gid, 0, 0); err != nil && !errors.Is(err, userns.ErrNoSubids) {
+		if ids, err = userns.Allocate(sub, uid, gid, as, as); err != nil && !errors.Is(err, userns.ErrNoSubids) {
 			return nil, err
 		}
 	}
@@ -259,7 +262,12 @@ func startStage(ctx context.Context) (*userns.Child, error) {
 
 func newSandbox(t testing.TB, driver string) *sandbox {
 	t.Helper()
-	child, err := startStage(t.Context())
+	return newSandboxAs(t, driver, 0)
+}
+
+func newSandboxAs(t testing.TB, driver string, as uint32) *sandbox {
+	t.Helper()
+	child, err := startStageAs(t.Context(), as)
 	if err != nil {
 		t.Fatal(err)
 	}
