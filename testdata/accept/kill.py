@@ -114,6 +114,8 @@ must(run(["pull", ref]), "the pull after all kills")
 result = run(["run", "--pull", "never", "--image", ref, "--", "sh", "-c", "id -u; cat /etc/debian_version"], cwd=work)
 must(result, "the run after all kills")
 settle("afterwards")
+if left := [f for f in os.listdir(work) if not (len(f) == 2 and f[0] == "f")]:
+    sys.exit(f"kill.py: left in the project's folder: {left}")
 must(run(["gc"]), "gc")
 must(run(["gc"], store=clean), "gc")
 wanted, got = tree(clean), tree(store)
