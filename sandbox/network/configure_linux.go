@@ -166,8 +166,9 @@ func (rt *netlink) up(index uint32, mtu int) error {
 }
 
 // addAddress adds an address without the route to its prefix that the kernel would add
-// (IFA_F_NOPREFIXROUTE): the only neighbours there are the gateway and the name server. Duplicate address
-// detection is left out (IFA_F_NODAD), as an IPv6 address cannot be used for a second while it runs.
+// (IFA_F_NOPREFIXROUTE): the only neighbours there are the gateway and the name server. Duplicate
+// address detection is left out (IFA_F_NODAD), as an IPv6 address cannot be used for a second while
+// it runs.
 func (rt *netlink) addAddress(index uint32, a netip.Prefix) error {
 	m := newMessage(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, ifaddrmsg(index, a))
 	m.attr(unix.IFA_LOCAL, a.Addr().AsSlice())

@@ -14,8 +14,8 @@ import (
 // listener's backlog is full.
 const dialTimeout = 3 * time.Second
 
-// Dial connects a socket to a port of this network namespace's loopback, 127.0.0.1 and then ::1, for a port
-// that is published outside. proto is tcp or udp. The file is non-blocking.
+// Dial connects a socket to a port of this network namespace's loopback, 127.0.0.1 and then ::1,
+// for a port that is published outside. proto is tcp or udp. The file is non-blocking.
 func Dial(proto string, port uint16) (*os.File, error) {
 	kind := unix.SOCK_STREAM
 	switch proto {
@@ -28,8 +28,9 @@ func Dial(proto string, port uint16) (*os.File, error) {
 	v4 := &unix.SockaddrInet4{Port: int(port), Addr: [4]byte{127, 0, 0, 1}}
 	v6 := &unix.SockaddrInet6{Port: int(port), Addr: [16]byte{15: 1}}
 	if proto == "udp" && !udpBound(port, "/proc/self/net/udp") && udpBound(port, "/proc/self/net/udp6") {
-		// A datagram socket connects whether or not anyone listens, so the order must be chosen by looking. A wildcard
-		// of IPv6 usually takes IPv4 too, but one that is bound to ::1 does not.
+		// A datagram socket connects whether or not anyone listens, so the order must be chosen by
+		// looking. A wildcard of IPv6 usually takes IPv4 too, but one that is bound to ::1 does
+		// not.
 		if fd, err := connect(unix.AF_INET6, kind, v6); err == nil {
 			return os.NewFile(uintptr(fd), "udp"), nil
 		}

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filter puts a chain on everything that this network namespace sends, which drops what goes out by the interface to a
-// closed address. It is what `nft` would call
+// filter puts a chain on everything that this network namespace sends, which drops what goes out by
+// the interface to a closed address. It is what `nft` would call
 //
 //	table inet cove {
 //	  chain output {
@@ -31,6 +31,7 @@ func filter(p *plan) error {
 	defer nl.close()
 	b := &batch{nl: nl}
 	b.edge(unix.NFNL_MSG_BATCH_BEGIN)
+	b.first = nl.serial
 	b.table()
 	b.chain()
 	b.rules(p)
@@ -63,7 +64,7 @@ const (
 type batch struct {
 	nl    *netlink
 	bytes []byte
-	first uint32
+	first uint32 // the serial of its beginning
 }
 
 func (b *batch) add(m *message) {
@@ -82,9 +83,6 @@ func (b *batch) edge(kind uint16) {
 }
 
 func (b *batch) request(kind, flags uint16) *message {
-	if b.first == 0 {
-		b.first = b.nl.serial + 1
-	}
 	return newMessage(messagesOfNftable|kind, flags|unix.NLM_F_CREATE|unix.NLM_F_ACK,
 		nfgenmsg(unix.NFPROTO_INET, 0))
 }
@@ -108,15 +106,15 @@ func (b *batch) chain() {
 	b.add(m)
 }
 
-// commit sends the batch and waits for the answer to each of its requests.
+// commit sends the batch and waits for the answer to each of its requests. The beginning is answered
+// only where the kernel has no nf_tables to give the batch to, the end never.
 func (b *batch) commit() error {
 	if err := b.nl.send(b.bytes); err != nil {
 		return err
 	}
-	// The last serial is the END's, which nobody answers.
 	err := b.nl.acks(b.first, b.nl.serial-1)
-	if err == unix.EOPNOTSUPP || err == unix.EINVAL || err == unix.EPROTONOSUPPORT {
-		return fmt.Errorf("this kernel has no nf_tables: %w", err)
+	if err == unix.EOPNOTSUPP || err == unix.EINVAL {
+		return fmt.Errorf("this kernel does not have nf_tables, or not enough of it (modprobe nf_tables): %w", err)
 	}
 	return err
 }

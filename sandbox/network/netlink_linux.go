@@ -78,8 +78,13 @@ func openNetlink(family int) (*netlink, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("bind netlink socket: %w", err)
 	}
+	// The kernel answers while it takes the request, so that a wait this long means no answer.
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("set netlink time-out: %w", err)
+	}
 	// Without it an error repeats the whole request, which for a batch is more than a buffer
-	// should hold. Refused by kernels before 4.2, which then send the longer answer.
+	// should hold. Kernels that refuse it (before 4.3) send the longer answer.
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
 	return &netlink{fd: fd}, nil
 }

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The fixed parts of rtnetlink's messages, byte by byte as <linux/rtnetlink.h> and its neighbours lay them out.
+// The fixed parts of rtnetlink's messages, byte by byte as <linux/rtnetlink.h> and its neighbours
+// lay them out.
 
 // ifinfomsg is struct ifinfomsg for an interface that is to have the flags.
 func ifinfomsg(index, flags uint32) []byte {

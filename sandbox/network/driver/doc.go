@@ -17,5 +17,6 @@
 // does, with no environment and no descriptor but its own.
 //
 // Either helper forwards to whatever the host can reach. The link's Closed lists what the sandbox
-// must not; package network closes it inside. The helpers' own options close the host's loopback once more.
+// must not; package network closes it inside. The helpers' own options close the host's loopback
+// once more.
 package driver

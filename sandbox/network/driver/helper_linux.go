@@ -29,8 +29,8 @@ func (h *helper) close() error {
 	return nil
 }
 
-// start runs begin on a thread of its own, and wait after it on the same thread until the program is gone:
-// PR_SET_PDEATHSIG fires when the *thread* that forked ends, not the process
+// start runs begin on a thread of its own, and wait after it on the same thread until the program
+// is gone: PR_SET_PDEATHSIG fires when the *thread* that forked ends, not the process
 // (PR_SET_PDEATHSIG(2const)), and Go ends idle threads' lives as it likes. When ctx ends first,
 // what begin started is stopped as soon as it returns.
 func start(ctx context.Context, begin func() (wait, stop func(), err error)) (*helper, error) {
@@ -71,8 +71,8 @@ func start(ctx context.Context, begin func() (wait, stop func(), err error)) (*h
 // readyTimeout bounds the start of a helper, which takes some 50 ms.
 const readyTimeout = 10 * time.Second
 
-// run starts a helper and waits until it says through a pipe, given to it by handOver, that it is ready. It is to be called on a
-// thread that lives as long as the helper.
+// run starts a helper and waits until it says through a pipe, given to it by handOver, that it is
+// ready. It is to be called on a thread that lives as long as the helper.
 func run(ctx context.Context, cmd *exec.Cmd, log io.Writer, handOver func(ready *os.File), isReady func(string) bool) (wait, stop func(), err error) {
 	readyR, readyW, err := os.Pipe()
 	if err != nil {

@@ -17,8 +17,9 @@ const (
 	maxDatagram = 65535
 )
 
-// flows carries the datagrams of one published port: a socket inside for each client, so that the server
-// inside can tell clients apart and answers find their way. It is used by one goroutine, but for what mu guards.
+// flows carries the datagrams of one published port: a socket inside for each client, so that the
+// server inside can tell clients apart and answers find their way. It is used by one goroutine, but
+// for what mu guards.
 type flows struct {
 	outside *net.UDPConn
 	port    uint16

@@ -41,15 +41,16 @@ func attachSlirp(ctx context.Context, pid int, host *host, opts Options, ifname 
 	return link, nil
 }
 
-// slirpArgs has slirp4netns make the interface, which needs no program but itself: it joins the namespaces without
-// an exec after it, and so keeps the capabilities there even where the caller's id is not 0 inside.
+// slirpArgs has slirp4netns make the interface, which needs no program but itself: it joins the
+// namespaces without an exec after it, and so keeps the capabilities there even where the caller's
+// id is not 0 inside.
 func slirpArgs(pid int, ifname string, ipv6 bool) []string {
 	args := []string{
 		"--mtu", strconv.Itoa(mtu),
 		"--ready-fd", "3",
 		"--disable-host-loopback",
-		// Its own sandbox (a mount namespace with next to nothing in it, no capabilities) and seccomp filter: it
-		// reads packets that are not trusted, out here.
+		// Its own sandbox (a mount namespace with next to nothing in it, no capabilities) and
+		// seccomp filter: it reads packets that are not trusted, out here.
 		"--enable-sandbox", "--enable-seccomp",
 	}
 	if ipv6 {
