@@ -16,6 +16,7 @@ import (
 	"cove/fetch/store"
 	"cove/sandbox/console"
 	"cove/sandbox/spec"
+	"cove/userns"
 	"cove/userns/fdpass"
 
 	"golang.org/x/sys/unix"
@@ -46,28 +47,42 @@ type keeperReply struct {
 // already, or else a new one under a keeper. joined tells which it was.
 func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined bool, err error) {
 	for range 5 {
-		dir, r, err := findShell(o.RuntimeDir, o.Project)
+		dir, r, err := findOrStart(ctx, s, o)
 		if err != nil {
 			return Status{}, false, err
 		}
-		joined = dir != ""
-		if !joined {
-			if dir, err = startKeeper(ctx, s, o); err != nil {
-				return Status{}, false, err
-			}
-		} else if r.Profile != o.ProfileHash && o.Warn != nil {
+		joined = r != nil
+		if joined && r.Profile != o.ProfileHash && o.Warn != nil {
 			fmt.Fprintln(o.Warn, "cove: the profile has changed since this sandbox was started: leave every shell of it to get the new one")
 		}
 		status, err = join(dir, s.Process, o)
 		// The last shell may have left between the look and the call; then there is none to join.
 		if joined && (errors.Is(err, console.ErrLost) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)) {
-			if alive, lerr := locked(filepath.Join(dir, "lock")); lerr != nil || !alive {
+			if running, lerr := alive(dir); lerr != nil || !running {
 				continue
 			}
 		}
 		return status, joined, err
 	}
 	return Status{}, false, errors.New("the project's sandbox ended again and again while it was joined")
+}
+
+// findOrStart returns the directory of the project's sandbox, and its record when it was running
+// already. Two shells that come at once find one sandbox: the second waits for the first to start it.
+func findOrStart(ctx context.Context, s *spec.Spec, o Options) (string, *record, error) {
+	if o.Project != "" {
+		lock, err := lockWorkspace(o.RuntimeDir, o.Project, ".shell")
+		if err != nil {
+			return "", nil, err
+		}
+		defer lock.Close()
+	}
+	dir, r, err := findShell(o.RuntimeDir, o.Project)
+	if err != nil || r != nil {
+		return dir, r, err
+	}
+	dir, err = startKeeper(ctx, s, o)
+	return dir, nil, err
 }
 
 func findShell(runtimeDir, project string) (string, *record, error) {
@@ -100,6 +115,7 @@ func startKeeper(ctx context.Context, s *spec.Spec, o Options) (string, error) {
 	cmd := &exec.Cmd{Path: path, Args: []string{KeeperName}, Env: os.Environ(), Dir: "/"}
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	userns.CloseOnExec()
 	if err := cmd.Start(); err != nil {
 		return "", fmt.Errorf("start %s: %w", KeeperName, err)
 	}

@@ -67,6 +67,7 @@ func Start(ctx context.Context, cfg Config) (*Child, error) {
 		Pdeathsig:   unix.SIGKILL,
 		Setsid:      !cfg.Stdio,
 	}
+	CloseOnExec()
 	c := &Child{Conn: conn, cmd: cmd, done: make(chan struct{})}
 	if err := c.start(); err != nil {
 		conn.Close()
@@ -111,6 +112,22 @@ func (c *Child) Wait() (syscall.WaitStatus, error) {
 		return 0, err
 	}
 	return c.cmd.ProcessState.Sys().(syscall.WaitStatus), nil
+}
+
+// CloseOnExec keeps the descriptors that this process inherited from what it starts: Go marks the
+// ones that it opens itself, but what a shell or a build tool left open (a lock file, the end of a
+// pipe, a folder) would be handed on into the sandbox.
+func CloseOnExec() {
+	// The flag came with Linux 5.11; a seccomp filter around us may not know the call.
+	if unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	names, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range names {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
 }
 
 // executable returns the path of this binary, verified to still be it. The stage must be
