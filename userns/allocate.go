@@ -24,7 +24,7 @@ type SubIDs struct {
 // id are an error that names them. Without any grant of either kind it returns
 // Single(...) and ErrNoSubids: usable, with one id.
 func Allocate(sub SubIDs, hostUID, hostGID, asUID, asGID uint32) (IDMap, error) {
-	if len(sub.UIDs) == 0 || len(sub.GIDs) == 0 {
+	if countIDs(sub.UIDs) == 0 || countIDs(sub.GIDs) == 0 {
 		return Single(hostUID, hostGID, asUID, asGID), ErrNoSubids
 	}
 	uids, err := layOut(sub.UIDs, hostUID, asUID)
@@ -44,31 +44,44 @@ func Single(hostUID, hostGID, asUID, asGID uint32) IDMap {
 }
 
 // AllocateRoot lays out a mapping for a caller who is root on the host: container ids from 0
-// upwards are subordinate ids only, so that no id inside is host 0.
+// upwards are subordinate ids only, so that no id inside is host 0. A grant that holds 0 is an error.
 func AllocateRoot(sub SubIDs) (IDMap, error) {
-	if len(sub.UIDs) == 0 || len(sub.GIDs) == 0 {
+	if countIDs(sub.UIDs) == 0 || countIDs(sub.GIDs) == 0 {
 		return IDMap{}, ErrNoSubids
 	}
-	uids, err := consecutive(sub.UIDs)
+	uids, err := withoutOwn(sub.UIDs, 0)
 	if err != nil {
 		return IDMap{}, fmt.Errorf("subordinate uids: %w", err)
 	}
-	gids, err := consecutive(sub.GIDs)
+	gids, err := withoutOwn(sub.GIDs, 0)
 	if err != nil {
 		return IDMap{}, fmt.Errorf("subordinate gids: %w", err)
 	}
 	return IDMap{UIDs: uids, GIDs: gids}, nil
 }
 
-// layOut fills the container ids below `as` and above it with the grants, in order, and puts
-// the caller's own id at `as`.
-func layOut(grants []SubRange, own, as uint32) ([]Range, error) {
+// countIDs is how many ids are granted.
+func countIDs(grants []SubRange) (n uint64) {
+	for _, g := range grants {
+		n += uint64(g.Count)
+	}
+	return n
+}
+
+// withoutOwn numbers the grants, none of which may hold the caller's own id.
+func withoutOwn(grants []SubRange, own uint32) ([]Range, error) {
 	for _, g := range grants {
 		if own >= g.Start && own-g.Start < g.Count {
 			return nil, fmt.Errorf("range %d:%d holds your own id %d", g.Start, g.Count, own)
 		}
 	}
-	sub, err := consecutive(grants)
+	return consecutive(grants)
+}
+
+// layOut fills the container ids below `as` and above it with the grants, in order, and puts
+// the caller's own id at `as`.
+func layOut(grants []SubRange, own, as uint32) ([]Range, error) {
+	sub, err := withoutOwn(grants, own)
 	if err != nil {
 		return nil, err
 	}
@@ -96,10 +109,14 @@ func layOut(grants []SubRange, own, as uint32) ([]Range, error) {
 	out = append(out, Range{})
 	copy(out[at+1:], out[at:])
 	out[at] = Range{as, own, 1}
-	if len(out) > maxExtents {
-		return nil, fmt.Errorf("%d ranges: the kernel takes %d (Linux 4.15)", len(out), maxExtents)
+	return out, checkExtents(out)
+}
+
+func checkExtents(ranges []Range) error {
+	if len(ranges) > maxExtents {
+		return fmt.Errorf("%d ranges: the kernel takes %d (Linux 4.15)", len(ranges), maxExtents)
 	}
-	return out, nil
+	return nil
 }
 
 // maxExtents is UID_GID_MAP_MAX_EXTENTS of user_namespaces(7), since Linux 4.15.
@@ -118,12 +135,12 @@ func consecutive(grants []SubRange) ([]Range, error) {
 			return nil, fmt.Errorf("range %d:%d reaches past the last id", g.Start, g.Count)
 		}
 		for _, o := range grants[:i] {
-			if g.Start < o.Start+o.Count && o.Start < g.Start+g.Count {
+			if o.Count > 0 && g.Start < o.Start+o.Count && o.Start < g.Start+g.Count {
 				return nil, fmt.Errorf("ranges %d:%d and %d:%d overlap", o.Start, o.Count, g.Start, g.Count)
 			}
 		}
 		out = append(out, Range{uint32(next), g.Start, g.Count})
 		next += uint64(g.Count)
 	}
-	return out, nil
+	return out, checkExtents(out)
 }
