@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -102,6 +103,8 @@ func (c *Conn) Send(v any, files ...*os.File) error {
 		}
 		rights = unix.UnixRights(fds...)
 	}
+	// A file that nobody else refers to must not be finalized, and its number reused, before it is sent.
+	defer runtime.KeepAlive(files)
 	c.sendMu.Lock()
 	defer c.sendMu.Unlock()
 	if c.fd < 0 {
