@@ -71,16 +71,36 @@ func (b *box) warn(format string, args ...any) {
 	}
 }
 
+// giveToSandbox makes the run's directories those of the sandbox's root, where root on the host is
+// the caller: inside, host 0 is nobody.
+func (b *box) giveToSandbox(dirs ...string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	uid, _ := b.spec.IDMap.HostUID(0)
+	gid, _ := b.spec.IDMap.HostGID(0)
+	for _, dir := range dirs {
+		if err := os.Lchown(dir, int(uid), int(gid)); err != nil {
+			return fmt.Errorf("give the run's directory to the sandbox: %w", err)
+		}
+	}
+	return nil
+}
+
 // flatten copies the image's layers into one directory, for a machine without overlay of any kind.
 func (b *box) flatten(ctx context.Context, run *store.Run) error {
 	var layers []string
 	for _, l := range b.spec.Root.Layers {
 		layers = append(layers, string(l))
 	}
-	if err := os.Mkdir(run.Dir+"/rootfs", 0o700); err != nil {
+	rootfs := run.Dir + "/rootfs"
+	if err := os.Mkdir(rootfs, 0o700); err != nil {
 		return fmt.Errorf("copy image %s: %w", b.spec.Root.Image, err)
 	}
-	if err := layer.Flatten(ctx, b.spec.IDMap, layers, run.Dir+"/rootfs"); err != nil {
+	if err := b.giveToSandbox(rootfs); err != nil {
+		return err
+	}
+	if err := layer.Flatten(ctx, b.spec.IDMap, layers, rootfs); err != nil {
 		return fmt.Errorf("copy image %s: %w", b.spec.Root.Image, err)
 	}
 	return nil

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"cove/sandbox/console"
@@ -99,8 +98,7 @@ func Stop(runtimeDir, name string) error {
 	}
 	deadline := time.Now().Add(killAfter + 10*time.Second)
 	for time.Now().Before(deadline) {
-		alive, err := locked(filepath.Join(dir, "lock"))
-		if err != nil || !alive {
+		if running, err := alive(dir); err != nil || !running {
 			return nil
 		}
 		time.Sleep(20 * time.Millisecond)

@@ -63,13 +63,16 @@ func (p *planner) names() {
 		if p.profile.Dir != "" {
 			base = hostLabel(path.Base(p.profile.Dir))
 		}
-		name = base + "-" + p.in.ID[:min(6, len(p.in.ID))]
+		name = base + idSuffix(p.in.ID)
 	}
 	p.spec.Name, p.spec.Hostname = name, p.in.Hostname
 	if p.spec.Hostname == "" {
 		p.spec.Hostname = hostLabel(name)
 	}
 }
+
+// idSuffix is what makes a name of a sandbox's own out of its project's.
+func idSuffix(id string) string { return "-" + id[:min(6, len(id))] }
 
 // hostLabel makes a host name (RFC 1123) of any text.
 func hostLabel(text string) string {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -21,14 +20,14 @@ import (
 // on, so the parent makes an empty placeholder outside, and takes it away when the last sandbox
 // on the workspace ends: taken away earlier, it would take the others' mounts with it. Who uses a
 // workspace is told by a shared lock, what was made for it by a journal, both in the runtime
-// directory; after a kill -9 the next one cleans up.
+// directory; after a kill -9 the next cove cleans up.
 
 // placeholder is something that was made to be mounted on.
 type placeholder struct {
 	Path spec.Path `json:"path"` // relative to the workspace
 	Dir  bool      `json:"dir,omitempty"`
 	Dev  uint64    `json:"dev"`
-	Ino  uint64    `json:"ino"`
+	Ino  uint64    `json:"ino"` // 0: it was about to be made
 }
 
 // workspaceUse is the bookkeeping of one workspace, as one sandbox sees it.
@@ -40,6 +39,8 @@ type workspaceUse struct {
 type journal struct {
 	Workspace spec.Path     `json:"workspace"`
 	Made      []placeholder `json:"made"`
+
+	file *os.File
 }
 
 // protect makes every protected path exist and names in the Spec what is to be protected: the
@@ -54,7 +55,7 @@ func (b *box) protect() error {
 		return fmt.Errorf("open %q: %w", p.Source, err)
 	}
 	defer unix.Close(root)
-	use, err := openUse(b.opts.RuntimeDir, string(p.Source))
+	use, err := openUse(workspaceFile(b.opts.RuntimeDir, string(p.Source)))
 	if err != nil {
 		return err
 	}
@@ -103,58 +104,61 @@ func appendNew(paths []spec.Path, p spec.Path) []spec.Path {
 	return append(paths, p)
 }
 
-func openUse(runtimeDir, workspace string) (*workspaceUse, error) {
-	dir := filepath.Join(runtimeDir, "workspaces")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// workspaceFile is the name of a workspace's file in the runtime directory.
+func workspaceFile(runtimeDir, workspace string) string {
+	sum := sha256.Sum256([]byte(workspace))
+	return filepath.Join(runtimeDir, "workspaces", hex.EncodeToString(sum[:12]))
+}
+
+func openUse(base string) (*workspaceUse, error) {
+	if err := os.MkdirAll(filepath.Dir(base), 0o700); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte(workspace))
-	u := &workspaceUse{base: filepath.Join(dir, hex.EncodeToString(sum[:12]))}
-	f, err := os.OpenFile(u.base+".use", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(base+useSuffix, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	u.inUse = f
-	return u, nil
+	return &workspaceUse{base: base, inUse: f}, nil
 }
+
+// useSuffix names the file that every sandbox on a workspace holds a shared lock of.
+const useSuffix = ".use"
 
 // change runs f with the journal, alone, and writes it back.
 func (u *workspaceUse) change(f func(*journal) error) error {
-	lock, err := lockFile(u.base+".lock", unix.LOCK_EX)
+	file, err := lockFile(u.base, unix.LOCK_EX)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	j := &journal{}
-	old, err := os.ReadFile(u.base + ".json")
-	if err == nil {
-		err = json.Unmarshal(old, j)
+	defer file.Close()
+	j := &journal{file: file}
+	// The first value counts: a kill between the write and the truncation leaves older bytes behind it.
+	if err := json.NewDecoder(file).Decode(j); err != nil {
+		j.Made = nil // empty; or cut short by a full disk, and then what it named stays, empty as it is
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read the journal of placeholders: %w", err)
-	}
-	ferr := f(j)
-	if len(j.Made) == 0 {
-		err = os.Remove(u.base + ".json")
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		return errors.Join(ferr, err)
-	}
-	now, err := json.Marshal(j)
-	if err == nil && string(now) != string(old) {
-		if err = os.WriteFile(u.base+".tmp", now, 0o600); err == nil {
-			err = os.Rename(u.base+".tmp", u.base+".json")
+	return errors.Join(f(j), j.write())
+}
+
+// write replaces the journal, which is one page: a kill leaves the old one or the new one.
+func (j *journal) write() error {
+	var b []byte
+	if len(j.Made) > 0 {
+		var err error
+		if b, err = json.Marshal(j); err != nil {
+			return err
 		}
 	}
-	return errors.Join(ferr, err)
+	if _, err := j.file.WriteAt(b, 0); err != nil {
+		return err
+	}
+	return j.file.Truncate(int64(len(b)))
 }
 
 // close gives the workspace up, and removes the placeholders when nobody else uses it.
 func (u *workspaceUse) close() error {
 	defer u.inUse.Close()
 	return u.change(func(j *journal) error {
-		if flock(u.inUse, unix.LOCK_EX|unix.LOCK_NB) != nil || len(j.Made) == 0 {
+		if len(j.Made) == 0 || flock(u.inUse, unix.LOCK_EX|unix.LOCK_NB) != nil {
 			return nil
 		}
 		root, err := unix.Open(string(j.Workspace), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -167,6 +171,31 @@ func (u *workspaceUse) close() error {
 	})
 }
 
+// sweepPlaceholders removes those of sandboxes that were killed, on any workspace.
+func sweepPlaceholders(runtimeDir string) {
+	entries, err := os.ReadDir(filepath.Join(runtimeDir, "workspaces"))
+	if err != nil {
+		return // there are none
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err != nil || info.Size() == 0 || filepath.Ext(e.Name()) != "" {
+			continue
+		}
+		if use, err := openUse(filepath.Join(runtimeDir, "workspaces", e.Name())); err == nil {
+			_ = use.close()
+		}
+	}
+}
+
+// lockWorkspace takes one of a workspace's further locks.
+func lockWorkspace(runtimeDir, workspace, suffix string) (*os.File, error) {
+	base := workspaceFile(runtimeDir, workspace)
+	if err := os.MkdirAll(filepath.Dir(base), 0o700); err != nil {
+		return nil, err
+	}
+	return lockFile(base+suffix, unix.LOCK_EX)
+}
+
 // removePlaceholders removes what is still as it was made: the same file, and empty.
 func removePlaceholders(root int, j *journal) {
 	for i := len(j.Made) - 1; i >= 0; i-- {
@@ -177,7 +206,7 @@ func removePlaceholders(root int, j *journal) {
 		}
 		var st unix.Stat_t
 		name := path.Base(string(m.Path))
-		if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && st.Ino == m.Ino && st.Dev == m.Dev {
+		if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && (m.Ino == 0 || st.Ino == m.Ino && st.Dev == m.Dev) {
 			switch {
 			case m.Dir:
 				_ = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
@@ -240,6 +269,11 @@ func makePlaceholder(root int, name string, dir bool, j *journal) error {
 		return fmt.Errorf("open the folder of %q: %w", name, err)
 	}
 	defer unix.Close(parent)
+	// Written down before it is made, so that a kill in between leaves nothing unknown.
+	j.Made = append(j.Made, placeholder{Path: spec.Path(name), Dir: dir})
+	if err := j.write(); err != nil {
+		return fmt.Errorf("write down the placeholder for %q: %w", name, err)
+	}
 	base := path.Base(name)
 	if dir {
 		err = unix.Mkdirat(parent, base, 0o755)
@@ -247,12 +281,14 @@ func makePlaceholder(root int, name string, dir bool, j *journal) error {
 		err = unix.Mknodat(parent, base, unix.S_IFREG|0o444, 0)
 	}
 	if err != nil {
+		j.Made = j.Made[:len(j.Made)-1]
 		return fmt.Errorf("make a placeholder for the missing %q: %w", name, err)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
+		return fmt.Errorf("stat the placeholder %q: %w", name, err)
 	}
-	j.Made = append(j.Made, placeholder{spec.Path(name), dir, st.Dev, st.Ino})
+	made := &j.Made[len(j.Made)-1]
+	made.Dev, made.Ino = st.Dev, st.Ino
 	return nil
 }

@@ -90,7 +90,8 @@ func start(ctx context.Context, s *spec.Spec, o Options) (box *box, err error) {
 
 // makeState makes the sandbox's directory in the runtime directory, and sweeps those left behind.
 func (b *box) makeState() error {
-	if err := checkName(b.opts.RuntimeDir, b.spec.Name); err != nil {
+	Sweep(b.opts.RuntimeDir)
+	if err := checkName(b.opts.RuntimeDir, b.spec.ID, b.spec.Name); err != nil {
 		return err
 	}
 	state, err := newState(b.opts.RuntimeDir, b.spec.ID)
@@ -115,6 +116,9 @@ func (b *box) useStore(ctx context.Context) error {
 		}
 		b.undo(func() error { release(); return nil })
 	}
+	if err := b.opts.Store.Sweep(ctx); err != nil {
+		b.warn("remove what killed sandboxes left in the store: %v", err)
+	}
 	run, err := b.opts.Store.NewRun()
 	if err != nil {
 		return fmt.Errorf("make the run's directory: %w", err)
@@ -126,6 +130,9 @@ func (b *box) useStore(ctx context.Context) error {
 		return run.Remove(ctx, b.spec.IDMap)
 	})
 	root.RunDir = spec.Path(run.Dir)
+	if err := b.giveToSandbox(run.Dir, run.Upper, run.Work); err != nil {
+		return err
+	}
 	if root.Kind == spec.RootCopy {
 		return b.flatten(ctx, run)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 	"time"
 
 	"cove/sandbox/spec"
@@ -34,32 +35,51 @@ type record struct {
 	Spec *spec.Spec `json:"spec"`
 }
 
-// state is the directory of one running sandbox, RuntimeDir/sandboxes/ID: a lock that is held as
-// long as the parent lives, the record, and the socket that exec and stop connect to. What has
+// state is the directory of one running sandbox, RuntimeDir/sandboxes/ID: locked (flock(2)) as long
+// as the parent lives, it holds the record, and the socket that exec and stop connect to. What has
 // no holder of its lock is a leftover, and whoever finds it removes it.
 type state struct {
 	dir  string
-	lock *os.File
+	lock *os.File // the directory itself
 }
 
 func sandboxesDir(runtimeDir string) string { return filepath.Join(runtimeDir, "sandboxes") }
 
 // newState makes the directory and takes its lock. The record comes later: until then nobody sees the sandbox.
 func newState(runtimeDir, id string) (*state, error) {
-	all := sandboxesDir(runtimeDir)
-	if err := os.MkdirAll(all, 0o700); err != nil {
-		return nil, fmt.Errorf("make state directory: %w", err)
+	dir := filepath.Join(sandboxesDir(runtimeDir), id)
+	for {
+		err := os.Mkdir(dir, 0o700)
+		if errors.Is(err, fs.ErrNotExist) {
+			if err = os.MkdirAll(sandboxesDir(runtimeDir), 0o700); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("make state directory: %w", err)
+		}
+		lock, err := os.Open(dir)
+		if err == nil {
+			if err = flock(lock, unix.LOCK_EX); err == nil && sameFile(lock, dir) {
+				return &state{dir: dir, lock: lock}, nil
+			}
+			lock.Close()
+		}
+		// Before it was locked another cove took it for a leftover.
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("lock state directory: %w", err)
+		}
 	}
-	dir := filepath.Join(all, id)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make state directory: %w", err)
-	}
-	lock, err := lockFile(filepath.Join(dir, "lock"), unix.LOCK_EX|unix.LOCK_NB)
+}
+
+// sameFile reports whether f is still what lies at name.
+func sameFile(f *os.File, name string) bool {
+	was, err := f.Stat()
 	if err != nil {
-		_ = os.RemoveAll(dir)
-		return nil, err
+		return false
 	}
-	return &state{dir: dir, lock: lock}, nil
+	is, err := os.Lstat(name)
+	return err == nil && os.SameFile(was, is)
 }
 
 // lockFile opens and locks (flock(2)) a file, and makes it when it is missing. The lock ends with
@@ -91,11 +111,8 @@ func (s *state) publish(r *record) error {
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(s.dir, "record.tmp")
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, filepath.Join(s.dir, "record.json"))
+	// Nobody reads it by halves: what is no whole JSON is passed over until it is.
+	return os.WriteFile(filepath.Join(s.dir, "record.json"), b, 0o600)
 }
 
 func (s *state) close() error {
@@ -114,12 +131,7 @@ func each(runtimeDir string, f func(dir string, r *record) error) error {
 	}
 	for _, e := range entries {
 		dir := filepath.Join(sandboxesDir(runtimeDir), e.Name())
-		alive, err := locked(filepath.Join(dir, "lock"))
-		if err != nil {
-			continue // it is just being made or removed
-		}
-		if !alive {
-			_ = os.RemoveAll(dir)
+		if alive, err := alive(dir); err != nil || !alive {
 			continue
 		}
 		r, err := readRecord(dir)
@@ -133,16 +145,22 @@ func each(runtimeDir string, f func(dir string, r *record) error) error {
 	return nil
 }
 
-// locked reports whether somebody holds the lock.
-func locked(name string) (bool, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW, 0)
+// alive reports whether the sandbox whose directory it is still has its parent. A leftover is removed.
+func alive(dir string) (bool, error) {
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
-	if err == unix.EWOULDBLOCK {
+	switch err = flock(f, unix.LOCK_EX|unix.LOCK_NB); err {
+	case unix.EWOULDBLOCK:
 		return true, nil
+	case nil:
+		// With its lock in hand: one that is only being made finds that it is gone, and makes another.
+		return false, os.RemoveAll(dir)
 	}
 	return false, err
 }
@@ -195,8 +213,29 @@ func find(runtimeDir, name string) (string, *record, error) {
 	return dirs[0], found[0], nil
 }
 
-// checkName refuses a name that another running sandbox has.
-func checkName(runtimeDir, name string) error {
+// sweep removes the directories of sandboxes whose parent was killed.
+func sweep(runtimeDir string) {
+	entries, err := os.ReadDir(sandboxesDir(runtimeDir))
+	if err != nil {
+		return // there are none
+	}
+	for _, e := range entries {
+		_, _ = alive(filepath.Join(sandboxesDir(runtimeDir), e.Name()))
+	}
+}
+
+// Sweep removes what sandboxes left behind that were killed: their state, and the placeholders in
+// their workspaces. Every start does so too.
+func Sweep(runtimeDir string) {
+	sweep(runtimeDir)
+	sweepPlaceholders(runtimeDir)
+}
+
+// checkName refuses a name that another running sandbox has. One that Plan made of the ID is nobody else's.
+func checkName(runtimeDir, id, name string) error {
+	if strings.HasSuffix(name, idSuffix(id)) {
+		return nil
+	}
 	return each(runtimeDir, func(_ string, r *record) error {
 		if r.Name == name {
 			return fmt.Errorf("a sandbox named %q is running already", name)

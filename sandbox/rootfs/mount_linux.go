@@ -56,6 +56,50 @@ func BindReadOnly(source string, target int) error {
 	return attach(mount, target)
 }
 
+// A Stand is a set of folders put where a program that only takes paths can name them: short, without
+// an odd character, and within reach whatever ids it runs with.
+type Stand struct {
+	mounts []int
+	names  []string
+}
+
+// Add opens a folder, with the ids of now, to lie at name below the stand.
+func (s *Stand) Add(folder, name string) error {
+	fd, err := clone(unix.AT_FDCWD, folder)
+	if err != nil {
+		return fmt.Errorf("open %q: %w", folder, err)
+	}
+	s.mounts, s.names = append(s.mounts, fd), append(s.names, name)
+	return nil
+}
+
+// Mount puts the folders up below base, in this mount namespace, which must be its caller's own.
+// It returns where that is.
+func (s *Stand) Mount() (string, error) {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return "", fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("tmpfs", base, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=1m"); err != nil {
+		return "", fmt.Errorf("mount tmpfs on %s: %w", base, err)
+	}
+	for i, name := range s.names {
+		if err := unix.Mkdir(base+"/"+name, 0o755); err != nil {
+			return "", err
+		}
+		target, err := openDir(base + "/" + name)
+		if err != nil {
+			return "", err
+		}
+		err = attach(s.mounts[i], target)
+		_ = unix.Close(target)
+		_ = unix.Close(s.mounts[i])
+		if err != nil {
+			return "", err
+		}
+	}
+	return base, nil
+}
+
 // option is a parameter of a file system: a flag when value is empty.
 type option struct{ key, value string }
 

@@ -33,51 +33,80 @@ func (t tree) open(name string, flags int, mode uint32) (int, error) {
 }
 
 // dir opens the directory name, and makes it and what is missing above it.
-func (t tree) dir(name string) (int, error) { return t.ensure(name, true, maxLinks) }
+func (t tree) dir(name string) (int, error) { return t.ensure(name, true) }
 
 // file opens name for use as the target of a file's bind, and makes an empty file when it is missing.
-func (t tree) file(name string) (int, error) { return t.ensure(name, false, maxLinks) }
+func (t tree) file(name string) (int, error) { return t.ensure(name, false) }
 
-func (t tree) ensure(name string, dir bool, links int) (int, error) {
-	if links == 0 {
-		return -1, unix.ELOOP
-	}
+// ensure opens name, and makes what is missing of it. A link that dangles is followed, inside the
+// tree, and what it points to is made.
+func (t tree) ensure(name string, dir bool) (int, error) {
 	name = path.Clean("/" + name)
 	flags := unix.O_PATH
 	if dir {
 		flags |= unix.O_DIRECTORY
 	}
 	fd, err := t.open(name, flags, 0)
-	if err == nil || err != unix.ENOENT || name == "/" {
+	if err != unix.ENOENT {
 		return fd, err
 	}
-	parentName, base := path.Split(name)
-	parent, err := t.ensure(parentName, true, links-1)
+	// Component by component, as the kernel does it: at is where the walk stands, without a link
+	// on the way, so that a relative link is followed from where it lies, and not from what it was reached by.
+	at, links := "/", 0
+	todo := strings.Split(name[1:], "/")
+	for len(todo) > 0 {
+		base := todo[0]
+		todo = todo[1:]
+		switch base {
+		case "", ".":
+			continue
+		case "..":
+			at = path.Dir(at)
+			continue
+		}
+		target, err := t.step(at, base, dir || len(todo) > 0)
+		if err != nil {
+			return -1, err
+		}
+		if target == "" {
+			at = path.Join(at, base)
+			continue
+		}
+		if links++; links > maxLinks {
+			return -1, unix.ELOOP
+		}
+		if path.IsAbs(target) {
+			at = "/"
+		}
+		todo = append(strings.Split(target, "/"), todo...)
+	}
+	return t.open(at, flags, 0)
+}
+
+// step makes sure that base is in the directory at. It returns what base links to when it is a link.
+func (t tree) step(at, base string, dir bool) (link string, err error) {
+	parent, err := t.open(at, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return -1, err
+		return "", err
 	}
 	defer unix.Close(parent)
-	if dir {
-		err = unix.Mkdirat(parent, base, 0o755)
-	} else {
-		err = unix.Mknodat(parent, base, unix.S_IFREG|0o644, 0)
-	}
+	var st unix.Stat_t
+	err = unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW)
 	switch {
-	case err == nil:
-		flags |= unix.O_NOFOLLOW
-		return unix.Openat(parent, base, flags|unix.O_CLOEXEC, 0)
-	case err != unix.EEXIST:
-		return -1, err
+	case err == unix.ENOENT && dir:
+		return "", unix.Mkdirat(parent, base, 0o755)
+	case err == unix.ENOENT:
+		return "", unix.Mknodat(parent, base, unix.S_IFREG|0o644, 0)
+	case err != nil:
+		return "", err
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		link, err = readlinkat(parent, base)
+		if err == nil && link == "" {
+			err = unix.ENOENT // as the kernel has it for an empty link
+		}
+		return link, err
 	}
-	// It is there and yet leads nowhere: a dangling link. Make what it points to, in the tree.
-	target, err := readlinkat(parent, base)
-	if err != nil {
-		return -1, err
-	}
-	if !path.IsAbs(target) {
-		target = path.Join(parentName, target)
-	}
-	return t.ensure(target, dir, links-1)
+	return "", nil
 }
 
 func readlinkat(dirfd int, name string) (string, error) {

@@ -3,9 +3,11 @@ package stage
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 
+	"cove/sandbox/rootfs"
 	"cove/sandbox/spec"
 	"cove/userns"
 	"cove/userns/fdpass"
@@ -42,23 +44,20 @@ func fuseMain() int {
 	return 1
 }
 
-// execFuse opens the directories with the caller's ids, and names them to the program by their
-// descriptors, as the overlay mount does and for the same reasons.
+// execFuse opens the directories with the caller's ids and mounts them where the program, which
+// resolves paths by itself and with other ids, gets at them.
 func execFuse(start *FuseStart, conn *fdpass.Conn) error {
+	var stand rootfs.Stand
 	var lower []string
 	for i := len(start.Root.Layers) - 1; i >= 0; i-- {
-		name, err := openForExec(string(start.Root.Layers[i]))
-		if err != nil {
+		name := strconv.Itoa(i)
+		if err := stand.Add(string(start.Root.Layers[i]), name); err != nil {
 			return err
 		}
 		lower = append(lower, name)
 	}
-	upper, err := openForExec(string(start.Root.RunDir) + "/upper")
-	if err != nil {
-		return err
-	}
-	work, err := openForExec(string(start.Root.RunDir) + "/work")
-	if err != nil {
+	// One mount for both: the program renames between them.
+	if err := stand.Add(string(start.Root.RunDir), "run"); err != nil {
 		return err
 	}
 	resetSignals()
@@ -66,15 +65,14 @@ func execFuse(start *FuseStart, conn *fdpass.Conn) error {
 	if err := becomeRoot(start.IDMap, conn); err != nil {
 		return err
 	}
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", strings.Join(lower, ":"), upper, work)
-	argv := []string{"fuse-overlayfs", "-f", "-o", options, fmt.Sprintf("/dev/fd/%d", fuseFD)}
-	return syscall.Exec(start.Program, argv, []string{"PATH=" + defaultPath})
-}
-
-func openForExec(name string) (string, error) {
-	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	dir, err := stand.Mount()
 	if err != nil {
-		return "", fmt.Errorf("open %q: %w", name, err)
+		return err
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", fd), nil
+	if err := unix.Chdir(dir); err != nil {
+		return err
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=run/upper,workdir=run/work", strings.Join(lower, ":"))
+	argv := []string{"fuse-overlayfs", "-f", "-o", options, fmt.Sprintf("/dev/fd/%d", fuseFD)}
+	return &os.PathError{Op: "exec", Path: start.Program, Err: syscall.Exec(start.Program, argv, []string{"PATH=" + defaultPath})}
 }
