@@ -22,10 +22,13 @@ func (u *unpacker) file(h *tar.Header, path, base string, r io.Reader) error {
 		return &LimitError{What: "bytes", Max: u.lim.Bytes}
 	}
 	u.res.Bytes += h.Size
+	// With no umask and no ACL the file has the right permissions from the start. Special bits
+	// wait until it has its owner.
+	perm := permissions(h)
 	fd := -1
 	err = u.make(path, base, func() error {
 		var err error
-		fd, err = openRetry(u.parentFD, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		fd, err = openRetry(u.parentFD, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm&0o777)
 		return err
 	})
 	if err != nil {
@@ -43,12 +46,17 @@ func (u *unpacker) fill(fd int, h *tar.Header, path string, uid, gid int, r io.R
 	if err := writeSparse(fd, r, h.Size, u.buf); err != nil {
 		return err
 	}
-	// chown(2) takes setuid bits and capabilities away, so they come after it.
-	if err := unix.Fchown(fd, uid, gid); err != nil {
-		return err
+	// chown(2) takes setuid bits and capabilities away, so they come after it. What is right
+	// already is left alone: each of these is a transaction of the file system's journal.
+	if uid != u.uid || gid != u.gid || u.parentSetgid {
+		if err := unix.Fchown(fd, uid, gid); err != nil {
+			return err
+		}
 	}
-	if err := unix.Fchmod(fd, permissions(h)); err != nil {
-		return err
+	if perm := permissions(h); perm&^0o777 != 0 {
+		if err := unix.Fchmod(fd, perm); err != nil {
+			return err
+		}
 	}
 	if err := u.xattrs(h, path); err != nil {
 		return err
@@ -61,11 +69,16 @@ func futimes(fd int, t times) error {
 	return utimensatFD(fd, [2]unix.Timespec{timespec(t.atime), timespec(t.mtime)})
 }
 
-const pageSize = 4096
+const (
+	pageSize = 4096
+	// minHole is the least run of zeros that becomes a hole: each one splits an extent, and
+	// programs have many small ones.
+	minHole = 4 * pageSize
+)
 
 var zeroPage [pageSize]byte
 
-// writeSparse writes size bytes of r, leaving a hole wherever a whole page is zero: what a
+// writeSparse writes size bytes of r, leaving a hole wherever some pages are zero: what a
 // sparse file was packed from comes back, whichever of tar's sparse formats it went through.
 func writeSparse(fd int, r io.Reader, size int64, buf []byte) error {
 	var off, end int64 // end is how far the file reaches so far
@@ -99,19 +112,29 @@ func writeSparse(fd int, r io.Reader, size int64, buf []byte) error {
 	return nil
 }
 
-// leadingRun tells how many bytes at the start of b are whole pages of zeros, or are not.
+// leadingRun tells how many bytes at the start of b are a hole, or come before one.
 func leadingRun(b []byte) (hole bool, n int) {
+	zeros := 0 // how many bytes up to n are zero
 	for n < len(b) {
 		page := b[n:min(n+pageSize, len(b))]
-		zero := len(page) == pageSize && page[0] == 0 && bytes.Equal(page, zeroPage[:])
-		if n == 0 {
-			hole = zero
-		} else if zero != hole {
+		if page[0] == 0 && bytes.Equal(page, zeroPage[:len(page)]) {
+			zeros += len(page)
+			n += len(page)
+			continue
+		}
+		if zeros >= minHole {
 			break
 		}
+		zeros = 0
 		n += len(page)
 	}
-	return hole, n
+	switch {
+	case zeros == n && zeros >= minHole:
+		return true, n
+	case zeros >= minHole:
+		return false, n - zeros
+	}
+	return false, n
 }
 
 func writeAt(fd int, b []byte, off int64) error {

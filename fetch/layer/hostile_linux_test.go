@@ -327,3 +327,54 @@ func TestSparse(t *testing.T) {
 		t.Errorf("%d bytes on disk", n)
 	}
 }
+
+// A setgid directory gives its group to what is made in it; the tar's word counts.
+func TestSetgidDirectory(t *testing.T) {
+	b := newBench(t, testMap(t))
+	shared := tar.Header{Name: "s", Typeflag: tar.TypeDir, Mode: 0o2775, Gid: 50}
+	_, path, _, err := b.unpack(tarOf(t, nil, dir("s"), file("s/e"), shared, file("s/f"), dir("s/d"), sym("s/l", "x"), tar.Header{Name: "s/p", Typeflag: tar.TypeFifo}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, inside := range map[string]uint32{"s": 50, "s/f": 0, "s/d": 0, "s/l": 0, "s/p": 0} {
+		st, err := os.Lstat(path + "/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gid, _ := b.m.HostGID(inside)
+		if got := st.Sys().(*syscall.Stat_t).Gid; got != gid {
+			t.Errorf("%s: group %d, want %d", name, got, gid)
+		}
+		if setgid := st.Mode()&fs.ModeSetgid != 0; setgid != (name == "s") {
+			t.Errorf("%s: %v", name, st.Mode())
+		}
+	}
+}
+
+// Data and zeros in pieces of every size come out as they went in.
+func TestSparseShapes(t *testing.T) {
+	b := newBench(t, testMap(t))
+	contents, hdrs := map[string]string{}, []tar.Header{}
+	for n, pieces := range [][]int{{0}, {1}, {-1}, {-4096}, {4096, -16384, 1}, {-16384, 4096}, {-300000, 5}, {100, -300000}, {-12288, 1}, {4095, -20000, 4097, -65536}, {262144, -262144, 262144}, {-262143, 2, -262143}} {
+		var s strings.Builder
+		for _, p := range pieces {
+			if p < 0 {
+				s.Write(make([]byte, -p))
+			} else {
+				s.WriteString(strings.Repeat("x", p))
+			}
+		}
+		name := fmt.Sprint(n)
+		contents[name] = s.String()
+		hdrs = append(hdrs, file(name))
+	}
+	_, path, _, err := b.unpack(tarOf(t, contents, hdrs...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range contents {
+		if got, err := os.ReadFile(path + "/" + name); err != nil || string(got) != want {
+			t.Errorf("%s: %d bytes, want %d; other contents (%v)", name, len(got), len(want), err)
+		}
+	}
+}

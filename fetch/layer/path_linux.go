@@ -134,8 +134,13 @@ func (u *unpacker) enterReal(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return "", err
+	}
 	u.dropParent()
-	u.parentFD, u.parentPath = fd, path
+	u.parentFD, u.parentPath, u.parentSetgid = fd, path, st.Mode&unix.S_ISGID != 0
 	return path, nil
 }
 

@@ -31,6 +31,9 @@ type unpacker struct {
 
 	parentPath string // the directory that parentFD is open on; parentFD is -1 when none is
 	parentFD   int
+	// What is made in it belongs to uid and gid, this thread's own, or, where it is setgid, to its group.
+	parentSetgid bool
+	uid, gid     int
 }
 
 type times struct{ atime, mtime time.Time }
@@ -38,6 +41,7 @@ type times struct{ atime, mtime time.Time }
 func newUnpacker(m userns.IDMap, lim Limits) *unpacker {
 	return &unpacker{
 		idmap: m, lim: lim, buf: make([]byte, 256<<10), parentFD: -1,
+		uid: int(lowest(m.UIDs)), gid: int(lowest(m.GIDs)),
 		dirs: map[string]times{}, copied: map[string]struct{}{}, opaque: map[string]struct{}{},
 	}
 }
@@ -263,6 +267,9 @@ func (u *unpacker) directory(h *tar.Header, path, base string) error {
 	}
 	if err := unix.Chmod(at, permissions(h)); err != nil {
 		return err
+	}
+	if path == u.parentPath {
+		u.dropParent() // what is known of its setgid bit may have changed
 	}
 	return u.xattrs(h, at)
 }
