@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -108,7 +109,7 @@ func (b *box) flatten(ctx context.Context, run *store.Run) error {
 
 // resolvConf adds /etc/resolv.conf, and with the host's network /etc/hosts, to the files of the
 // Spec: they depend on the network that was attached.
-func (b *box) resolvConf(dns []string) error {
+func (b *box) resolvConf(dns []spec.IP) error {
 	add := func(target, content string) {
 		b.spec.Files = append(b.spec.Files, spec.File{Target: spec.Path(target), Kind: spec.FileWrite, Content: content})
 	}
@@ -130,10 +131,10 @@ func (b *box) resolvConf(dns []string) error {
 	return nil
 }
 
-func resolvText(dns, search []string) string {
+func resolvText(dns []spec.IP, search []string) string {
 	var out strings.Builder
 	for _, server := range dns {
-		fmt.Fprintf(&out, "nameserver %s\n", server)
+		fmt.Fprintf(&out, "nameserver %s\n", net.IP(server))
 	}
 	if len(search) > 0 {
 		fmt.Fprintf(&out, "search %s\n", strings.Join(search, " "))

@@ -173,7 +173,7 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 	if b.spec.Network.Mode != "user" {
 		return spec.Link{}, b.resolvConf(nil)
 	}
-	link, err := driver.Attach(ctx, b.child.Pid(), driver.Options{Driver: b.spec.Network.Driver, StateDir: b.state.dir, Log: b.opts.Warn})
+	link, err := driver.Attach(ctx, b.child.Pid(), driver.Options{Driver: b.spec.Network.Driver})
 	if err != nil {
 		return spec.Link{}, fmt.Errorf("attach network: %w", err)
 	}

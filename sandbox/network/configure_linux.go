@@ -3,7 +3,6 @@ package network
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 
 	"cove/sandbox/spec"
@@ -46,11 +45,11 @@ type plan struct {
 	name      string
 	index     uint32
 	mtu       int
-	addresses []netip.Prefix
-	gateways  []netip.Addr
-	dns       []netip.Addr
+	addresses []spec.Prefix
+	gateways  []spec.IP
+	dns       []spec.IP
 	dnsTCP    bool
-	closed    []netip.Prefix
+	closed    []spec.Prefix
 }
 
 func parseLink(link spec.Link) (*plan, error) {
@@ -59,43 +58,18 @@ func parseLink(link spec.Link) (*plan, error) {
 	if p.index, err = interfaceIndex(link.Interface); err != nil {
 		return nil, err
 	}
-	if p.addresses, err = parsePrefixes(link.Addresses); err != nil {
-		return nil, fmt.Errorf("address: %w", err)
+	p.addresses, p.gateways, p.dns, p.closed = link.Addresses, link.Gateways, link.DNS, link.Closed
+	for _, prefix := range append(append([]spec.Prefix{}, p.addresses...), p.closed...) {
+		if err := prefix.Check(); err != nil {
+			return nil, err
+		}
 	}
-	if p.closed, err = parsePrefixes(link.Closed); err != nil {
-		return nil, fmt.Errorf("closed range: %w", err)
-	}
-	if p.gateways, err = parseAddrs(link.Gateways); err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
-	}
-	if p.dns, err = parseAddrs(link.DNS); err != nil {
-		return nil, fmt.Errorf("name server: %w", err)
+	for _, ip := range append(append([]spec.IP{}, p.gateways...), p.dns...) {
+		if err := ip.Check(); err != nil {
+			return nil, err
+		}
 	}
 	return p, nil
-}
-
-func parsePrefixes(texts []string) ([]netip.Prefix, error) {
-	out := make([]netip.Prefix, 0, len(texts))
-	for _, s := range texts {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
-
-func parseAddrs(texts []string) ([]netip.Addr, error) {
-	out := make([]netip.Addr, 0, len(texts))
-	for _, s := range texts {
-		a, err := netip.ParseAddr(s)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, a)
-	}
-	return out, nil
 }
 
 // loopback is lo's index: the first interface of every network namespace.
@@ -129,7 +103,7 @@ func (rt *netlink) configure(p *plan) error {
 		}
 	}
 	for _, c := range p.closed {
-		if c.Addr().Is6() && !p.has6() {
+		if c.IP.Is6() && !p.has6() {
 			continue // no route leads to any IPv6 address, and the kernel may not know the family
 		}
 		if err := rt.add(closedRoute(c)); err != nil {
@@ -169,10 +143,10 @@ func (rt *netlink) up(index uint32, mtu int) error {
 // (IFA_F_NOPREFIXROUTE): the only neighbours there are the gateway and the name server. Duplicate
 // address detection is left out (IFA_F_NODAD), as an IPv6 address cannot be used for a second while
 // it runs.
-func (rt *netlink) addAddress(index uint32, a netip.Prefix) error {
+func (rt *netlink) addAddress(index uint32, a spec.Prefix) error {
 	m := newMessage(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, ifaddrmsg(index, a))
-	m.attr(unix.IFA_LOCAL, a.Addr().AsSlice())
-	m.attr(unix.IFA_ADDRESS, a.Addr().AsSlice())
+	m.attr(unix.IFA_LOCAL, a.IP)
+	m.attr(unix.IFA_ADDRESS, a.IP)
 	m.attr32(unix.IFA_FLAGS, unix.IFA_F_NOPREFIXROUTE|unix.IFA_F_NODAD)
 	return rt.do(m)
 }
@@ -190,33 +164,33 @@ const newRoute = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 
 // closedRoute answers a prefix with EACCES. Metric 1 puts it before whatever the kernel adds by
 // itself, such as fe80::/64; IPv6 multicast is routed in the table local, which is asked first.
-func closedRoute(p netip.Prefix) *message {
+func closedRoute(p spec.Prefix) *message {
 	table := unix.RT_TABLE_MAIN
-	if p.Addr().Is6() && p.Addr().IsMulticast() {
+	if p.IP.Is6() && p.IP[0] == 0xff {
 		table = unix.RT_TABLE_LOCAL
 	}
 	m := newMessage(unix.RTM_NEWROUTE, newRoute, rtmsg(p, table, unix.RTN_PROHIBIT, unix.RT_SCOPE_UNIVERSE, 0))
-	m.attr(unix.RTA_DST, p.Masked().Addr().AsSlice())
+	m.attr(unix.RTA_DST, p.Masked())
 	m.attr32(unix.RTA_PRIORITY, 1)
 	return m
 }
 
 // hostRoute makes one address a neighbour on the link.
-func hostRoute(index uint32, a netip.Addr) *message {
-	p := netip.PrefixFrom(a, a.BitLen())
+func hostRoute(index uint32, a spec.IP) *message {
+	p := spec.Prefix{IP: a, Bits: 8 * len(a)}
 	m := newMessage(unix.RTM_NEWROUTE, newRoute, rtmsg(p, unix.RT_TABLE_MAIN, unix.RTN_UNICAST, unix.RT_SCOPE_LINK, 0))
-	m.attr(unix.RTA_DST, a.AsSlice())
+	m.attr(unix.RTA_DST, a)
 	m.attr32(unix.RTA_OIF, index)
 	return m
 }
 
 // defaultRoute leads through a gateway that is itself closed as a destination: RTNH_F_ONLINK says
 // that it is a neighbour although no route says so.
-func defaultRoute(index uint32, gateway netip.Addr) *message {
-	p := netip.PrefixFrom(gateway, 0)
+func defaultRoute(index uint32, gateway spec.IP) *message {
+	p := spec.Prefix{IP: gateway}
 	m := newMessage(unix.RTM_NEWROUTE, newRoute,
 		rtmsg(p, unix.RT_TABLE_MAIN, unix.RTN_UNICAST, unix.RT_SCOPE_UNIVERSE, unix.RTNH_F_ONLINK))
-	m.attr(unix.RTA_GATEWAY, gateway.AsSlice())
+	m.attr(unix.RTA_GATEWAY, gateway)
 	m.attr32(unix.RTA_OIF, index)
 	return m
 }

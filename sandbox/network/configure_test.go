@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,10 +96,10 @@ func TestConfigureInterface(t *testing.T) {
 	makeTap(t, "tap0")
 	link := spec.Link{
 		Interface: "tap0", MTU: 9000,
-		Addresses: []string{"10.0.2.100/24", "fd00::100/64"},
-		Gateways:  []string{"10.0.2.2", "fd00::2"},
-		DNS:       []string{"10.0.2.3", "fd00::3"},
-		Closed:    []string{"10.0.0.0/8", "fc00::/7", "224.0.0.0/4", "ff00::/8", "2001:db8:1::/49", "192.0.2.128/25"},
+		Addresses: prefixes("10.0.2.100/24", "fd00::100/64"),
+		Gateways:  addrs("10.0.2.2", "fd00::2"),
+		DNS:       addrs("10.0.2.3", "fd00::3"),
+		Closed:    prefixes("10.0.0.0/8", "fc00::/7", "224.0.0.0/4", "ff00::/8", "2001:db8:1::/49", "192.0.2.128/25"),
 	}
 	if err := Configure(link); err != nil {
 		t.Fatal(err)
@@ -110,10 +111,11 @@ func TestConfigureInterface(t *testing.T) {
 	if iface.MTU != 9000 || iface.Flags&net.FlagUp == 0 {
 		t.Errorf("interface %+v", iface)
 	}
-	addrs, _ := iface.Addrs()
-	for _, want := range link.Addresses {
-		if !slices.ContainsFunc(addrs, func(a net.Addr) bool { return a.String() == want }) {
-			t.Errorf("no address %s among %v", want, addrs)
+	got, _ := iface.Addrs()
+	for _, p := range link.Addresses {
+		want := (&net.IPNet{IP: net.IP(p.IP), Mask: net.CIDRMask(p.Bits, 8*len(p.IP))}).String()
+		if !slices.ContainsFunc(got, func(a net.Addr) bool { return a.String() == want }) {
+			t.Errorf("no address %s among %v", want, got)
 		}
 	}
 	// connect(2) of a datagram socket asks the routes and sends nothing.
@@ -140,8 +142,8 @@ func TestFilterHoldsBoundSocket(t *testing.T) {
 	}
 	makeTap(t, "tap0")
 	err := Configure(spec.Link{
-		Interface: "tap0", Addresses: []string{"10.0.2.100/24", "fd00::100/64"}, Gateways: []string{"10.0.2.2", "fd00::2"},
-		DNS: []string{"10.0.2.3"}, NoTCPDNS: true, Closed: []string{"10.0.0.0/8", "fc00::/7", "2001:db8:1::/49"},
+		Interface: "tap0", Addresses: prefixes("10.0.2.100/24", "fd00::100/64"), Gateways: addrs("10.0.2.2", "fd00::2"),
+		DNS: addrs("10.0.2.3"), NoTCPDNS: true, Closed: prefixes("10.0.0.0/8", "fc00::/7", "2001:db8:1::/49"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -177,10 +179,10 @@ func TestConfigureRefusesNonsense(t *testing.T) {
 	for _, link := range []spec.Link{
 		{Interface: "tap9"},
 		{Interface: strings.Repeat("x", 40)},
-		{Interface: "tap0", Addresses: []string{"10.0.2.100"}},
-		{Interface: "tap0", Closed: []string{"10.0.0.0/33"}},
-		{Interface: "tap0", Gateways: []string{"nowhere"}},
-		{Interface: "tap0", DNS: []string{"10.0.2.3/32"}},
+		{Interface: "tap0", Addresses: []spec.Prefix{{IP: spec.IP{10, 0, 2}}}},
+		{Interface: "tap0", Closed: []spec.Prefix{{IP: spec.IP{10, 0, 0, 0}, Bits: 33}}},
+		{Interface: "tap0", Gateways: []spec.IP{{}}},
+		{Interface: "tap0", DNS: []spec.IP{{10, 0, 2, 3, 32}}},
 	} {
 		if err := Configure(link); err == nil {
 			t.Errorf("%+v was taken", link)
@@ -265,4 +267,19 @@ func TestImportsStayLight(t *testing.T) {
 			t.Errorf("the child half imports %s", dep)
 		}
 	}
+}
+
+func prefixes(texts ...string) (out []spec.Prefix) {
+	for _, text := range texts {
+		p := netip.MustParsePrefix(text)
+		out = append(out, spec.Prefix{IP: p.Addr().AsSlice(), Bits: p.Bits()})
+	}
+	return out
+}
+
+func addrs(texts ...string) (out []spec.IP) {
+	for _, text := range texts {
+		out = append(out, netip.MustParseAddr(text).AsSlice())
+	}
+	return out
 }

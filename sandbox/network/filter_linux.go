@@ -3,7 +3,8 @@ package network
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
+
+	"cove/sandbox/spec"
 
 	"golang.org/x/sys/unix"
 )
@@ -130,7 +131,7 @@ func (b *batch) rules(p *plan) {
 				continue
 			}
 			b.rule(nfAccept, func(r *rule) {
-				r.destination(netip.PrefixFrom(d, d.BitLen()))
+				r.destination(spec.Prefix{IP: d, Bits: 8 * len(d)})
 				r.protocol(proto)
 				r.payload(transportHeader, portDestination, 2)
 				r.equal(0, dnsPort)
@@ -147,7 +148,7 @@ func (b *batch) rules(p *plan) {
 	}
 	closed := p.closed
 	if !p.has6() {
-		closed = append(closed[:len(closed):len(closed)], netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+		closed = append(closed[:len(closed):len(closed)], spec.Prefix{IP: make(spec.IP, 16)})
 	}
 	for _, c := range closed {
 		b.rule(nfDrop, func(r *rule) { r.destination(c) })
@@ -157,7 +158,7 @@ func (b *batch) rules(p *plan) {
 // has6 tells whether the link carries IPv6 at all.
 func (p *plan) has6() bool {
 	for _, a := range p.addresses {
-		if a.Addr().Is6() {
+		if a.IP.Is6() {
 			return true
 		}
 	}
@@ -228,21 +229,20 @@ func (r *rule) protocol(proto byte) {
 }
 
 // destination matches packets to a prefix, of its own family only.
-func (r *rule) destination(p netip.Prefix) {
-	p = p.Masked()
+func (r *rule) destination(p spec.Prefix) {
 	family, offset := byte(unix.NFPROTO_IPV4), uint32(ipv4Destination)
-	if p.Addr().Is6() {
+	if p.IP.Is6() {
 		family, offset = unix.NFPROTO_IPV6, ipv6Destination
 	}
 	r.meta(unix.NFT_META_NFPROTO)
 	r.equal(family)
-	if p.Bits() == 0 {
+	if p.Bits == 0 {
 		return
 	}
-	size := p.Addr().BitLen() / 8
+	size := len(p.IP)
 	r.payload(networkHeader, offset, uint32(size))
-	r.mask(p.Bits(), size)
-	r.equal(p.Addr().AsSlice()...)
+	r.mask(p.Bits, size)
+	r.equal(p.Masked()...)
 }
 
 // mask keeps the first bits of the register's size bytes: register & mask ^ 0.

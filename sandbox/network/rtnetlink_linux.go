@@ -2,7 +2,8 @@ package network
 
 import (
 	"encoding/binary"
-	"net/netip"
+
+	"cove/sandbox/spec"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,20 +21,20 @@ func ifinfomsg(index, flags uint32) []byte {
 }
 
 // ifaddrmsg is struct ifaddrmsg. Its eight bits of flags are too few: IFA_FLAGS carries them.
-func ifaddrmsg(index uint32, a netip.Prefix) []byte {
+func ifaddrmsg(index uint32, a spec.Prefix) []byte {
 	b := make([]byte, unix.SizeofIfAddrmsg)
-	b[0] = family(a.Addr())
-	b[1] = byte(a.Bits())
+	b[0] = family(a.IP)
+	b[1] = byte(a.Bits)
 	b[3] = unix.RT_SCOPE_UNIVERSE
 	binary.NativeEndian.PutUint32(b[4:], index)
 	return b
 }
 
 // rtmsg is struct rtmsg for a route to p.
-func rtmsg(p netip.Prefix, table, kind, scope int, flags uint32) []byte {
+func rtmsg(p spec.Prefix, table, kind, scope int, flags uint32) []byte {
 	b := make([]byte, unix.SizeofRtMsg)
-	b[0] = family(p.Addr())
-	b[1] = byte(p.Bits())
+	b[0] = family(p.IP)
+	b[1] = byte(p.Bits)
 	b[4] = byte(table)
 	b[5] = unix.RTPROT_STATIC
 	b[6] = byte(scope)
@@ -42,9 +43,9 @@ func rtmsg(p netip.Prefix, table, kind, scope int, flags uint32) []byte {
 	return b
 }
 
-func family(a netip.Addr) byte {
-	if a.Is4() {
-		return unix.AF_INET
+func family(a spec.IP) byte {
+	if a.Is6() {
+		return unix.AF_INET6
 	}
-	return unix.AF_INET6
+	return unix.AF_INET
 }

@@ -22,11 +22,11 @@ type Setup struct {
 type Link struct {
 	Interface string   `json:"interface,omitempty"` // "" where there is none
 	MTU       int      `json:"mtu,omitempty"`
-	Addresses []string `json:"addresses,omitempty"` // in CIDR notation; empty where the driver set them
-	Gateways  []string `json:"gateways,omitempty"`
-	DNS       []string `json:"dns,omitempty"`
+	Addresses []Prefix `json:"addresses,omitempty"` // the sandbox's own, with their networks
+	Gateways  []IP     `json:"gateways,omitempty"`
+	DNS       []IP     `json:"dns,omitempty"`
+	Closed    []Prefix `json:"closed,omitempty"`   // what must not be reachable
 	NoTCPDNS  bool     `json:"noTCPDNS,omitempty"` // the driver's name server answers over UDP alone
-	Closed    []string `json:"closed,omitempty"`   // CIDRs that must not be reachable
 }
 
 // Session announces a client's own socket. Main marks the command whose end ends the sandbox.

@@ -3,6 +3,8 @@ package driver
 import (
 	"net/netip"
 	"slices"
+
+	"cove/sandbox/spec"
 )
 
 // closedAlways is what no sandbox reaches unless its profile names it: what is the host, what is
@@ -43,6 +45,24 @@ func (h *host) closed() []string {
 		if !slices.Contains(out, own) {
 			out = append(out, own)
 		}
+	}
+	return out
+}
+
+// prefixes and addrs are texts of ours as the child half wants them.
+func prefixes(texts ...string) []spec.Prefix {
+	var out []spec.Prefix
+	for _, text := range texts {
+		p := netip.MustParsePrefix(text)
+		out = append(out, spec.Prefix{IP: p.Addr().AsSlice(), Bits: p.Bits()})
+	}
+	return out
+}
+
+func addrs(texts ...string) []spec.IP {
+	var out []spec.IP
+	for _, text := range texts {
+		out = append(out, netip.MustParseAddr(text).AsSlice())
 	}
 	return out
 }

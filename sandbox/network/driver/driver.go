@@ -21,9 +21,8 @@ const (
 
 // Options says how Attach is to do it.
 type Options struct {
-	Driver   string    // Auto or "": slirp4netns where it works, else pasta
-	StateDir string    // a directory of this sandbox's alone
-	Log      io.Writer // what the helpers say; nil: nobody listens
+	Driver string    // Auto or "": slirp4netns where it works, else pasta
+	Log    io.Writer // what the helpers say; nil: nobody listens
 }
 
 // Link is a network that runs.

@@ -38,7 +38,8 @@ func TestOpen(t *testing.T) {
 			{"tcp", w["www"] + ":7", device}, // the control of the probes that must fail
 		}
 		want := []string{w["www"], w["www"], w["www6"], w["www6"], w["www"]}
-		for _, dns := range s.link.DNS {
+		for _, server := range s.link.DNS {
+			dns := net.IP(server).String()
 			probes = append(probes, probe{"dns", "www.example.test", dns})
 			want = append(want, w["www"]+" "+w["www6"])
 			if !s.link.NoTCPDNS {
@@ -397,7 +398,7 @@ func TestHelperIsBare(t *testing.T) {
 func TestMissing(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	for _, d := range []string{Auto, Slirp, Pasta} {
-		_, err := Attach(t.Context(), os.Getpid(), Options{Driver: d, StateDir: t.TempDir()})
+		_, err := Attach(t.Context(), os.Getpid(), Options{Driver: d})
 		var missing *MissingError
 		if !errors.As(err, &missing) || len(missing.Packages) == 0 || missing.Any != (d == Auto) {
 			t.Errorf("%s: %v", d, err)
@@ -417,7 +418,7 @@ func BenchmarkAttach(b *testing.B) {
 					b.Fatal(err)
 				}
 				b.StartTimer()
-				link, err := Attach(b.Context(), child.Pid(), Options{Driver: d, StateDir: b.TempDir()})
+				link, err := Attach(b.Context(), child.Pid(), Options{Driver: d})
 				if err != nil {
 					b.Fatal(err)
 				}

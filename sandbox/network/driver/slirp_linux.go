@@ -67,19 +67,19 @@ func (h *host) link(ifname string, ipv6 bool) spec.Link {
 	l := spec.Link{
 		Interface: ifname,
 		MTU:       mtu,
-		Addresses: []string{"10.0.2.100/24"},
-		Gateways:  []string{"10.0.2.2"},
-		Closed:    h.closed(),
+		Addresses: prefixes("10.0.2.100/24"),
+		Gateways:  addrs("10.0.2.2"),
+		Closed:    prefixes(h.closed()...),
 	}
 	// The helpers forward to a name server of the same family, of which the host may have none.
 	if h.dns4 {
-		l.DNS = append(l.DNS, "10.0.2.3")
+		l.DNS = append(l.DNS, addrs("10.0.2.3")...)
 	}
 	if ipv6 {
-		l.Addresses = append(l.Addresses, "fd00::100/64")
-		l.Gateways = append(l.Gateways, "fd00::2")
+		l.Addresses = append(l.Addresses, prefixes("fd00::100/64")...)
+		l.Gateways = append(l.Gateways, addrs("fd00::2")...)
 		if h.dns6 {
-			l.DNS = append(l.DNS, "fd00::3")
+			l.DNS = append(l.DNS, addrs("fd00::3")...)
 		}
 	}
 	return l

@@ -218,7 +218,7 @@ func bend(fd int, link spec.Link, p probe, six bool) error {
 		return unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_IF, &unix.IPMreqn{Ifindex: int32(iface.Index)})
 	case source:
 		for _, a := range link.Addresses {
-			own := netip.MustParsePrefix(a).Addr()
+			own, _ := netip.AddrFromSlice(a.IP)
 			if own.Is4() && !six {
 				return unix.Bind(fd, &unix.SockaddrInet4{Addr: own.As4()})
 			}
@@ -273,7 +273,7 @@ func newSandboxAs(t testing.TB, driver string, as uint32) *sandbox {
 	}
 	s := &sandbox{t: t, child: child}
 	t.Cleanup(func() { child.Kill(); _, _ = child.Wait() })
-	s.link, err = Attach(t.Context(), child.Pid(), Options{Driver: driver, StateDir: t.TempDir()})
+	s.link, err = Attach(t.Context(), child.Pid(), Options{Driver: driver})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +321,7 @@ func parent() {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	link, err := Attach(context.Background(), child.Pid(), Options{Driver: os.Getenv("DRIVER"), StateDir: os.TempDir()})
+	link, err := Attach(context.Background(), child.Pid(), Options{Driver: os.Getenv("DRIVER")})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
