@@ -45,15 +45,15 @@ func (p *Profile) check(failed map[string]bool) (warnings []Warning, mistakes []
 			}
 		}
 	}
-	if caps := ExpandCaps(p.Security.Caps); p.Network.Mode == "user" && slices.Contains(caps, "NET_ADMIN") {
+	if c := opensNetwork(p.Security.Caps); p.Network.Mode == "user" && c != "" {
 		key := "security.caps"
-		for i, c := range p.Security.Caps {
-			if c == "NET_ADMIN" || c == "all" {
+		for i, own := range p.Security.Caps {
+			if own == c || own == "all" {
 				key = elementOf(key, i)
 				break
 			}
 		}
-		wrong(key, `%s: NET_ADMIN does not go with network.mode = "user": private addresses could not be kept closed`, key)
+		wrong(key, `%s: %s does not go with network.mode = "user": private addresses could not be kept closed`, key, c)
 	}
 	for i, m := range p.Mounts {
 		if at := p.workspaceAt(); at != "" && m.Target == at {
@@ -77,6 +77,18 @@ func (p *Profile) check(failed map[string]bool) (warnings []Warning, mistakes []
 		}
 	}
 	return warnings, mistakes
+}
+
+// opensNetwork returns a capability among caps that undoes what closes a user-mode network inside: NET_ADMIN changes the
+// routes and the packet filter, NET_RAW sends past both.
+func opensNetwork(caps []string) string {
+	caps = ExpandCaps(caps)
+	for _, c := range []string{"NET_ADMIN", "NET_RAW"} {
+		if slices.Contains(caps, c) {
+			return c
+		}
+	}
+	return ""
 }
 
 // workspaceAt is where the workspace is inside, "" when there is none.

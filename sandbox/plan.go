@@ -146,9 +146,9 @@ func (p *planner) network() error {
 	case "user":
 		out.Driver = n.Driver
 		for _, c := range p.spec.Security.Caps {
-			// What is closed is closed by routes inside, which this capability could change.
-			if c == "CAP_NET_ADMIN" {
-				return &ProtectionError{"network user with the capability NET_ADMIN: private and host addresses could not be kept closed"}
+			// What is closed is closed by routes and a filter inside: one of these changes them, the other sends past them.
+			if c == "CAP_NET_ADMIN" || c == "CAP_NET_RAW" {
+				return &ProtectionError{"network user with the capability " + c + ": private and host addresses could not be kept closed"}
 			}
 		}
 	case "host":

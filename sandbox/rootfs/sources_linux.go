@@ -49,7 +49,13 @@ func Open(s *spec.Spec, idmapped []*os.File) (*Sources, error) {
 			if len(idmapped) == 0 {
 				return nil, fmt.Errorf("mount %q: its id-mapped mount did not come", m.Target)
 			}
-			src.binds[i] = int(idmapped[0].Fd())
+			// A descriptor of our own: that of an os.File goes when nothing refers to the File any more.
+			fd, err := unix.FcntlInt(idmapped[0].Fd(), unix.F_DUPFD_CLOEXEC, 3)
+			idmapped[0].Close()
+			if err != nil {
+				return nil, fmt.Errorf("mount %q: %w", m.Target, err)
+			}
+			src.binds[i] = fd
 			idmapped = idmapped[1:]
 			continue
 		}
