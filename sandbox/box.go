@@ -101,6 +101,9 @@ func (b *box) flatten(ctx context.Context, run *store.Run) error {
 	if err := b.giveToSandbox(rootfs); err != nil {
 		return err
 	}
+	if len(layers) == 0 {
+		return nil
+	}
 	if err := layer.Flatten(ctx, b.spec.IDMap, layers, rootfs); err != nil {
 		return fmt.Errorf("copy image %s: %w", b.spec.Root.Image, err)
 	}

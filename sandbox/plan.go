@@ -105,6 +105,8 @@ func (p *planner) root() error {
 		root.Layers = append(root.Layers, spec.Path(l))
 	}
 	switch {
+	case len(img.Layers) == 0:
+		root.Kind = spec.RootCopy // of nothing: an overlay needs something to lie on
 	case h.NativeOverlay.OK:
 		root.Kind = spec.RootOverlay
 	case h.Fuse():

@@ -26,6 +26,7 @@ type Config struct {
 	Namespaces uintptr    // CLONE_NEW* besides CLONE_NEWUSER (namespaces(7))
 	Files      []*os.File // inherited at ConnFD+1 and up; they stay the caller's own
 	Stdio      bool       // hand on 0, 1 and 2; otherwise they are /dev/null
+	Env        []string   // the stage's whole environment; nothing of the caller's unless Foreign
 	Foreign    bool       // the stage keeps the environment (never for one that runs what is not trusted)
 }
 
@@ -51,7 +52,7 @@ func Start(ctx context.Context, cfg Config) (*Child, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	cmd := &exec.Cmd{Path: path, Args: []string{cfg.Stage}, Env: []string{}, Dir: "/"}
+	cmd := &exec.Cmd{Path: path, Args: []string{cfg.Stage}, Env: append([]string{}, cfg.Env...), Dir: "/"}
 	if cfg.Foreign {
 		cmd.Env, cmd.Dir = os.Environ(), ""
 	}

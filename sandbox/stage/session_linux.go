@@ -140,7 +140,7 @@ func (s *session) startTTY(c *command, st *spec.Start) (<-chan syscall.WaitStatu
 	defer conn.Close()
 	attr := c.attr()
 	attr.Files = []uintptr{slave.Fd(), slave.Fd(), slave.Fd(), theirs.Fd()}
-	attr.Env = []string{}
+	attr.Env = []string{"GOMAXPROCS=1"} // it waits, most of the time
 	attr.Sys.Setsid, attr.Sys.Setctty, attr.Sys.Ctty = true, true, 0
 	s.mu.Lock()
 	pid, events, err := s.init.spawner.spawn("/proc/self/exe", []string{LeaderName}, attr)
