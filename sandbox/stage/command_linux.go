@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 
 	"cove/sandbox/rootfs"
 	"cove/sandbox/spec"
+	"cove/userns"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,7 +43,7 @@ func prepare(p *spec.Process, s *spec.Spec) (*command, error) {
 	if _, ok := s.IDMap.HostGID(u.gid); !ok {
 		return nil, fmt.Errorf("user %q: gid %d is not among the ids of this sandbox (%s)", p.User, u.gid, s.IDMap)
 	}
-	c := &command{uid: u.uid, gid: u.gid, groups: u.groups, single: s.IDMap.Single(), cwd: path.Clean("/" + string(p.Cwd))}
+	c := &command{uid: u.uid, gid: u.gid, groups: mappedGroups(u.groups, s.IDMap), single: s.IDMap.Single(), cwd: path.Clean("/" + string(p.Cwd))}
 	for _, a := range p.Argv {
 		c.argv = append(c.argv, string(a))
 	}
@@ -51,6 +53,14 @@ func prepare(p *spec.Process, s *spec.Spec) (*command, error) {
 	}
 	c.path, err = c.find()
 	return c, err
+}
+
+// mappedGroups leaves out what setgroups(2) would refuse: an image's /etc/group may name any number.
+func mappedGroups(groups []uint32, m userns.IDMap) []uint32 {
+	return slices.DeleteFunc(groups, func(gid uint32) bool {
+		_, ok := m.HostGID(gid)
+		return !ok
+	})
 }
 
 // environment is the Process's, and HOME and USER where it has none.

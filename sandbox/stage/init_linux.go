@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"cove/sandbox/network"
 	"cove/sandbox/rootfs"
@@ -111,7 +112,7 @@ func becomeRoot(m userns.IDMap, control *fdpass.Conn) error {
 	if m.Single() {
 		// setgroups is denied with one id (user_namespaces(7)): the caller's groups stay.
 		uid, gid = int(m.UIDs[0].ContainerID), int(m.GIDs[0].ContainerID)
-	} else if err := unix.Setgroups(nil); err != nil {
+	} else if err := syscall.Setgroups(nil); err != nil { // of all threads, which package unix's is not
 		return fmt.Errorf("drop groups: %w", err)
 	}
 	if err := unix.Setresgid(gid, gid, gid); err != nil {

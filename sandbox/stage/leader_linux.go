@@ -70,7 +70,8 @@ func leaderMain() int {
 	pid, err := syscall.ForkExec(start.Path, texts(start.Argv), &syscall.ProcAttr{
 		Env:   texts(start.Env),
 		Files: []uintptr{0, 1, 2},
-		Sys:   &syscall.SysProcAttr{Setpgid: true, Foreground: true, Ctty: 0},
+		// With SIGKILL the leader takes the command along, which may ignore the hangup that follows.
+		Sys: &syscall.SysProcAttr{Setpgid: true, Foreground: true, Ctty: 0, Pdeathsig: unix.SIGKILL},
 	})
 	var errno syscall.Errno
 	if err != nil && !errors.As(err, &errno) {

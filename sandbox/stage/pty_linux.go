@@ -30,7 +30,7 @@ func openPTY(uid uint32, rows, cols uint16, m userns.IDMap) (master, slave *os.F
 	if _, ok := m.HostGID(5); ok {
 		gid = 5
 	}
-	if err := unix.Fchown(int(peer), int(uid), gid); err == nil {
+	if err = unix.Fchown(int(peer), int(uid), gid); err == nil {
 		err = unix.Fchmod(int(peer), 0o620)
 	}
 	if err == nil && rows > 0 && cols > 0 {

@@ -112,13 +112,20 @@ func (r *reaper) tell(pid int, ws syscall.WaitStatus) {
 	if events == nil {
 		return // an orphan
 	}
-	if ended {
-		events <- ws
-		close(events)
-		return
-	}
-	select {
-	case events <- ws:
-	default: // a command that stops faster than its client listens
+	for {
+		select {
+		case events <- ws:
+			if ended {
+				close(events)
+			}
+			return
+		default:
+			// A command that stops faster than its client listens, or whose client listens no more,
+			// must not keep this loop from the others' ends: its oldest stop is forgotten.
+			select {
+			case <-events:
+			default:
+			}
+		}
 	}
 }

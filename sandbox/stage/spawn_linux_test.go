@@ -1,0 +1,66 @@
+package stage
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	stopped = syscall.WaitStatus(0x137f) // by SIGSTOP
+	exited3 = syscall.WaitStatus(0x0300)
+)
+
+// A client that does not listen, as one that is itself stopped, must not keep PID 1 from reaping.
+func TestReaperNeverWaitsForAClient(t *testing.T) {
+	r := &reaper{watched: map[int]chan syscall.WaitStatus{}}
+	events := make(chan syscall.WaitStatus, 16)
+	r.watched[7] = events
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 100 {
+			r.tell(7, stopped)
+		}
+		r.tell(7, exited3)
+		r.tell(7, exited3) // the number was given to an orphan meanwhile
+		r.tell(8, exited3)
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the reaper waits")
+	}
+	var last syscall.WaitStatus
+	for ws := range events {
+		last = ws
+	}
+	if !last.Exited() || last.ExitStatus() != 3 {
+		t.Errorf("the last event is %#x", uint32(last))
+	}
+}
+
+func TestReaperTellsShortLives(t *testing.T) {
+	r := newReaper()
+	s := &spawner{requests: make(chan spawnRequest), reaper: r}
+	over := make(chan struct{})
+	defer close(over)
+	go s.run(over)
+	for i := range 50 {
+		attr := &syscall.ProcAttr{Env: []string{}, Files: []uintptr{0, 1, 2}}
+		pid, events, err := s.spawn("/bin/sh", []string{"sh", "-c", "exit 9"}, attr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var last syscall.WaitStatus
+		for ws := range events {
+			last = ws
+		}
+		if !last.Exited() || last.ExitStatus() != 9 {
+			t.Fatalf("child %d (%d) ended as %#x", i, pid, uint32(last))
+		}
+	}
+	if _, _, err := s.spawn("/nonexistent", []string{"x"}, &syscall.ProcAttr{}); err != syscall.ENOENT {
+		t.Errorf("error %v", err)
+	}
+}
