@@ -176,7 +176,10 @@ func (a *app) image(in *sandbox.Input, platform string, policy fetch.PullPolicy)
 	if in.Profile.User == "me" {
 		asUID, asGID = in.Host.UID, in.Host.GID
 	}
-	in.IDMap = idmap(in.Host, asUID, asGID)
+	var err error
+	if in.IDMap, err = idmap(in.Host, asUID, asGID); err != nil {
+		return nil, err
+	}
 	if in.Profile.Image == "host" {
 		in.Image = &fetch.Image{Ref: "host", Kind: fetch.Host}
 		return nil, nil
@@ -196,26 +199,31 @@ func (a *app) image(in *sandbox.Input, platform string, policy fetch.PullPolicy)
 	if asUID == 0 && asGID == 0 {
 		return s, nil
 	}
-	in.IDMap = idmap(in.Host, asUID, asGID)
+	if in.IDMap, err = idmap(in.Host, asUID, asGID); err != nil {
+		return s, err
+	}
 	options.IDMap, options.Policy = in.IDMap, fetch.Missing
 	in.Image, err = a.pullOne(in.Profile.Image, options)
 	return s, err
 }
 
-// idmap is the mapping in which asUID and asGID inside are the caller outside, with all ids that the machine grants. For
-// root on the host nobody inside is the caller.
-func idmap(h *host.Host, asUID, asGID uint32) userns.IDMap {
+// idmap is the mapping in which asUID and asGID inside are the caller outside, with all ids that the machine grants, or
+// that one id where it grants none. For root on the host nobody inside is the caller: there is no falling back from that.
+func idmap(h *host.Host, asUID, asGID uint32) (userns.IDMap, error) {
 	if h.UID == 0 {
-		if m, err := userns.AllocateRoot(h.SubIDs); err == nil {
-			return m
+		m, err := userns.AllocateRoot(h.SubIDs)
+		if err != nil {
+			return m, fmt.Errorf("map ids for root: %w", err)
 		}
+		return m, nil
 	}
 	if h.MapRange.OK {
-		if m, err := userns.Allocate(h.SubIDs, h.UID, h.GID, asUID, asGID); err == nil {
-			return m
+		m, err := userns.Allocate(h.SubIDs, h.UID, h.GID, asUID, asGID)
+		if err == nil || !errors.Is(err, userns.ErrNoSubids) {
+			return m, err
 		}
 	}
-	return userns.Single(h.UID, h.GID, asUID, asGID)
+	return userns.Single(h.UID, h.GID, asUID, asGID), nil
 }
 
 // projectHome is the folder that holds the home of a project's sandboxes; "" for a temporary home.

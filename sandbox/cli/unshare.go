@@ -32,7 +32,10 @@ func (a *app) unshare(c *cli.Context) error {
 	if !h.UserNS.OK {
 		return errNoUserNS
 	}
-	m := idmap(h, 0, 0)
+	m, err := idmap(h, 0, 0)
+	if err != nil {
+		return err
+	}
 	var mounts []sandbox.UnshareMount
 	for _, v := range c.StringSlice("mount") {
 		cut := strings.LastIndexByte(v, '=')
