@@ -100,13 +100,19 @@ func (f *finder) walk(cwd string) (found, error) {
 }
 
 func (f *finder) candidate(file string, dir os.FileInfo) ([]byte, error) {
-	if isAbsent(file) {
+	if isAbsent(file) || isPlaceholder(file) {
 		return nil, fs.ErrNotExist
 	}
 	if err := owned(dir, f.uid); err != nil {
 		return nil, err
 	}
 	return readOwned(file, false, f.uid)
+}
+
+// isPlaceholder tells an empty file that nobody may write: a running sandbox keeps the name by it from being made inside.
+func isPlaceholder(file string) bool {
+	info, err := os.Lstat(file)
+	return err == nil && info.Mode().IsRegular() && info.Size() == 0 && info.Mode().Perm()&0o222 == 0
 }
 
 // bare is an error without the path that the os package puts into it: ours is there already, and is quoted.

@@ -54,3 +54,18 @@ func mountAndLoad(t *testing.T, dir string) {
 		}
 	}
 }
+
+// A sandbox on a folder without a profile keeps one from being made: what it keeps the place with is none.
+func TestPlaceholderIsNoProfile(t *testing.T) {
+	r := newRoom(t)
+	file := r.write(FileName, "")
+	if p, _ := r.load(r.opts()); p.File == "" {
+		t.Error("an empty profile was not found")
+	}
+	if err := os.Chmod(file, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if p, _ := r.load(r.opts()); p.File != "" {
+		t.Errorf("%s was taken for a profile", p.File)
+	}
+}
