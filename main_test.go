@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -64,6 +66,31 @@ func TestScripts(t *testing.T) {
 			"registry": registry,
 		},
 	})
+}
+
+// TestImports keeps the layers apart: what runs inside links no TOML, no HTTP and no command line, and nothing below
+// knows what is above it.
+func TestImports(t *testing.T) {
+	for pkg, never := range map[string][]string{
+		"cove/sandbox/stage": {"net/http", "github.com/BurntSushi/toml", "github.com/urfave/cli/v2", "cove/config", "cove/fetch", "cove/sandbox"},
+		"cove/sandbox/spec":  {"net/http", "cove/config", "cove/sandbox/host"},
+		"cove/sandbox/host":  {"net", "cove/config", "cove/fetch", "cove/sandbox/spec"},
+		"cove/userns":        {"net", "cove/config", "cove/fetch", "cove/sandbox/spec", "cove/sandbox/host"},
+		"cove/config":        {"net/http", "cove/fetch", "cove/sandbox", "cove/userns"},
+		"cove/fetch":         {"cove/config", "cove/sandbox", "cove/sandbox/spec"},
+		"cove/sandbox":       {"cove/sandbox/cli", "github.com/urfave/cli/v2"},
+	} {
+		out, err := exec.Command("go", "list", "-deps", pkg).Output()
+		if err != nil {
+			t.Fatalf("go list -deps %s: %v", pkg, err)
+		}
+		deps := strings.Fields(string(out))
+		for _, dep := range never {
+			if slices.Contains(deps, dep) {
+				t.Errorf("%s depends on %s", pkg, dep)
+			}
+		}
+	}
 }
 
 func setup(e *testscript.Env) error {
@@ -348,13 +375,27 @@ func images() map[string]registrytest.Image {
 	return map[string]registrytest.Image{"base": registrytest.Simple(base...), "app": app, "many": many, "rude": rude}
 }
 
-// registry: starts a registry that serves the images as $REGISTRY/NAME:v1 for the rest of the script.
+// registry [FILE]: starts a registry that serves the images as $REGISTRY/NAME:v1 for the rest of the script. With FILE
+// it hangs when it is asked for a layer, and makes the file.
 func registry(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 0 {
-		ts.Fatalf("usage: registry")
+	if neg || len(args) > 1 {
+		ts.Fatalf("usage: registry [FILE]")
 	}
 	r := registrytest.New()
 	ts.Defer(r.Close)
+	if len(args) == 1 {
+		asked := ts.MkAbs(args[0])
+		r.SetFault(func(_ http.ResponseWriter, req *http.Request) bool {
+			if !strings.Contains(req.URL.Path, "/blobs/") {
+				return false
+			}
+			if err := os.WriteFile(asked, nil, 0o600); err != nil {
+				panic(err)
+			}
+			<-req.Context().Done()
+			return true
+		})
+	}
 	for name, image := range images() {
 		r.Add(name+":v1", image)
 	}

@@ -3,14 +3,17 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"cove/fetch"
 	"cove/fetch/layer"
 	"cove/fetch/store"
 	"cove/sandbox"
 	"cove/sandbox/host"
+	"cove/sandbox/network/driver"
 	"cove/userns"
 
+	"go.podman.io/image/v5/docker"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,7 +71,37 @@ var hints = []func(a *app, err error) string{
 		if !errors.As(err, &e) {
 			return ""
 		}
-		return "--best-effort goes on without this protection; `cove doctor` tells what would give it"
+		return a.aboutHost(func(h *host.Host) string {
+			if h.LandlockScope {
+				return ""
+			}
+			return hostNetworkCheck(h).Found + "; --best-effort goes on without this protection, `cove doctor` tells what would give it"
+		})
+	},
+	func(a *app, err error) string {
+		var e *driver.MissingError
+		if !errors.As(err, &e) {
+			return ""
+		}
+		if thisFamily() == debian && !e.Any {
+			return installers[debian] + " " + strings.Join(e.Packages, " ")
+		}
+		return install(e.Programs[0])
+	},
+	func(a *app, err error) string {
+		var e docker.ErrUnauthorizedForCredentials
+		if !errors.As(err, &e) {
+			return ""
+		}
+		return "`podman login` or `docker login` writes credentials where cove finds them; REGISTRY_AUTH_FILE names another file"
+	},
+	func(a *app, err error) string {
+		var d *fetch.DigestError
+		var s *fetch.SizeError
+		if !errors.As(err, &d) && !errors.As(err, &s) {
+			return ""
+		}
+		return "what came is not what its digest names: the source, or a proxy on the way, is broken or lies; nothing of it is used"
 	},
 	func(a *app, err error) string {
 		if !errors.Is(err, sandbox.ErrNoSandbox) {

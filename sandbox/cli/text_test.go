@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -169,6 +170,21 @@ func TestTable(t *testing.T) {
 	}
 	if want := "A          BB\nlong\\x1b   x\nü\n"; b.String() != want {
 		t.Errorf("%q, want %q", b.String(), want)
+	}
+}
+
+func TestJSON(t *testing.T) {
+	text := "\x1b\x7f\u009b31m\u202e\U000e0001<&>\"\\ü"
+	var b bytes.Buffer
+	if err := writeJSON(&b, map[string]any{"a": text, "raw": json.RawMessage(`{"x": "\u0080"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsFunc(b.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+		t.Errorf("not safe for a terminal: %q", b.String())
+	}
+	var back map[string]any
+	if err := json.Unmarshal(b.Bytes(), &back); err != nil || back["a"] != text {
+		t.Errorf("%q came back as %q, %v", text, back["a"], err)
 	}
 }
 
