@@ -69,11 +69,14 @@ func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
 			case !ok:
 				return nil, ErrLost
 			case m.Started != nil:
+				s.master = m.master
 				if err := s.started(); err != nil {
 					return nil, err
 				}
 			case m.Stopped:
 				s.stop()
+			case m.Notice != "":
+				s.notice(m.Notice)
 			case m.Exited != nil:
 				s.relay.drain()
 				return m.Exited, nil
@@ -86,6 +89,7 @@ func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
 
 type toClient struct {
 	spec.ToClient
+	master *os.File // comes with Started
 }
 
 // start sends the command and begins to listen.
@@ -121,8 +125,7 @@ func (s *session) listen(messages chan<- toClient) {
 			return
 		}
 		if m.Started != nil && len(files) == 1 {
-			s.master = files[0]
-			files = nil
+			m.master, files = files[0], nil
 		}
 		for _, f := range files {
 			f.Close()
@@ -173,6 +176,18 @@ func (s *session) signal(sig unix.Signal) {
 		return
 	}
 	_ = s.conn.Send(spec.FromClient{Signal: int(sig)})
+}
+
+// notice prints a line for the caller, on a terminal that may be raw.
+func (s *session) notice(text string) {
+	if s.io.Err == nil {
+		return
+	}
+	end := "\n"
+	if s.saved != nil {
+		end = "\r\n"
+	}
+	fmt.Fprintf(s.io.Err, "cove: %s%s", text, end)
 }
 
 // stop is what follows when the command was stopped, by ^Z or by a signal: the terminal goes back

@@ -91,6 +91,7 @@ type ToClient struct {
 	Started *Started `json:"started,omitempty"` // one descriptor when TTY: the pty's master
 	Stopped bool     `json:"stopped,omitempty"` // the command was stopped by a signal (^Z)
 	Exited  *Exited  `json:"exited,omitempty"`
+	Notice  string   `json:"notice,omitempty"` // something that whoever works inside should know
 }
 
 // Started says that the command runs.

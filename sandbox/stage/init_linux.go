@@ -52,6 +52,7 @@ func failed(err error) *spec.Failed {
 type initStage struct {
 	control *fdpass.Conn
 	spec    *spec.Spec
+	watch   *watch
 	spawner *spawner
 	reaper  *reaper
 	group   sessions
@@ -85,6 +86,9 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 		if err := network.Configure(setup.Link); err != nil {
 			return fmt.Errorf("set up network: %w", err)
 		}
+	}
+	if i.watch, err = newWatch(s.Protect); err != nil {
+		return fmt.Errorf("watch the protected paths: %w", err)
 	}
 	if err := checkInherited(i.control.FD()); err != nil {
 		return err

@@ -26,6 +26,9 @@ func (i *initStage) serve() int {
 	i.spawner = &spawner{requests: make(chan spawnRequest), reaper: i.reaper}
 	i.group.groups = map[*session]struct{}{}
 	go i.listen(done)
+	if i.watch != nil {
+		go i.watch.run(i.tellAll)
+	}
 	i.spawner.run(done)
 	return 0
 }
@@ -85,6 +88,15 @@ func (i *initStage) count(s *session, came bool) {
 		delete(i.group.groups, s)
 	}
 	_ = i.control.Send(spec.FromInit{Sessions: &spec.Sessions{Open: len(i.group.groups)}})
+}
+
+// tellAll sends a notice to every client.
+func (i *initStage) tellAll(text string) {
+	i.group.mu.Lock()
+	defer i.group.mu.Unlock()
+	for s := range i.group.groups {
+		_ = s.conn.Send(spec.ToClient{Notice: text})
+	}
 }
 
 func (i *initStage) signalAll(sig unix.Signal) {

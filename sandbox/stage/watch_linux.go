@@ -1,0 +1,79 @@
+package stage
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"cove/sandbox/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// A protected path is a mount on a file or folder of the workspace. When a program outside replaces
+// that by a rename, as many editors and git do, the kernel takes the mount away with it (since
+// Linux 3.18), and what is there now can be written inside. That cannot be kept from happening; it
+// is told to whoever works in the sandbox.
+
+// watch is the mount table as it is read to see whether a protected path is still protected.
+type watch struct {
+	table *os.File // /proc/self/mountinfo, which polls as changed when mounts come and go (proc_pid_mountinfo(5))
+	paths []string // of the mounts, absolute
+}
+
+func newWatch(p *spec.Protect) (*watch, error) {
+	if p == nil {
+		return nil, nil
+	}
+	table, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	w := &watch{table: table}
+	for _, name := range p.Paths {
+		w.paths = append(w.paths, path.Join(string(p.Workspace), string(name)))
+	}
+	return w, nil
+}
+
+// run tells of each path once, when its mount is gone.
+func (w *watch) run(tell func(text string)) {
+	for len(w.paths) > 0 {
+		fds := []unix.PollFd{{Fd: int32(w.table.Fd()), Events: unix.POLLPRI}}
+		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+		table, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			return
+		}
+		left := w.paths[:0]
+		for _, name := range w.paths {
+			if mounted(table, name) {
+				left = append(left, name)
+				continue
+			}
+			tell(fmt.Sprintf("%q was replaced outside, and can be written inside until the sandbox is started again", name))
+		}
+		w.paths = left
+	}
+}
+
+// mounted reports whether name is a mount point in the table.
+func mounted(table []byte, name string) bool {
+	want := []byte(escapeMount(name))
+	for line := range bytes.Lines(table) {
+		if fields := bytes.Fields(line); len(fields) > 4 && bytes.Equal(fields[4], want) {
+			return true
+		}
+	}
+	return false
+}
+
+// escapeMount writes a name as the mount table does: in octal what would end a field.
+func escapeMount(name string) string {
+	return strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace(name)
+}
