@@ -142,10 +142,14 @@ func (r *relays) copy(to, from *os.File) {
 	go func() {
 		defer r.outputs.Done()
 		defer src.Close()
+		defer src.busy.Store(false) // also when the bytes could not be passed on
 		buf := make([]byte, 64<<10)
 		for {
-			n, err := src.Read(buf)
+			// busy is set while the bytes are still to be seen by poll: between the two there must be
+			// no moment in which drain takes them for passed on.
+			src.await()
 			src.busy.Store(true)
+			n, err := src.Read(buf)
 			if n > 0 {
 				if _, werr := to.Write(buf[:n]); werr != nil {
 					return
@@ -157,6 +161,16 @@ func (r *relays) copy(to, from *os.File) {
 			}
 		}
 	}()
+}
+
+// await waits until there is something to read, or nothing to come.
+func (s *source) await() {
+	for {
+		p := []unix.PollFd{{Fd: int32(s.Fd()), Events: unix.POLLIN}}
+		if _, err := unix.Poll(p, -1); err != unix.EINTR {
+			return
+		}
+	}
 }
 
 // drainIdle bounds the wait for output after the command has ended: what it left running in the
