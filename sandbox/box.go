@@ -114,7 +114,7 @@ func (b *box) flatten(ctx context.Context, run *store.Run) error {
 // Spec: they depend on the network that was attached.
 func (b *box) resolvConf(dns []spec.IP) error {
 	add := func(target, content string) {
-		b.spec.Files = append(b.spec.Files, spec.File{Target: spec.Path(target), Kind: spec.FileWrite, Content: content})
+		b.spec.Files = append(b.spec.Files, spec.File{Target: spec.Path(target), Kind: spec.FileWrite, Content: spec.Arg(content)})
 	}
 	switch b.spec.Network.Mode {
 	case "none":

@@ -25,7 +25,8 @@ func (p *planner) process() error {
 	for _, a := range argv {
 		proc.Argv = append(proc.Argv, spec.Arg(a))
 	}
-	proc.User, proc.Home = p.user()
+	user, home := p.user()
+	proc.User, proc.Home = user, spec.Path(home)
 	for _, e := range p.environment() {
 		proc.Env = append(proc.Env, spec.Arg(e))
 	}
@@ -167,11 +168,11 @@ func (p *planner) files() error {
 		return fmt.Errorf("user me: the name %q and home %q do not fit /etc/passwd", h.Name, p.homeDir)
 	}
 	p.spec.Files = append(p.spec.Files,
-		spec.File{Target: "/etc/passwd", Kind: spec.FileEntry, Content: fmt.Sprintf("%s:x:%d:%d:%s:%s:%s", h.Name, h.UID, h.GID, h.Name, p.homeDir, shell)},
-		spec.File{Target: "/etc/group", Kind: spec.FileEntry, Content: fmt.Sprintf("%s:x:%d:", h.Name, h.GID)})
+		spec.File{Target: "/etc/passwd", Kind: spec.FileEntry, Content: spec.Arg(fmt.Sprintf("%s:x:%d:%d:%s:%s:%s", h.Name, h.UID, h.GID, h.Name, p.homeDir, shell))},
+		spec.File{Target: "/etc/group", Kind: spec.FileEntry, Content: spec.Arg(fmt.Sprintf("%s:x:%d:", h.Name, h.GID))})
 	return nil
 }
 
 func (p *planner) file(target, content string) {
-	p.spec.Files = append(p.spec.Files, spec.File{Target: spec.Path(target), Kind: spec.FileWrite, Content: content})
+	p.spec.Files = append(p.spec.Files, spec.File{Target: spec.Path(target), Kind: spec.FileWrite, Content: spec.Arg(content)})
 }

@@ -64,7 +64,7 @@ type Mount struct {
 // otherwise it is bound over what is there.
 type File struct {
 	Target  Path     `json:"target"`
-	Content string   `json:"content,omitempty"`
+	Content Arg      `json:"content,omitempty"` // a name in it may hold bytes that are no UTF-8
 	Kind    FileKind `json:"kind"`
 }
 
@@ -115,5 +115,5 @@ type Process struct {
 	MakeCwd bool   `json:"makeCwd,omitempty"`
 	User    string `json:"user"` // "uid", "name", "uid:gid", "name:group": looked up inside
 	// Groups that the user keeps are those of /etc/group inside.
-	Home string `json:"home,omitempty"` // HOME when the environment has none; "" looks it up
+	Home Path `json:"home,omitempty"` // HOME when the environment has none; "" looks it up
 }

@@ -71,7 +71,7 @@ func (c *command) environment(p *spec.Process, u *user) {
 		has[name] = true
 		c.env = append(c.env, string(e))
 	}
-	home := p.Home
+	home := string(p.Home)
 	if home == "" {
 		home = u.home
 	}
