@@ -1,5 +1,11 @@
 // Cove is a private room for a shell: one command or one shell in namespaces of its own, with
 // exactly the files, network and credentials that a profile grants.
+//
+// The two settings keep Go's runtime from reading the control group's CPU limits: it would hold those files of the
+// host open in every stage, PID 1 of a sandbox among them.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (

@@ -18,7 +18,7 @@ func (a *app) execCommand() *cli.Command {
 		Usage:     "one more command in a running sandbox",
 		UsageText: "cove exec [OPTIONS] NAME [--] COMMAND [ARG...]",
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "set a variable `K=V`, or with K alone pass it from outside"},
+			wordsFlag("env", "set a variable `K=V`, or with K alone pass it from outside", "e"),
 			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "start in `DIR` inside"},
 			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as `USER[:GROUP]` inside, names or numbers"},
 		},
@@ -41,7 +41,7 @@ func (a *app) exec(c *cli.Context) error {
 	if c.IsSet("workdir") && !filepath.IsAbs(in.Workdir) {
 		return usagef("--workdir %s: want an absolute path inside", quote(in.Workdir))
 	}
-	for _, e := range c.StringSlice("env") {
+	for _, e := range wordsOf(c, "env") {
 		name, _, set := strings.Cut(e, "=")
 		if name == "" {
 			return usagef("--env %s: names no variable", quote(e))

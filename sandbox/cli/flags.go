@@ -22,18 +22,18 @@ func sandboxFlags() []cli.Flag {
 		&cli.StringFlag{Name: "pull", Usage: "ask the registry `WHEN`: missing, always, newer, never", Value: "missing"},
 		&cli.StringFlag{Name: "workspace", Usage: "the project folder inside: `MODE` rw, ro or none"},
 		&cli.StringFlag{Name: "home", Usage: "the home folder inside: `MODE` project or temp"},
-		&cli.StringSliceFlag{Name: "volume", Aliases: []string{"v"}, Usage: "mount `SRC:DST[:ro|:rw]` (a colon in a path is written \\:)"},
-		&cli.StringSliceFlag{Name: "mount", Usage: "mount `type=bind,src=SRC,dst=DST[,ro]`, or type=tmpfs,dst=DST[,size=N]"},
-		&cli.StringSliceFlag{Name: "tmpfs", Usage: "an empty file system in memory at `DST[:size=N,mode=M]`"},
+		wordsFlag("volume", "mount `SRC:DST[:ro|:rw]` (a colon in a path is written \\:)", "v"),
+		wordsFlag("mount", "mount `type=bind,src=SRC,dst=DST[,ro]`, or type=tmpfs,dst=DST[,size=N]"),
+		wordsFlag("tmpfs", "an empty file system in memory at `DST[:size=N,mode=M]`"),
 		&cli.BoolFlag{Name: "read-only", Usage: "the root file system cannot be written"},
-		&cli.StringSliceFlag{Name: "env", Aliases: []string{"e"}, Usage: "set a variable `K=V`, or with K alone pass it from outside"},
+		wordsFlag("env", "set a variable `K=V`, or with K alone pass it from outside", "e"),
 		&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "start in `DIR` inside"},
 		&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as `USER[:GROUP]` inside, names or numbers"},
 		&cli.StringFlag{Name: "network", Usage: "`MODE` none, user or host"},
 		&cli.StringFlag{Name: "driver", Usage: "of network user: `DRIVER` auto, slirp4netns or pasta"},
-		&cli.StringSliceFlag{Name: "publish", Aliases: []string{"p"}, Usage: "make a port reachable here: `[[ADDR:]PORT:]PORT[/udp]`"},
-		&cli.StringSliceFlag{Name: "cap-add", Usage: "give the capability `CAP` (or all)"},
-		&cli.StringSliceFlag{Name: "cap-drop", Usage: "take away the capability `CAP` (or all)"},
+		wordsFlag("publish", "make a port reachable here: `[[ADDR:]PORT:]PORT[/udp]`", "p"),
+		wordsFlag("cap-add", "give the capability `CAP` (or all)"),
+		wordsFlag("cap-drop", "take away the capability `CAP` (or all)"),
 		&cli.StringFlag{Name: "name", Usage: "call the sandbox `NAME`, for ps, exec and stop"},
 		&cli.StringFlag{Name: "hostname", Usage: "the `HOST` name inside"},
 		&cli.BoolFlag{Name: "best-effort", Usage: "go on with a warning where this machine cannot give a protection"},
@@ -51,14 +51,14 @@ func profileFlags(c *cli.Context) ([]config.Flag, error) {
 			out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: c.String(f[0])})
 		}
 	}
-	for _, v := range c.StringSlice("volume") {
+	for _, v := range wordsOf(c, "volume") {
 		m, err := parseVolume(v)
 		if err != nil {
 			return nil, usagef("--volume %s: %v", quote(v), err)
 		}
 		out = append(out, config.Flag{Name: "--volume", Key: "mount", Value: m})
 	}
-	for _, v := range c.StringSlice("mount") {
+	for _, v := range wordsOf(c, "mount") {
 		m, tmp, err := parseMount(v)
 		if err != nil {
 			return nil, usagef("--mount %s: %v", quote(v), err)
@@ -67,7 +67,7 @@ func profileFlags(c *cli.Context) ([]config.Flag, error) {
 			out = append(out, config.Flag{Name: "--mount", Key: "mount", Value: *m})
 		}
 	}
-	if list := c.StringSlice("publish"); len(list) > 0 {
+	if list := wordsOf(c, "publish"); len(list) > 0 {
 		out = append(out, config.Flag{Name: "--publish", Key: "network.publish", Value: list, Add: true})
 	}
 	return append(out, envFlags(c)...), nil
@@ -76,7 +76,7 @@ func profileFlags(c *cli.Context) ([]config.Flag, error) {
 // envFlags are the -e of run and shell: the last one for a name counts.
 func envFlags(c *cli.Context) []config.Flag {
 	var out []config.Flag
-	for _, v := range c.StringSlice("env") {
+	for _, v := range wordsOf(c, "env") {
 		name, value, set := strings.Cut(v, "=")
 		if set {
 			out = append(out, config.Flag{Name: "--env", Key: "env.set", Value: map[string]string{name: value}})
@@ -191,7 +191,7 @@ func parseMount(text string) (*config.Mount, *sandbox.Tmpfs, error) {
 // tmpfsFlags are --tmpfs and the --mount that are one.
 func tmpfsFlags(c *cli.Context) ([]sandbox.Tmpfs, error) {
 	var out []sandbox.Tmpfs
-	for _, v := range c.StringSlice("tmpfs") {
+	for _, v := range wordsOf(c, "tmpfs") {
 		parts := splitColons(v)
 		t := sandbox.Tmpfs{Target: parts[0], Mode: 0o1777}
 		if len(parts) > 2 {
@@ -207,7 +207,7 @@ func tmpfsFlags(c *cli.Context) ([]sandbox.Tmpfs, error) {
 		}
 		out = append(out, t)
 	}
-	for _, v := range c.StringSlice("mount") {
+	for _, v := range wordsOf(c, "mount") {
 		if _, t, err := parseMount(v); err == nil && t != nil {
 			out = append(out, *t)
 		}

@@ -18,7 +18,7 @@ func (a *app) unshareCommand() *cli.Command {
 		Usage:     "a command in the store's user namespace, to look into images",
 		UsageText: "cove unshare [--mount REF=DIR] [--] [COMMAND [ARG...]]",
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "mount", Usage: "mount the image's root read-only, `REF=DIR`"},
+			wordsFlag("mount", "mount the image's root read-only, `REF=DIR`"),
 		},
 		Action: a.action(a.unshare),
 	}
@@ -37,7 +37,7 @@ func (a *app) unshare(c *cli.Context) error {
 		return err
 	}
 	var mounts []sandbox.UnshareMount
-	for _, v := range c.StringSlice("mount") {
+	for _, v := range wordsOf(c, "mount") {
 		cut := strings.LastIndexByte(v, '=')
 		if cut <= 0 || cut == len(v)-1 {
 			return usagef("--mount %s: want REF=DIR", quote(v))
