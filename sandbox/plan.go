@@ -130,6 +130,15 @@ func (p *planner) security() error {
 		sec.Caps = append(sec.Caps, spec.CanonicalCap(c))
 	}
 	sec.NewPrivileges = p.profile.Security.NewPrivileges
+	_, uid := p.in.IDMap.ContainerUID(0)
+	_, gid := p.in.IDMap.ContainerGID(0)
+	if p.in.Host.UID == 0 && (uid || gid) {
+		// Whatever gets out of such a sandbox is root.
+		if !p.in.BestEffort {
+			return &ProtectionError{"run as root: no range of subordinate ids can be mapped, and root inside would be root on this machine"}
+		}
+		p.warn("run as root without a range of subordinate ids: root inside is root on this machine")
+	}
 	if p.in.IDMap.Single() {
 		p.warn("only one id is mapped: everything inside is you, and changing owner to another user fails")
 	}

@@ -230,7 +230,7 @@ func (b *box) info() Info {
 	for _, a := range b.spec.Process.Argv {
 		command = append(command, string(a))
 	}
-	return Info{ID: b.spec.ID, Name: b.spec.Name, Image: b.spec.Root.Image, Command: command, Project: b.opts.Project,
+	return Info{ID: b.spec.ID, Name: b.spec.Name, Image: b.spec.Root.Image, Command: command, Project: spec.Path(b.opts.Project),
 		Shell: b.opts.shell, PID: os.Getpid(), Started: time.Now(), Profile: b.opts.ProfileHash}
 }
 

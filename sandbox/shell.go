@@ -29,10 +29,10 @@ const KeeperName = "cove-keeper"
 // keeperStart is what the first shell tells the keeper.
 type keeperStart struct {
 	Spec          *spec.Spec
-	RuntimeDir    string
-	StoreDir      string
+	RuntimeDir    spec.Path
+	StoreDir      spec.Path
 	Image         *store.Handle
-	Project       string
+	Project       spec.Path
 	ProfileHash   string
 	FuseOverlayfs string
 }
@@ -92,7 +92,7 @@ func findShell(runtimeDir, project string) (string, *record, error) {
 		return "", nil, nil
 	}
 	err := each(runtimeDir, func(dir string, r *record) error {
-		if r.Shell && r.Project == project {
+		if r.Shell && string(r.Project) == project {
 			found, rec = dir, r
 		}
 		return nil
@@ -121,9 +121,9 @@ func startKeeper(ctx context.Context, s *spec.Spec, o Options) (string, error) {
 	}
 	defer func() { _ = cmd.Process.Release() }()
 	theirs.Close()
-	start := keeperStart{Spec: s, RuntimeDir: o.RuntimeDir, Image: o.Image, Project: o.Project, ProfileHash: o.ProfileHash, FuseOverlayfs: o.FuseOverlayfs}
+	start := keeperStart{Spec: s, RuntimeDir: spec.Path(o.RuntimeDir), Image: o.Image, Project: spec.Path(o.Project), ProfileHash: o.ProfileHash, FuseOverlayfs: o.FuseOverlayfs}
 	if o.Store != nil {
-		start.StoreDir = o.Store.Dir()
+		start.StoreDir = spec.Path(o.Store.Dir())
 	}
 	if err := conn.Send(start); err != nil {
 		return "", fmt.Errorf("talk to %s: %w", KeeperName, err)
@@ -155,7 +155,7 @@ func KeeperMain() int {
 	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	defer cancel()
 	var warnings bytes.Buffer
-	o := Options{RuntimeDir: first.RuntimeDir, Image: first.Image, Project: first.Project, ProfileHash: first.ProfileHash,
+	o := Options{RuntimeDir: string(first.RuntimeDir), Image: first.Image, Project: string(first.Project), ProfileHash: first.ProfileHash,
 		FuseOverlayfs: first.FuseOverlayfs, Warn: &warnings, shell: true}
 	box, err := keep(ctx, &first, o)
 	if err != nil {
@@ -176,7 +176,7 @@ func KeeperMain() int {
 
 func keep(ctx context.Context, first *keeperStart, o Options) (*box, error) {
 	if first.StoreDir != "" {
-		s, err := store.Open(first.StoreDir)
+		s, err := store.Open(string(first.StoreDir))
 		if err != nil {
 			return nil, err
 		}

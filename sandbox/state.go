@@ -22,7 +22,7 @@ type Info struct {
 	Name    string    `json:"name"`
 	Image   string    `json:"image"`
 	Command []string  `json:"command"`
-	Project string    `json:"project,omitempty"`
+	Project spec.Path `json:"project,omitempty"`
 	Shell   bool      `json:"shell,omitempty"` // of `cove shell`: others join it
 	PID     int       `json:"pid"`             // of the parent
 	Started time.Time `json:"started"`

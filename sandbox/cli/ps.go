@@ -41,7 +41,7 @@ func (a *app) ps(c *cli.Context) error {
 	}
 	var rows [][]string
 	for _, s := range running {
-		rows = append(rows, []string{s.Name, s.ID, s.Image, ago(s.Started, time.Now()), s.Project, commandLine(s.Command)})
+		rows = append(rows, []string{s.Name, s.ID, s.Image, ago(s.Started, time.Now()), string(s.Project), commandLine(s.Command)})
 	}
 	return writeTable(a.stdout, []string{"NAME", "ID", "IMAGE", "STARTED", "PROJECT", "COMMAND"}, rows)
 }
