@@ -4,6 +4,7 @@
     > text     type text and Enter
     ^ c        type Ctrl-C (^ z: Ctrl-Z)
     < regex    wait until the output since the last match matches
+    ~ SECONDS  wait; bash takes a ^C that comes while it forks for its own
     = N        the size of the window becomes N columns
     . N        wait for CMD to end with exit code N
 
@@ -59,6 +60,8 @@ for line in script:
         os.write(master, text.encode() + b"\r")
     elif op == "^":
         os.write(master, bytes([ord(text.strip().upper()) & 0x1F]))
+    elif op == "~":
+        time.sleep(float(text))
     elif op == "=":
         resize(master, int(text))
     elif op == "<":
