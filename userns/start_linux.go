@@ -35,7 +35,6 @@ type Child struct {
 	Conn *fdpass.Conn
 	cmd  *exec.Cmd
 	done chan struct{} // closed by Wait: lets the starting thread go
-	err  error
 }
 
 // Start makes namespaces with a stage of this binary in them and maps its ids. The stage is

@@ -157,7 +157,8 @@ func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
 		return u.directory(h, path, base)
-	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // RegA is what old tars hold
+	//lint:ignore SA1019 RegA is what old tars hold
+	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse:
 		return u.file(h, path, base, r)
 	case tar.TypeSymlink:
 		return u.symlink(h, path, base)
