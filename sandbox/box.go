@@ -29,6 +29,7 @@ type box struct {
 	control *control
 	undos   []func() error
 	stopped atomic.Bool // end was asked for by somebody
+	ending  atomic.Bool // end has begun
 
 	ended   chan struct{} // closed when init is gone; then status and waitErr hold
 	status  syscall.WaitStatus
@@ -44,6 +45,7 @@ func (b *box) undo(f func() error) { b.undos = append(b.undos, f) }
 
 // end takes the sandbox down, whatever runs in it, and removes what it left.
 func (b *box) end() error {
+	b.ending.Store(true)
 	var errs []error
 	for i := len(b.undos) - 1; i >= 0; i-- {
 		errs = append(errs, b.undos[i]())

@@ -11,6 +11,8 @@ import (
 
 	"cove/config"
 	"cove/fetch"
+	"cove/sandbox/host"
+	"cove/sandbox/network/driver"
 	"cove/sandbox/spec"
 )
 
@@ -155,12 +157,15 @@ func (p *planner) network() error {
 	}
 	switch n.Mode {
 	case "user":
-		out.Driver = n.Driver
 		for _, c := range p.spec.Security.Caps {
 			// What is closed is closed by routes and a filter inside: one of these changes them, the other sends past them.
 			if c == "CAP_NET_ADMIN" || c == "CAP_NET_RAW" {
 				return &ProtectionError{"network user with the capability " + c + ": private and host addresses could not be kept closed"}
 			}
+		}
+		var err error
+		if out.Driver, err = chooseDriver(n.Driver, p.in.Host.Helpers); err != nil {
+			return err
 		}
 	case "host":
 		if len(out.Publish) > 0 {
@@ -175,6 +180,26 @@ func (p *planner) network() error {
 		}
 	}
 	return nil
+}
+
+// chooseDriver picks the program that carries a user-mode network. slirp4netns comes first: it is up sooner.
+func chooseDriver(want string, have host.Helpers) (string, error) {
+	missing := &driver.MissingError{}
+	for _, d := range []struct{ name, path, pkg string }{
+		{driver.Slirp, have.Slirp4netns, "slirp4netns"},
+		{driver.Pasta, have.Pasta, "passt"},
+	} {
+		if want != d.name && want != driver.Auto {
+			continue
+		}
+		if d.path != "" {
+			return d.name, nil
+		}
+		missing.Programs = append(missing.Programs, d.name)
+		missing.Packages = append(missing.Packages, d.pkg)
+	}
+	missing.Any = len(missing.Programs) > 1
+	return "", missing
 }
 
 // home decides where HOME is and what lies there.

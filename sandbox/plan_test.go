@@ -39,7 +39,7 @@ func input(change ...func(*Input)) Input {
 			Security:  config.Security{Caps: []string{"default"}},
 		},
 		Host: &host.Host{UID: 1000, GID: 1000, Name: "anna", Home: "/home/anna", LandlockScope: true,
-			Helpers: host.Helpers{FuseOverlayfs: "/usr/bin/fuse-overlayfs"},
+			Helpers: host.Helpers{FuseOverlayfs: "/usr/bin/fuse-overlayfs", Slirp4netns: "/usr/bin/slirp4netns", Pasta: "/usr/bin/pasta"},
 			Tried:   host.Tried{NativeOverlay: host.Fact{OK: true}, FuseMount: host.Fact{OK: true}, MapRange: host.Fact{OK: true}}},
 		IDMap: rangeMap,
 		Image: &fetch.Image{Ref: "host", Kind: fetch.Host},

@@ -181,6 +181,15 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 	if err != nil {
 		return spec.Link{}, fmt.Errorf("attach network: %w", err)
 	}
+	go func() {
+		select {
+		case <-link.Done():
+			if !b.ending.Load() {
+				b.warn("%s has ended: there is no network in the sandbox any more", link.Driver)
+			}
+		case <-b.ended:
+		}
+	}()
 	b.undo(link.Close)
 	return link.Link, b.resolvConf(link.DNS)
 }
