@@ -52,9 +52,19 @@ func cove() {
 }
 
 // TestScripts runs testdata/script. Each script has an empty home and a store of its own.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { scripts(t, "testdata/script") }
+
+// TestRoot runs what is different when root calls cove.
+func TestRoot(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("for root alone: run as root `go test -run Root ./...`")
+	}
+	scripts(t, "testdata/script/root")
+}
+
+func scripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               setup,
