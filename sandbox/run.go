@@ -215,7 +215,8 @@ func (b *box) publishPorts(ctx context.Context) error {
 	if len(b.spec.Network.Publish) == 0 {
 		return nil
 	}
-	published, err := driver.Publish(ctx, b.spec.Network.Publish, b.control.dial)
+	// Not the caller's context: ^C is the command's to handle, and its ports stay open while it does.
+	published, err := driver.Publish(context.WithoutCancel(ctx), b.spec.Network.Publish, b.control.dial)
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
