@@ -1,14 +1,15 @@
 package userns
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,18 +47,51 @@ func writeMaps(ctx context.Context, pid int, m IDMap) error {
 }
 
 func runHelper(ctx context.Context, helper string, pid int, ranges []Range) error {
-	args := []string{strconv.Itoa(pid)}
+	argv := []string{helper, strconv.Itoa(pid)}
 	for _, r := range ranges {
-		args = append(args, utoa(r.ContainerID), utoa(r.HostID), utoa(r.Size))
+		argv = append(argv, utoa(r.ContainerID), utoa(r.HostID), utoa(r.Size))
 	}
-	cmd := exec.CommandContext(ctx, helper, args...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Run(); err != nil {
-		return &HelperError{Helper: helper, Text: strings.TrimSpace(stderr.String()), Err: err}
+	said, stderr, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer said.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		stderr.Close()
+		return err
+	}
+	defer null.Close()
+	child, err := syscall.ForkExec(helper, argv, &syscall.ProcAttr{
+		Dir: "/", Env: []string{}, Files: []uintptr{null.Fd(), null.Fd(), stderr.Fd()},
+	})
+	stderr.Close()
+	if err != nil {
+		return &HelperError{Helper: helper, Err: &os.PathError{Op: "exec", Path: helper, Err: err}}
+	}
+	// They do one write each and end; the only way for one to hang is that somebody else makes it.
+	stop := context.AfterFunc(ctx, func() { _ = unix.Kill(child, unix.SIGKILL) })
+	text, _ := io.ReadAll(io.LimitReader(said, maxHelperText))
+	var status syscall.WaitStatus
+	for {
+		if _, err = syscall.Wait4(child, &status, 0, nil); err != syscall.EINTR {
+			break
+		}
+	}
+	if !stop() && ctx.Err() != nil {
+		return &HelperError{Helper: helper, Err: context.Cause(ctx)}
+	}
+	if err == nil && status != 0 {
+		err = fmt.Errorf("it ended with status %d", status.ExitStatus())
+	}
+	if err != nil {
+		return &HelperError{Helper: helper, Text: strings.TrimSpace(string(text)), Err: err}
 	}
 	return nil
 }
+
+// maxHelperText bounds what is read of a helper's complaint.
+const maxHelperText = 4096
 
 // A HelperError says that newuidmap or newgidmap refused the mapping, and what it said.
 type HelperError struct {

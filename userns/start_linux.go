@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"cove/userns/fdpass"
@@ -33,8 +33,11 @@ type Config struct {
 // Child is a started stage with its ids mapped, waiting for its first message.
 type Child struct {
 	Conn *fdpass.Conn
-	cmd  *exec.Cmd
+	pid  int
 	done chan struct{} // closed by Wait: lets the starting thread go
+
+	mu    sync.Mutex
+	ended bool // pid is reaped, and may be another's
 }
 
 // Start makes namespaces with a stage of this binary in them and maps its ids. The stage is
@@ -51,29 +54,37 @@ func Start(ctx context.Context, cfg Config) (*Child, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	cmd := &exec.Cmd{Path: path, Args: []string{cfg.Stage}, Env: append([]string{}, cfg.Env...), Dir: "/"}
-	if cfg.Foreign {
-		cmd.Env, cmd.Dir = os.Environ(), ""
-	}
-	if cfg.Stdio {
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	} else {
-		cmd.Stderr = nil
-	}
-	cmd.ExtraFiles = append([]*os.File{theirs}, cfg.Files...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{
+	attr := &syscall.ProcAttr{Env: append([]string{}, cfg.Env...), Dir: "/", Sys: &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | cfg.Namespaces,
 		AmbientCaps: allCaps(),
 		Pdeathsig:   unix.SIGKILL,
 		Setsid:      !cfg.Stdio,
+	}}
+	if cfg.Foreign {
+		attr.Env, attr.Dir = os.Environ(), ""
+	}
+	stdio := []*os.File{os.Stdin, os.Stdout, os.Stderr}
+	if !cfg.Stdio {
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer null.Close()
+		stdio = []*os.File{null, null, null}
+	}
+	inherited := append(append(stdio, theirs), cfg.Files...)
+	for _, f := range inherited {
+		attr.Files = append(attr.Files, f.Fd())
 	}
 	CloseOnExec()
-	c := &Child{Conn: conn, cmd: cmd, done: make(chan struct{})}
-	if err := c.start(); err != nil {
+	c := &Child{Conn: conn, done: make(chan struct{})}
+	err = c.fork(path, []string{cfg.Stage}, attr)
+	runtime.KeepAlive(inherited)
+	if err != nil {
 		conn.Close()
 		return nil, startError(err)
 	}
-	if err := writeMaps(ctx, cmd.Process.Pid, cfg.IDMap); err != nil {
+	if err := writeMaps(ctx, c.pid, cfg.IDMap); err != nil {
 		c.Kill()
 		_, _ = c.Wait()
 		conn.Close()
@@ -82,13 +93,15 @@ func Start(ctx context.Context, cfg Config) (*Child, error) {
 	return c, nil
 }
 
-// start runs the fork on a thread of its own that lives as long as the child: PR_SET_PDEATHSIG
-// fires when the parent *thread* ends, not the process (PR_SET_PDEATHSIG(2const)).
-func (c *Child) start() error {
+// fork runs the fork on a thread of its own that lives as long as the child: PR_SET_PDEATHSIG
+// fires when the parent *thread* ends, not the process (PR_SET_PDEATHSIG(2const)). It does without
+// package os/exec, which forks a process more to find out what the kernel can do.
+func (c *Child) fork(path string, argv []string, attr *syscall.ProcAttr) error {
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with this function
-		err := c.cmd.Start()
+		var err error
+		c.pid, err = syscall.ForkExec(path, argv, attr)
 		started <- err
 		if err == nil {
 			<-c.done
@@ -98,20 +111,40 @@ func (c *Child) start() error {
 }
 
 // Pid is the stage's process id out here.
-func (c *Child) Pid() int { return c.cmd.Process.Pid }
+func (c *Child) Pid() int { return c.pid }
 
 // Kill sends SIGKILL. Where the stage is PID 1 of a pid namespace, all of that dies with it.
-func (c *Child) Kill() { _ = c.cmd.Process.Kill() }
+func (c *Child) Kill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		_ = unix.Kill(c.pid, unix.SIGKILL)
+	}
+}
 
 // Wait waits for the stage's end and returns its wait status. It is to be called once.
 func (c *Child) Wait() (syscall.WaitStatus, error) {
-	err := c.cmd.Wait()
-	close(c.done)
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		return 0, err
+	defer close(c.done)
+	// First without reaping: until Kill knows that it has ended, its number must not be another's.
+	for {
+		err := unix.Waitid(unix.P_PID, c.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if err != unix.EINTR {
+			break
+		}
 	}
-	return c.cmd.ProcessState.Sys().(syscall.WaitStatus), nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	var status syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(c.pid, &status, 0, nil)
+		if err == nil {
+			return status, nil
+		}
+		if err != syscall.EINTR {
+			return 0, os.NewSyscallError("wait4", err)
+		}
+	}
 }
 
 // CloseOnExec keeps the descriptors that this process inherited from what it starts: Go marks the
@@ -176,9 +209,8 @@ func (e *NamespaceError) Error() string { return "create user namespace: " + e.E
 func (e *NamespaceError) Unwrap() error { return e.Err }
 
 func startError(err error) error {
-	var pathErr *os.PathError
 	var errno syscall.Errno
-	if errors.As(err, &pathErr) && errors.As(pathErr.Err, &errno) {
+	if errors.As(err, &errno) {
 		switch errno {
 		case unix.EPERM, unix.ENOSPC, unix.EUSERS, unix.EINVAL:
 			return &NamespaceError{errno}
