@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"cove/sandbox/spec"
@@ -71,6 +73,9 @@ func (b *box) protect() error {
 		var paths []spec.Path
 		for _, name := range p.Paths {
 			actual, err := ensureProtected(root, string(name), j)
+			if err != nil && b.nobodyCanMake(root, string(actual), err) {
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -83,8 +88,7 @@ func (b *box) protect() error {
 		return nil
 	})
 	if err != nil {
-		use.inUse.Close()
-		return err
+		return errors.Join(err, use.close())
 	}
 	before := gitState(root)
 	b.undo(func() error {
@@ -253,9 +257,48 @@ func ensureProtected(root int, name string, j *journal) (spec.Path, error) {
 			return "", fmt.Errorf("%q: %q is a link, which could be pointed elsewhere: protect what it points to (workspace.protect)", name, at)
 		case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 			return spec.Path(at), nil
+		case j.holds(at, &st) && isEmpty(root, at):
+			// Another sandbox's placeholder: this one protects the same, or here things could be put into it.
+			return spec.Path(at), nil
 		}
 	}
 	return spec.Path(path.Clean(name)), nil
+}
+
+// holds reports whether the directory at name is a placeholder.
+func (j *journal) holds(name string, st *unix.Stat_t) bool {
+	return slices.ContainsFunc(j.Made, func(m placeholder) bool {
+		return m.Dir && string(m.Path) == name && m.Ino == st.Ino && m.Dev == st.Dev
+	})
+}
+
+func isEmpty(root int, name string) bool {
+	fd, err := unix.Openat2(root, name, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC | unix.O_NOFOLLOW,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return false
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	_, err = dir.Readdirnames(1)
+	return err == io.EOF
+}
+
+// nobodyCanMake reports whether the missing name, of which err says that no placeholder can be made,
+// cannot be made inside either: its folder is on a read-only file system, or only its owner can
+// write to it, who is nobody inside, so that no capability there reaches it (user_namespaces(7)).
+func (b *box) nobodyCanMake(root int, name string, err error) bool {
+	if errors.Is(err, unix.EROFS) {
+		return true
+	}
+	var st unix.Stat_t
+	if !errors.Is(err, unix.EACCES) || unix.Fstatat(root, path.Dir(name), &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return false
+	}
+	_, mapped := b.spec.IDMap.ContainerUID(st.Uid)
+	return !mapped && st.Mode&0o022 == 0
 }
 
 // looksLikeDir guesses what kind a missing path would be; either kind keeps the name from being made.
