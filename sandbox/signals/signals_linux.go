@@ -39,11 +39,12 @@ func DefaultIgnored() {
 // IgnoreHandled makes this process ignore what Go's runtime has handlers for, so that nobody who may
 // send it signals can end it. What it forks is not affected: the runtime gives every signal that
 // it once had a handler for its default action there. Left alone are the signals that the runtime
-// itself lives by, and the real-time ones, which it uses to reach all threads.
+// itself lives by, and the real-time ones, which it uses to reach all threads. A fault of its own
+// (SIGSEGV and its like) ends it still: the kernel kills who ignores one (signal(7)).
 func IgnoreHandled() {
-	for sig := unix.Signal(1); sig < unix.SIGSYS; sig++ {
+	for sig := unix.Signal(1); sig <= unix.SIGSYS; sig++ {
 		switch sig {
-		case unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGCHLD, unix.SIGURG, unix.SIGPROF, unix.SIGPIPE:
+		case unix.SIGCHLD, unix.SIGURG, unix.SIGPROF, unix.SIGPIPE:
 			continue
 		}
 		var old sigaction
