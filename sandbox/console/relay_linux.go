@@ -115,6 +115,12 @@ func (r *relays) pipe() (*os.File, *os.File, error) {
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, nil, os.NewSyscallError("pipe", err)
 	}
+	// To open /dev/stderr is to open this pipe, of which the command's user, or as root everybody
+	// inside, is not the owner. Nobody reaches it who does not have it.
+	if err := unix.Fchmod(fds[0], 0o666); err != nil {
+		_, _ = unix.Close(fds[0]), unix.Close(fds[1])
+		return nil, nil, os.NewSyscallError("fchmod of a pipe", err)
+	}
 	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), nil
 }
 
