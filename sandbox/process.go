@@ -134,7 +134,8 @@ func (p *planner) cwd() (dir string, create bool) {
 	if dir := p.in.Image.Config.WorkingDir; dir != "" {
 		return path.Clean("/" + dir), true
 	}
-	if p.homeDir != "" && p.spec.Root.Kind == spec.RootHost {
+	// With -u somebody else runs, whom the home folder may be closed to.
+	if p.homeDir != "" && p.spec.Root.Kind == spec.RootHost && p.in.User == "" {
 		return p.homeDir, false
 	}
 	return "/", false

@@ -149,6 +149,8 @@ func (c *command) execError(err error) error {
 		return &execError{codeNotFound, fmt.Errorf("%q: %w", c.argv[0], err)}
 	case errors.Is(err, unix.ENOENT):
 		return &execError{codeNotRunnable, fmt.Errorf("%q: its interpreter or loader is not inside: %w", c.argv[0], err)}
+	case errors.Is(err, unix.EACCES):
+		return &execError{codeNotRunnable, fmt.Errorf("%q: %w (for uid %d, in the working directory %q)", c.argv[0], err, c.uid, c.cwd)}
 	case errors.Is(err, unix.E2BIG):
 		return &execError{codeNotRunnable, fmt.Errorf("%q: arguments and environment are too long: %w", c.argv[0], err)}
 	}
