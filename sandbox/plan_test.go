@@ -65,7 +65,7 @@ func web(in *Input) {
 			Entrypoint: []string{"/entry", "-x"}, Cmd: []string{"serve"}, WorkingDir: "/srv"}}
 }
 
-func user(name string) func(*Input) { return func(in *Input) { in.Profile.User = name } }
+func as(name string) func(*Input) { return func(in *Input) { in.Profile.User = name } }
 
 func plan(t *testing.T, in Input) *spec.Spec {
 	t.Helper()
@@ -81,14 +81,14 @@ func plan(t *testing.T, in Input) *spec.Spec {
 func TestPlanGolden(t *testing.T) {
 	for name, in := range map[string]Input{
 		"host": input(),
-		"host_me": input(user("me"), func(in *Input) {
+		"host_me": input(as("me"), func(in *Input) {
 			in.HomeDir = "/data/homes/1"
 			in.Profile.Mounts = []config.Mount{{Source: "/cache", Target: "~/.cache", Mode: "rw"}, {Source: "/home/anna/My Project!/x", Target: "/opt/x", Mode: "ro", Within: true}}
 			in.Profile.Env = config.Env{Set: map[string]string{"B": "2", "A": "1"}, Pass: []string{"EDITOR"}}
 			setEnvironment(in, map[string]string{"EDITOR": "vi", "TERM": "xterm", "SECRET": "no"})
 		}),
 		"image_root": input(web),
-		"image_user": input(web, user("image"), func(in *Input) {
+		"image_user": input(web, as("image"), func(in *Input) {
 			in.Profile.Workspace.Mode, in.Profile.Dir = "none", ""
 			in.Argv = nil
 			in.ReadOnly = true
@@ -235,11 +235,11 @@ func TestPlanUser(t *testing.T) {
 		user, home string
 	}{
 		"root":                 {input(web), "0:0", "/root"},
-		"me":                   {input(web, user("me")), "1000:1000", "/home/anna"},
-		"image":                {input(web, user("image")), "www:www", ""},
-		"an image without one": {input(web, user("image"), func(in *Input) { in.Image.Config.User = "" }), "0", ""},
+		"me":                   {input(web, as("me")), "1000:1000", "/home/anna"},
+		"image":                {input(web, as("image")), "www:www", ""},
+		"an image without one": {input(web, as("image"), func(in *Input) { in.Image.Config.User = "" }), "0", ""},
 		"-u":                   {input(web, func(in *Input) { in.User = "bin:5" }), "bin:5", ""},
-		"image with a home":    {input(web, user("image"), func(in *Input) { in.HomeDir = "/h" }), "www:www", "/home/user"},
+		"image with a home":    {input(web, as("image"), func(in *Input) { in.HomeDir = "/h" }), "www:www", "/home/user"},
 	} {
 		if p := plan(t, c.in).Process; p.User != c.user || string(p.Home) != c.home {
 			t.Errorf("%s: user %q, home %q, want %q, %q", name, p.User, p.Home, c.user, c.home)
@@ -250,7 +250,7 @@ func TestPlanUser(t *testing.T) {
 		func(in *Input) { in.HostHome = "/home/a\nroot::0:0" },
 		func(in *Input) { in.HostHome = "/home/a:b" },
 	} {
-		if s, err := Plan(input(user("me"), change)); err == nil {
+		if s, err := Plan(input(as("me"), change)); err == nil {
 			t.Errorf("a line for /etc/passwd of other fields: %+v", s.Files)
 		}
 	}
@@ -370,7 +370,7 @@ func TestPlanMounts(t *testing.T) {
 			mount(config.Mount{Source: "/a", Target: "/t"})(in)
 			in.Tmpfs = []Tmpfs{{Target: "/t/"}}
 		},
-		"~ that only an image knows": func(in *Input) { web(in); user("image")(in); mount(config.Mount{Source: "/a", Target: "~/x"})(in) },
+		"~ that only an image knows": func(in *Input) { web(in); as("image")(in); mount(config.Mount{Source: "/a", Target: "~/x"})(in) },
 		"a workspace on /proc":       func(in *Input) { in.Profile.Workspace.At = "/proc/w" },
 		"a workspace on /":           func(in *Input) { in.Profile.Workspace.At = "/" },
 	} {
