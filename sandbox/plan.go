@@ -33,7 +33,8 @@ func NewID() string {
 }
 
 // Plan decides everything about a sandbox. It touches no kernel and no disk: the same Input gives
-// the same Spec. What is lost on this machine is in Spec.Warnings; a protection that would be lost is an error.
+// the same Spec. What is lost on this machine is in Spec.Lost; a protection that would be lost is an error, or a
+// warning where BestEffort says so.
 func Plan(in Input) (*spec.Spec, error) {
 	p := &planner{in: in, profile: in.Profile, spec: &spec.Spec{ID: in.ID, IDMap: in.IDMap}}
 	p.names()
@@ -53,8 +54,8 @@ type planner struct {
 	workspace string // the workspace's target; "" without one
 }
 
-func (p *planner) warn(format string, args ...any) {
-	p.spec.Warnings = append(p.spec.Warnings, fmt.Sprintf(format, args...))
+func (p *planner) lost(format string, args ...any) {
+	p.spec.Lost = append(p.spec.Lost, fmt.Sprintf(format, args...))
 }
 
 // names gives the sandbox its name and hostname.
@@ -113,10 +114,10 @@ func (p *planner) root() error {
 		root.Kind = spec.RootOverlay
 	case h.Fuse():
 		root.Kind = spec.RootFuse
-		p.warn("no native overlay here (%s): using fuse-overlayfs, which is slower", h.NativeOverlay.Why)
+		p.lost("no native overlay here (%s): using fuse-overlayfs, which is slower", h.NativeOverlay.Why)
 	default:
 		root.Kind = spec.RootCopy
-		p.warn("neither native overlay (%s) nor fuse-overlayfs here: the image is copied for every run", h.NativeOverlay.Why)
+		p.lost("neither native overlay (%s) nor fuse-overlayfs here: the image is copied for every run", h.NativeOverlay.Why)
 	}
 	return nil
 }
@@ -136,13 +137,10 @@ func (p *planner) security() error {
 	_, gid := p.in.IDMap.ContainerGID(0)
 	if p.in.Host.UID == 0 && (uid || gid) {
 		// Whatever gets out of such a sandbox is root.
-		if !p.in.BestEffort {
-			return &ProtectionError{"run as root: no range of subordinate ids can be mapped, and root inside would be root on this machine"}
-		}
-		p.warn("run as root without a range of subordinate ids: root inside is root on this machine")
+		return &ProtectionError{"run as root: no range of subordinate ids can be mapped, and root inside would be root on this machine"}
 	}
 	if p.in.IDMap.Single() {
-		p.warn("only one id is mapped: everything inside is you, and changing owner to another user fails")
+		p.lost("only one id is mapped: everything inside is you, and changing owner to another user fails")
 	}
 	return nil
 }
@@ -176,7 +174,7 @@ func (p *planner) network() error {
 			if !p.in.BestEffort {
 				return &ProtectionError{"network host: this kernel cannot close the host's abstract sockets (landlock's scope, Linux 6.12)"}
 			}
-			p.warn("network host: the host's abstract sockets (D-Bus, X11 among them) can be reached from inside")
+			p.spec.Warnings = append(p.spec.Warnings, "network host: the host's abstract sockets (D-Bus, X11 among them) can be reached from inside")
 		}
 	}
 	return nil

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 
 	"cove/config"
 	"cove/fetch"
@@ -90,7 +93,33 @@ func (a *app) plan(c *cli.Context) (*planned, error) {
 		a.warn("%s", w)
 	}
 	options, err := a.options(&in, stored)
+	if err == nil {
+		a.sayLost(options.RuntimeDir, s.Lost)
+	}
 	return &planned{spec: s, options: options}, err
+}
+
+// sayLost tells what is only inconvenient, once a boot: each is a line of a file in the runtime directory then, which
+// goes when the machine does. `cove doctor` tells it always.
+func (a *app) sayLost(runtimeDir string, lost []string) {
+	if len(lost) == 0 {
+		return
+	}
+	file := filepath.Join(runtimeDir, "said")
+	said, _ := os.ReadFile(file)
+	for _, text := range lost {
+		if slices.Contains(strings.Split(string(said), "\n"), text) {
+			continue
+		}
+		a.warn("%s", text)
+		a.warn("hint: `cove doctor` prints the command that mends it (this is said once)")
+		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
+		if err != nil {
+			continue
+		}
+		_, _ = f.WriteString(text + "\n")
+		_ = f.Close()
+	}
 }
 
 // planned is a decision and what carrying it out needs besides.

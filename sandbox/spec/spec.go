@@ -14,8 +14,9 @@ type Spec struct {
 	Protect  *Protect     `json:"protect,omitempty"`
 	Network  Network      `json:"network"`
 	Security Security     `json:"security"`
-	Process  Process      `json:"process"` // the main command, and the defaults of those that exec adds
-	Warnings []string     `json:"warnings,omitempty"`
+	Process  Process      `json:"process"`            // the main command, and the defaults of those that exec adds
+	Lost     []string     `json:"lost,omitempty"`     // conveniences that this machine does not have
+	Warnings []string     `json:"warnings,omitempty"` // protections that it does not have, and that may be lost
 }
 
 // Root says what `/` is made of.

@@ -32,6 +32,7 @@ func full() Spec {
 		Security: Security{Caps: []string{"CAP_CHOWN"}, NewPrivileges: true, ScopeAbstract: true},
 		Process: Process{Argv: []Arg{"sh", "-c", "\xfe\x80\ufffd<&>\u2028"}, Env: []Arg{"A=\xff", "B="}, Cwd: "/\xe9", MakeCwd: true,
 			User: "0:0", Home: "/home/\xff"},
+		Lost:     []string{"two"},
 		Warnings: []string{"one"},
 	}
 }
