@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"cove/sandbox/spec"
 	"cove/userns/fdpass"
@@ -188,8 +189,13 @@ func dialSocket(dir string) (*fdpass.Conn, error) {
 func (c *control) serve(l *net.UnixListener, stop func(sig unix.Signal)) {
 	for {
 		conn, err := l.AcceptUnix()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil {
+			// Out of descriptors, for now: a sandbox that nobody can stop any more would be worse than a wait.
+			time.Sleep(50 * time.Millisecond)
+			continue
 		}
 		go c.serveOne(conn, stop)
 	}
