@@ -30,6 +30,7 @@ type Conn struct {
 	sendMu sync.Mutex
 	recvMu sync.Mutex
 	once   sync.Once
+	closed bool // fd is another's by now; both locks are held to set it
 }
 
 // Pair makes two connected ends, close-on-exec. The second is a file, to hand to a child.
@@ -76,7 +77,7 @@ func (c *Conn) Close() error {
 		c.sendMu.Lock()
 		defer c.sendMu.Unlock()
 		err = unix.Close(c.fd)
-		c.fd = -1
+		c.closed = true
 	})
 	return err
 }
@@ -107,7 +108,7 @@ func (c *Conn) Send(v any, files ...*os.File) error {
 	defer runtime.KeepAlive(files)
 	c.sendMu.Lock()
 	defer c.sendMu.Unlock()
-	if c.fd < 0 {
+	if c.closed {
 		return os.ErrClosed
 	}
 	for len(frame) > 0 {
@@ -128,7 +129,7 @@ func (c *Conn) Send(v any, files ...*os.File) error {
 func (c *Conn) Recv(v any) ([]*os.File, error) {
 	c.recvMu.Lock()
 	defer c.recvMu.Unlock()
-	if c.fd < 0 {
+	if c.closed {
 		return nil, os.ErrClosed
 	}
 	var head [8]byte

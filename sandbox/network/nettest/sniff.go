@@ -50,11 +50,19 @@ func sniff() (*counter, error) {
 	return c, nil
 }
 
+// The types of ICMPv6 messages that find neighbours (RFC 4861).
+const (
+	neighbourSolicit = 135
+	neighbourAdvert  = 136
+)
+
 func (c *counter) add(p []byte) {
 	var a netip.Addr
 	switch {
 	case len(p) >= 20 && p[0]>>4 == 4:
 		a = netip.AddrFrom4([4]byte(p[16:20]))
+	case len(p) > 40 && p[0]>>4 == 6 && p[6] == unix.IPPROTO_ICMPV6 && (p[40] == neighbourSolicit || p[40] == neighbourAdvert):
+		return // the host's own kernel asks for its neighbours when it likes
 	case len(p) >= 40 && p[0]>>4 == 6:
 		a = netip.AddrFrom16([16]byte(p[24:40]))
 	default:
