@@ -17,14 +17,15 @@ import (
 // there in an ordinary one: to protect them would keep git from working.
 var gitRedirects = []string{".git/commondir", ".git/config.worktree"}
 
-// gitState notes what of the workspace is compared at the end.
+// gitNotes is what of the workspace is compared at the end.
 type gitNotes struct {
 	started  time.Time
 	redirect map[string]bool
+	git      bool // the workspace is a repository
 }
 
 func gitState(root int) gitNotes {
-	n := gitNotes{started: time.Now(), redirect: map[string]bool{}}
+	n := gitNotes{started: time.Now(), redirect: map[string]bool{}, git: exists(root, ".git")}
 	for _, name := range gitRedirects {
 		n.redirect[name] = exists(root, name)
 	}
@@ -56,6 +57,10 @@ func (b *box) report(before gitNotes, workspace string, made []spec.Path) {
 	}
 	found, whole := newRepositories(workspace, before.started)
 	for _, name := range found {
+		// Its birth may be of the same tick of the clock as the sandbox's.
+		if name == ".git" && before.git {
+			continue
+		}
 		if !slices.Contains(made, spec.Path(name)) {
 			b.warn("new in the workspace: a git repository at %q, whose hooks and config act when git runs there", filepath.Dir(name))
 		}
