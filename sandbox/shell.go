@@ -15,6 +15,7 @@ import (
 
 	"cove/fetch/store"
 	"cove/sandbox/console"
+	"cove/sandbox/memory"
 	"cove/sandbox/spec"
 	"cove/userns"
 	"cove/userns/fdpass"
@@ -169,6 +170,7 @@ func KeeperMain() int {
 	}
 	_ = conn.Send(keeperReply{Warnings: warnings.String()})
 	conn.Close()
+	memory.GiveBackSoon()
 	box.keepUntilEmpty(ctx)
 	_ = box.end()
 	return 0

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"time"
 
+	"cove/sandbox/memory"
 	"cove/sandbox/signals"
 	"cove/sandbox/spec"
 	"cove/userns/fdpass"
@@ -73,6 +74,7 @@ func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
 				if err := s.started(); err != nil {
 					return nil, err
 				}
+				memory.GiveBackSoon()
 			case m.Stopped:
 				s.stop()
 			case m.Notice != "":

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"cove/sandbox/memory"
 	"cove/sandbox/signals"
 	"cove/userns"
 	"cove/userns/fdpass"
@@ -87,6 +88,7 @@ func leaderMain() int {
 			_ = unix.Kill(-pid, sig.(unix.Signal))
 		}
 	}()
+	memory.GiveBackSoon()
 	return follow(pid)
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 
+	"cove/sandbox/memory"
 	"cove/sandbox/network"
 	"cove/sandbox/spec"
 	"cove/userns/fdpass"
@@ -25,6 +26,7 @@ func (i *initStage) serve() int {
 	i.reaper = newReaper()
 	i.spawner = &spawner{requests: make(chan spawnRequest), reaper: i.reaper}
 	i.group.groups = map[*session]struct{}{}
+	memory.GiveBackSoon()
 	go i.listen(done)
 	if i.watch != nil {
 		go i.watch.run(i.tellAll)
