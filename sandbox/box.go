@@ -68,9 +68,11 @@ func (b *box) stop(sig unix.Signal) {
 	}
 }
 
-func (b *box) warn(format string, args ...any) {
-	if b.opts.Warn != nil {
-		fmt.Fprintf(b.opts.Warn, "cove: "+format+"\n", args...)
+func (b *box) warn(format string, args ...any) { b.opts.warn(format, args...) }
+
+func (o *Options) warn(format string, args ...any) {
+	if o.Warn != nil {
+		fmt.Fprintf(o.Warn, "cove: "+format+"\n", args...)
 	}
 }
 

@@ -43,8 +43,29 @@ func exists(root int, name string) bool {
 // walkTime bounds the look for new repositories at the end of a run.
 const walkTime = 200 * time.Millisecond
 
-// report tells what a command left in the workspace that makes git outside act on its behalf.
+// report tells what a command left in the workspace that makes git outside act on its behalf. A
+// keeper has nobody to tell: each shell looks for itself.
 func (b *box) report(before gitNotes, workspace string, made []spec.Path) {
+	if !b.opts.shell {
+		reportGit(b.warn, before, workspace, made)
+	}
+}
+
+// watchGit notes how the workspace of p is now. The function that it returns tells what has come since.
+func watchGit(p *spec.Protect, warn func(format string, args ...any)) func() {
+	if p == nil {
+		return func() {}
+	}
+	root, err := unix.Open(string(p.Source), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return func() {}
+	}
+	defer unix.Close(root)
+	before := gitState(root)
+	return func() { reportGit(warn, before, string(p.Source), nil) }
+}
+
+func reportGit(warn func(format string, args ...any), before gitNotes, workspace string, made []spec.Path) {
 	root, err := unix.Open(workspace, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
@@ -52,7 +73,7 @@ func (b *box) report(before gitNotes, workspace string, made []spec.Path) {
 	defer unix.Close(root)
 	for _, name := range gitRedirects {
 		if !before.redirect[name] && exists(root, name) {
-			b.warn("new in the workspace: %q, which changes what git reads here", name)
+			warn("new in the workspace: %q, which changes what git reads here", name)
 		}
 	}
 	found, whole := newRepositories(workspace, before.started)
@@ -62,11 +83,11 @@ func (b *box) report(before gitNotes, workspace string, made []spec.Path) {
 			continue
 		}
 		if !slices.Contains(made, spec.Path(name)) {
-			b.warn("new in the workspace: a git repository at %q, whose hooks and config act when git runs there", filepath.Dir(name))
+			warn("new in the workspace: a git repository at %q, whose hooks and config act when git runs there", filepath.Dir(name))
 		}
 	}
 	if !whole {
-		b.warn("the workspace is too large to look through for new git repositories")
+		warn("the workspace is too large to look through for new git repositories")
 	}
 }
 

@@ -56,7 +56,9 @@ func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined 
 		if joined && r.Profile != o.ProfileHash && o.Warn != nil {
 			fmt.Fprintln(o.Warn, "cove: the profile has changed since this sandbox was started: leave every shell of it to get the new one")
 		}
+		tell := watchGit(s.Protect, o.warn)
 		status, err = join(dir, s.Process, o)
+		tell()
 		// The last shell may have left between the look and the call; then there is none to join.
 		if joined && (errors.Is(err, console.ErrLost) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)) {
 			if running, lerr := alive(dir); lerr != nil || !running {
