@@ -82,6 +82,7 @@ func (b *box) protect() error {
 			paths = appendNew(paths, actual)
 		}
 		p.Paths = paths
+		b.protectElsewhere()
 		for _, m := range j.Made {
 			made = append(made, m.Path)
 		}
@@ -96,6 +97,30 @@ func (b *box) protect() error {
 		return use.close()
 	})
 	return nil
+}
+
+// protectElsewhere finds the other mounts through which a protected path could be written. One that
+// is of a protected path itself was asked for by name, and stays what it is.
+func (b *box) protectElsewhere() {
+	p := b.spec.Protect
+	for _, m := range b.spec.Mounts {
+		if m.Kind != spec.MountBind || m.ReadOnly || m.Target == p.Workspace {
+			continue
+		}
+		source, err := filepath.EvalSymlinks(string(m.Source))
+		if err != nil {
+			continue // whoever opens it says so
+		}
+		view := spec.ProtectedMount{Target: m.Target}
+		for _, name := range p.Paths {
+			if rel, ok := below(path.Join(string(p.Source), string(name)), source); ok && rel != "" {
+				view.Paths = append(view.Paths, spec.Path(strings.TrimPrefix(rel, "/")))
+			}
+		}
+		if len(view.Paths) > 0 {
+			p.Elsewhere = append(p.Elsewhere, view)
+		}
+	}
 }
 
 // appendNew adds p unless it, or a folder above it, is there: what is protected is so with all below it.

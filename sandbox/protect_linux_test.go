@@ -69,6 +69,47 @@ func TestProtectCannotBeWalkedAround(t *testing.T) {
 	intact("ordinary work")
 }
 
+// The same paths by another way: the workspace mounted once more, a folder above it, a link to it.
+func TestProtectElsewhere(t *testing.T) {
+	j := newJob(t)
+	repository(t, j)
+	base, link := filepath.Base(string(j.Project)), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(string(j.Project), link); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []mountJob{
+		{Source: j.Project, Target: "/mnt/w", Mode: "rw"},
+		{Source: spec.Path(filepath.Dir(string(j.Project))), Target: "/mnt", Mode: "rw"},
+		{Source: spec.Path(link), Target: "/mnt/w", Mode: "rw"},
+		{Source: j.Project + "/.git", Target: "/mnt/w/.git", Mode: "rw"},
+	} {
+		dir := "/mnt/w"
+		if m.Target == "/mnt" {
+			dir = "/mnt/" + base
+		}
+		k := j.again()
+		k.Mounts = []mountJob{m}
+		k.sh("cd " + dir + `; exec 2>/dev/null
+			for f in cove.toml .git/config .git/hooks/pre-commit .git/hooks/new cove.lock; do echo x >$f; mv $f moved; rm -f $f moved; done
+			mv .git/hooks .git/moved; mv .git moved; mv ` + dir + ` /mnt/moved; rm -f moved; echo x >.git/index`).run(t)
+		for _, name := range []string{".git/config", ".git/hooks/pre-commit"} {
+			if b, err := os.ReadFile(filepath.Join(string(j.Project), name)); err != nil || string(b) != "mine" {
+				t.Errorf("%s at %s: %s is %q, %v", m.Source, m.Target, name, b, err)
+			}
+		}
+		if left := strings.Join(leftovers(t, string(j.Project)), " "); left != ".git cove.toml" {
+			t.Errorf("%s at %s: left %s", m.Source, m.Target, left)
+		}
+		if b, err := os.ReadFile(filepath.Join(string(j.Project), ".git/index")); err != nil || string(b) != "x\n" {
+			t.Errorf("%s at %s: what is not protected: %q, %v", m.Source, m.Target, b, err)
+		}
+		_ = os.Remove(filepath.Join(string(j.Project), ".git/index"))
+	}
+	// What was asked for by name is given.
+	j.Mounts = []mountJob{{Source: j.Project + "/.git/hooks", Target: "/mnt/hooks", Mode: "rw"}}
+	j.sh("echo x >/mnt/hooks/new").ok(t)
+}
+
 func TestProtectAbsent(t *testing.T) {
 	j := newJob(t)
 	j.Protect = []string{".git/hooks", "deep/er/file.txt", "cove.lock", "a b\n", "\xff"}

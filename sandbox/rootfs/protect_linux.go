@@ -4,49 +4,57 @@ import (
 	"fmt"
 	"path"
 
+	"cove/sandbox/spec"
+
 	"golang.org/x/sys/unix"
 )
 
-// protect makes paths of the workspace read-only. A read-only bind alone can be walked around by
-// moving a folder above it away, and putting another in its place; so every folder between the
-// workspace and a protected path becomes a mount point, which cannot be renamed or removed.
+// protect makes paths of the workspace read-only, wherever the workspace can be reached.
 func (r *Root) protect() error {
-	p := r.spec.Protect
-	if p == nil {
-		return nil
+	for _, v := range r.spec.Protect.Views() {
+		if err := r.protectBelow(v); err != nil {
+			return err
+		}
 	}
-	workspace, err := r.open(string(p.Workspace), unix.O_PATH|unix.O_DIRECTORY, 0)
+	return nil
+}
+
+// protectBelow makes paths below one mount read-only. A read-only bind alone can be walked around by
+// moving a folder above it away, and putting another in its place; so every folder between the
+// mount and a protected path becomes a mount point, which cannot be renamed or removed.
+func (r *Root) protectBelow(v spec.ProtectedMount) error {
+	top, err := r.open(string(v.Target), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return fmt.Errorf("open workspace %q: %w", p.Workspace, err)
+		return fmt.Errorf("open %q: %w", v.Target, err)
 	}
-	defer unix.Close(workspace)
+	defer unix.Close(top)
 	pinned := map[string]bool{}
-	for _, name := range p.Paths {
+	for _, name := range v.Paths {
 		clean := path.Clean(string(name))
 		for i, c := range clean {
 			if c != '/' || pinned[clean[:i]] {
 				continue
 			}
 			pinned[clean[:i]] = true
-			if err := pin(workspace, clean[:i], 0); err != nil {
+			if err := pin(top, clean[:i], 0); err != nil {
 				return fmt.Errorf("%q: %w", clean[:i], err)
 			}
 		}
-		if err := pin(workspace, clean, unix.MOUNT_ATTR_RDONLY); err != nil {
+		if err := pin(top, clean, unix.MOUNT_ATTR_RDONLY); err != nil {
 			return fmt.Errorf("%q: %w", clean, err)
 		}
 	}
 	return nil
 }
 
-// pin binds name, below the workspace, onto itself. A link in the way is refused: what it points
+// pin binds name, below a mount's folder, onto itself. A link in the way is refused: what it points
 // to would be protected in its place, and it could be replaced.
-func pin(workspace int, name string, attrs uint64) error {
+func pin(top int, name string, attrs uint64) error {
 	how := &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 	}
-	target, err := unix.Openat2(workspace, name, how)
+	target, err := unix.Openat2(top, name, how)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}

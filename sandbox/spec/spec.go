@@ -83,6 +83,22 @@ type Protect struct {
 	Workspace Path   `json:"workspace"` // target of the workspace's mount, inside
 	Source    Path   `json:"source"`    // the same folder outside
 	Paths     []Path `json:"paths"`     // relative to it; each is made to exist when the sandbox starts
+	// Elsewhere are other mounts that can be written and show the same paths: the workspace once more, or a folder above it.
+	Elsewhere []ProtectedMount `json:"elsewhere,omitempty"`
+}
+
+// ProtectedMount is a mount, and what is protected below it.
+type ProtectedMount struct {
+	Target Path   `json:"target"`
+	Paths  []Path `json:"paths"` // relative to it
+}
+
+// Views are all the places inside where protected paths can be reached.
+func (p *Protect) Views() []ProtectedMount {
+	if p == nil {
+		return nil
+	}
+	return append([]ProtectedMount{{Target: p.Workspace, Paths: p.Paths}}, p.Elsewhere...)
 }
 
 // Network says how the sandbox reaches anything.

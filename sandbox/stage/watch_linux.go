@@ -33,8 +33,10 @@ func newWatch(p *spec.Protect) (*watch, error) {
 		return nil, err
 	}
 	w := &watch{table: table}
-	for _, name := range p.Paths {
-		w.paths = append(w.paths, path.Join(string(p.Workspace), string(name)))
+	for _, v := range p.Views() {
+		for _, name := range v.Paths {
+			w.paths = append(w.paths, path.Join(string(v.Target), string(name)))
+		}
 	}
 	return w, nil
 }
