@@ -31,6 +31,7 @@ type Input struct {
 	DropCaps      []string // --cap-drop, after the profile's caps
 	AddCaps       []string // --cap-add
 	BestEffort    bool     // --best-effort: a protection may be lost, with a warning
+	Hide          []string // folders outside that no mount of a folder above them shows
 	HomeDir       string   // a directory outside that holds the project's home; "" makes a temporary one
 	HostHome      string   // the caller's own home outside, for ~ in mounts
 	LookupEnv     func(string) (string, bool)

@@ -51,6 +51,7 @@ type job struct {
 	Project   spec.Path
 	Mode      string // of the workspace
 	Protect   []string
+	Hide      []string
 	Mounts    []mountJob
 	Network   string
 	Cwd       spec.Path
@@ -104,7 +105,7 @@ func (j *job) input(argv []string) Input {
 			Security: config.Security{Caps: []string{"default"}}},
 		Host: &host.Host{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Name: "tester", LandlockScope: true},
 		ID:   j.ID, Argv: argv, IDMap: j.IDMap, Image: &fetch.Image{Ref: "host", Kind: fetch.Host},
-		Cwd: string(j.Cwd), HostHome: "/home/tester", LookupEnv: os.LookupEnv, User: j.FirstUser,
+		Cwd: string(j.Cwd), HostHome: "/home/tester", Hide: j.Hide, LookupEnv: os.LookupEnv, User: j.FirstUser,
 	}
 	for _, m := range j.Mounts {
 		in.Profile.Mounts = append(in.Profile.Mounts, config.Mount{Source: string(m.Source), Target: string(m.Target), Mode: m.Mode, Within: m.Within})

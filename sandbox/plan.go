@@ -38,6 +38,9 @@ func NewID() string {
 func Plan(in Input) (*spec.Spec, error) {
 	p := &planner{in: in, profile: in.Profile, spec: &spec.Spec{ID: in.ID, IDMap: in.IDMap}}
 	p.names()
+	for _, name := range in.Hide {
+		p.spec.Hide = append(p.spec.Hide, spec.Path(name))
+	}
 	for _, step := range []func() error{p.root, p.security, p.network, p.home, p.mounts, p.files, p.process, p.protect} {
 		if err := step(); err != nil {
 			return nil, err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -103,23 +104,80 @@ func (b *box) protect() error {
 // is of a protected path itself was asked for by name, and stays what it is.
 func (b *box) protectElsewhere() {
 	p := b.spec.Protect
+	var paths []string
+	for _, name := range p.Paths {
+		paths = append(paths, path.Join(string(p.Source), string(name)))
+	}
 	for _, m := range b.spec.Mounts {
-		if m.Kind != spec.MountBind || m.ReadOnly || m.Target == p.Workspace {
+		if m.ReadOnly || m.Target == p.Workspace {
 			continue
 		}
-		source, err := filepath.EvalSymlinks(string(m.Source))
-		if err != nil {
-			continue // whoever opens it says so
+		if view := shownBy(m, paths); len(view.Paths) > 0 {
+			p.Elsewhere = append(p.Elsewhere, view)
 		}
-		view := spec.ProtectedMount{Target: m.Target}
-		for _, name := range p.Paths {
-			if rel, ok := below(path.Join(string(p.Source), string(name)), source); ok && rel != "" {
-				view.Paths = append(view.Paths, spec.Path(strings.TrimPrefix(rel, "/")))
+	}
+}
+
+// shownBy lists those of the real paths that lie below a bind's source.
+func shownBy(m spec.Mount, paths []string) spec.Below {
+	view := spec.Below{Target: m.Target}
+	if m.Kind != spec.MountBind {
+		return view
+	}
+	source, err := filepath.EvalSymlinks(string(m.Source))
+	if err != nil {
+		return view // whoever opens it says so
+	}
+	for _, name := range paths {
+		if rel, ok := below(name, source); ok && rel != "" {
+			view.Paths = appendNew(view.Paths, spec.Path(strings.TrimPrefix(rel, "/")))
+		}
+	}
+	return view
+}
+
+// hide finds the mounts that would show what no sandbox may reach unless it is mounted by name: with
+// cove's own folders a command could enter every other sandbox, change their images, and agree to
+// profiles. One that is missing is made, or it would be made inside.
+func (b *box) hide() error {
+	var paths []string
+	for _, name := range b.spec.Hide {
+		real, err := realPath(string(name))
+		if err != nil {
+			return fmt.Errorf("hide %q: %w", name, err)
+		}
+		paths = append(paths, real)
+	}
+	for _, m := range b.spec.Mounts {
+		all := shownBy(m, paths)
+		view := spec.Below{Target: all.Target}
+		for _, rel := range all.Paths {
+			// What we cannot make nobody inside can, who has no more rights to these folders than we.
+			if err := os.MkdirAll(path.Join(string(m.Source), string(rel)), 0o700); err == nil {
+				view.Paths = append(view.Paths, rel)
+			} else if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
+				return fmt.Errorf("hide: %w", err)
 			}
 		}
 		if len(view.Paths) > 0 {
-			p.Elsewhere = append(p.Elsewhere, view)
+			b.spec.Hidden = append(b.spec.Hidden, view)
 		}
+	}
+	return nil
+}
+
+// realPath follows the links of a path as far as it exists.
+func realPath(name string) (string, error) {
+	missing := ""
+	for at := path.Clean(name); ; at = path.Dir(at) {
+		real, err := filepath.EvalSymlinks(at)
+		if err == nil {
+			return path.Join(real, missing), nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) || at == "/" {
+			return "", err
+		}
+		missing = path.Join(path.Base(at), missing)
 	}
 }
 

@@ -110,6 +110,45 @@ func TestProtectElsewhere(t *testing.T) {
 	j.sh("echo x >/mnt/hooks/new").ok(t)
 }
 
+// Cove's own folders, which lie in a workspace of /tmp or ~/.local, are not there, and none can be put in their place.
+func TestHide(t *testing.T) {
+	j := newJob(t)
+	secret := filepath.Join(string(j.Project), "a", "own")
+	if err := os.MkdirAll(secret, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(secret, "f"), []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(string(j.Project), link); err != nil {
+		t.Fatal(err)
+	}
+	j.Hide = []string{filepath.Join(link, "a/own"), filepath.Join(string(j.Project), "not/there/yet"), "/nonexistent/x"}
+	for _, mode := range []string{"rw", "ro", "none"} {
+		k := j.again()
+		k.Mode = mode
+		k.Mounts = []mountJob{{Source: j.Project, Target: "/mnt/again", Mode: "rw"}, {Source: spec.Path(filepath.Dir(string(j.Project))), Target: "/mnt/above", Mode: "ro"}}
+		out := k.sh(`exec 2>/dev/null; for d in ` + string(j.Project) + ` /mnt/again /mnt/above/*; do
+			cd $d && ls -A a/own not/there/yet | grep -v :; echo x >a/own/f; echo x >not/there/yet/f; umount a/own
+			mv a b && mkdir -p a/own; mv not b; rmdir a/own not/there/yet; done; true`).ok(t)
+		if strings.TrimSpace(out) != "" {
+			t.Errorf("%s: seen inside: %q", mode, out)
+		}
+		if b, err := os.ReadFile(filepath.Join(secret, "f")); err != nil || string(b) != "mine" {
+			t.Errorf("%s: %q, %v", mode, b, err)
+		}
+		if left := leftovers(t, filepath.Join(string(j.Project), "not/there/yet")); len(left) != 0 {
+			t.Errorf("%s: left %q", mode, left)
+		}
+	}
+	// Mounted by name it is there.
+	j.Mounts = []mountJob{{Source: spec.Path(secret), Target: "/mnt/own", Mode: "rw"}}
+	if out := j.sh("cat /mnt/own/f").ok(t); out != "mine" {
+		t.Errorf("%q", out)
+	}
+}
+
 func TestProtectAbsent(t *testing.T) {
 	j := newJob(t)
 	j.Protect = []string{".git/hooks", "deep/er/file.txt", "cove.lock", "a b\n", "\xff"}

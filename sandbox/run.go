@@ -64,6 +64,9 @@ func start(ctx context.Context, s *spec.Spec, o Options) (box *box, err error) {
 	if err := box.protect(); err != nil {
 		return box, fmt.Errorf("protect the workspace: %w", err)
 	}
+	if err := box.hide(); err != nil {
+		return box, err
+	}
 	mounts, err := box.idmapMounts()
 	if err != nil {
 		return box, err

@@ -82,6 +82,9 @@ func (a *app) plan(c *cli.Context) (*planned, error) {
 	if in.HomeDir, err = projectHome(in.Profile, !c.Bool("dry-run")); err != nil {
 		return nil, err
 	}
+	if in.Hide, err = a.hidden(); err != nil {
+		return nil, err
+	}
 	s, err := sandbox.Plan(in)
 	if errors.Is(err, sandbox.ErrNoCommand) {
 		return nil, usagef("which command? (%v)", err)
@@ -273,6 +276,40 @@ func projectHome(p *config.Profile, create bool) (string, error) {
 	}
 	return dir, nil
 }
+
+// hidden are the folders that a mount does not show unless it is of them by name: cove's own, and those of the session's
+// sockets. A workspace of /tmp or ~/.local holds some of them.
+func (a *app) hidden() ([]string, error) {
+	data, err := config.TrustDir(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	storeDir, err := config.StoreDir(a.storeDir, os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	runtimeDir, err := config.RuntimeDir(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	dirs := []string{filepath.Dir(data), storeDir, runtimeDir}
+	if own, err := config.ConfigHome(os.Getenv); err == nil {
+		dirs = append(dirs, filepath.Join(own, "cove"))
+	}
+	sockets := []string{os.Getenv("XDG_RUNTIME_DIR"), "/tmp/.X11-unix", "/tmp/.ICE-unix"}
+	if agent := os.Getenv("SSH_AUTH_SOCK"); inside("/tmp", filepath.Dir(agent)) {
+		sockets = append(sockets, filepath.Dir(agent))
+	}
+	for _, dir := range sockets {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs, nil
+}
+
+// inside reports whether name lies below dir; both are clean and absolute.
+func inside(dir, name string) bool { return strings.HasPrefix(name, dir+"/") }
 
 // options is where things are on this machine.
 func (a *app) options(in *sandbox.Input, s *store.Store) (sandbox.Options, error) {

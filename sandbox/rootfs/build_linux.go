@@ -57,6 +57,9 @@ func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File) error) (*R
 	if err := r.protect(); err != nil {
 		return nil, fmt.Errorf("protect: %w", err)
 	}
+	if err := r.hide(); err != nil {
+		return nil, fmt.Errorf("hide: %w", err)
+	}
 	if s.Root.ReadOnly || s.Root.Kind == spec.RootHost {
 		if err := restrict(fd, unix.MOUNT_ATTR_RDONLY, false); err != nil {
 			return nil, fmt.Errorf("make root read-only: %w", err)

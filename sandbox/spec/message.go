@@ -14,8 +14,9 @@ type ToInit struct {
 // Setup carries the Spec and the descriptors that come with it, in order: one mount per Idmapped
 // mount of the Spec, then the fuse-overlayfs socket where Root.Kind wants one.
 type Setup struct {
-	Spec *Spec `json:"spec"`
-	Link Link  `json:"link"`
+	Spec  *Spec `json:"spec"`
+	Link  Link  `json:"link"`
+	Debug bool  `json:"debug,omitempty"` // tell each step
 }
 
 // Link is the network that the parent attached, for init to configure inside.
@@ -52,6 +53,7 @@ type FromInit struct {
 	Failed   *Failed   `json:"failed,omitempty"`
 	Sessions *Sessions `json:"sessions,omitempty"`
 	Dialed   *Dialed   `json:"dialed,omitempty"` // one descriptor when Error is empty
+	Step     string    `json:"step,omitempty"`   // what was just done, when Setup.Debug asks for it
 	Fuse     bool      `json:"fuse,omitempty"`   // one descriptor: /dev/fuse, mounted, waiting for its server
 }
 

@@ -12,6 +12,8 @@ type Spec struct {
 	Mounts   []Mount      `json:"mounts"` // after Root, in this order
 	Files    []File       `json:"files"`  // generated files, placed before the mounts
 	Protect  *Protect     `json:"protect,omitempty"`
+	Hide     []Path       `json:"hide,omitempty"` // folders on the host that no mount of a folder above them shows
+	Hidden   []Below      `json:"hidden,omitempty"`
 	Network  Network      `json:"network"`
 	Security Security     `json:"security"`
 	Process  Process      `json:"process"`            // the main command, and the defaults of those that exec adds
@@ -84,21 +86,21 @@ type Protect struct {
 	Source    Path   `json:"source"`    // the same folder outside
 	Paths     []Path `json:"paths"`     // relative to it; each is made to exist when the sandbox starts
 	// Elsewhere are other mounts that can be written and show the same paths: the workspace once more, or a folder above it.
-	Elsewhere []ProtectedMount `json:"elsewhere,omitempty"`
+	Elsewhere []Below `json:"elsewhere,omitempty"`
 }
 
-// ProtectedMount is a mount, and what is protected below it.
-type ProtectedMount struct {
+// Below names paths below a mount.
+type Below struct {
 	Target Path   `json:"target"`
 	Paths  []Path `json:"paths"` // relative to it
 }
 
 // Views are all the places inside where protected paths can be reached.
-func (p *Protect) Views() []ProtectedMount {
+func (p *Protect) Views() []Below {
 	if p == nil {
 		return nil
 	}
-	return append([]ProtectedMount{{Target: p.Workspace, Paths: p.Paths}}, p.Elsewhere...)
+	return append([]Below{{Target: p.Workspace, Paths: p.Paths}}, p.Elsewhere...)
 }
 
 // Network says how the sandbox reaches anything.
