@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -28,6 +29,7 @@ type box struct {
 	child   *userns.Child
 	control *control
 	undos   []func() error
+	began   time.Time
 	stopped atomic.Bool // end was asked for by somebody
 	ending  atomic.Bool // end has begun
 
@@ -37,7 +39,7 @@ type box struct {
 }
 
 func newBox(s *spec.Spec, o Options) *box {
-	return &box{spec: s, opts: o, ended: make(chan struct{})}
+	return &box{spec: s, opts: o, began: time.Now(), ended: make(chan struct{})}
 }
 
 // undo remembers what end has to do.
@@ -69,6 +71,18 @@ func (b *box) stop(sig unix.Signal) {
 }
 
 func (b *box) warn(format string, args ...any) { b.opts.warn(format, args...) }
+
+// log tells of a step, with the milliseconds since the box was begun.
+func (b *box) log(what string, args ...any) {
+	if b.debug() {
+		b.opts.Log.Debug(what, append(args, "ms", float64(time.Since(b.began).Microseconds())/1000)...)
+	}
+}
+
+// debug reports whether somebody listens to log.
+func (b *box) debug() bool {
+	return b.opts.Log != nil && b.opts.Log.Enabled(context.Background(), slog.LevelDebug)
+}
 
 func (o *Options) warn(format string, args ...any) {
 	if o.Warn != nil {

@@ -20,6 +20,7 @@ import (
 type control struct {
 	conn   *fdpass.Conn
 	fuse   func(*os.File) error // starts fuse-overlayfs
+	step   func(what string)    // takes what init says of its steps; may be nil
 	ready  chan error           // one value: nil, or why the set-up failed
 	counts chan int             // open sessions, after each change; for a keeper
 
@@ -63,6 +64,8 @@ func (c *control) listen() {
 		switch {
 		case m.Ready:
 			c.tell(nil)
+		case m.Step != "" && c.step != nil:
+			c.step(m.Step)
 		case m.Failed != nil:
 			c.tell(&SetupError{m.Failed.Text, unix.Errno(m.Failed.Errno)})
 			return

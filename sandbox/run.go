@@ -67,6 +67,7 @@ func start(ctx context.Context, s *spec.Spec, o Options) (box *box, err error) {
 	if err := box.hide(); err != nil {
 		return box, err
 	}
+	box.log("made its state, run directory and protection", "state", box.state.dir, "run", s.Root.RunDir)
 	mounts, err := box.idmapMounts()
 	if err != nil {
 		return box, err
@@ -75,16 +76,18 @@ func start(ctx context.Context, s *spec.Spec, o Options) (box *box, err error) {
 	if err := box.startInit(ctx); err != nil {
 		return box, err
 	}
+	box.log("started init and mapped its ids", "pid", box.child.Pid(), "idmap", s.IDMap)
 	link, err := box.attachNetwork(ctx)
 	if err != nil {
 		return box, err
 	}
-	if err := box.control.conn.Send(spec.ToInit{Setup: &spec.Setup{Spec: s, Link: link}}, mounts...); err != nil {
+	if err := box.control.conn.Send(spec.ToInit{Setup: &spec.Setup{Spec: s, Link: link, Debug: box.debug()}}, mounts...); err != nil {
 		return box, fmt.Errorf("send the Spec to init: %w", err)
 	}
 	if err := box.awaitReady(ctx); err != nil {
 		return box, err
 	}
+	box.log("init is ready")
 	if err := box.publishPorts(ctx); err != nil {
 		return box, err
 	}
@@ -162,6 +165,7 @@ func (b *box) startInit(ctx context.Context) error {
 	b.child = child
 	b.control = newControl(child.Conn)
 	b.control.fuse = b.serveFuse
+	b.control.step = func(what string) { b.log("init: " + what) }
 	go func() {
 		b.status, b.waitErr = child.Wait()
 		close(b.ended)

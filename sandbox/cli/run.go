@@ -92,6 +92,7 @@ func (a *app) plan(c *cli.Context) (*planned, error) {
 	if err != nil {
 		return nil, fmt.Errorf("plan the sandbox: %w", err)
 	}
+	a.log.Debug("planned", "profile", in.Profile.File, "image", in.Image.Ref, "root", s.Root.Kind, "layers", len(s.Root.Layers), "network", s.Network.Mode)
 	for _, w := range s.Warnings {
 		a.warn("%s", w)
 	}

@@ -5,6 +5,7 @@
 //	  | ---- ids mapped -------------------> |  until here it touches nothing: it has no ids yet
 //	  | ---- Setup{Spec, Link} ------------> |  opens what lies on the host, with the caller's ids;
 //	  |                                      |  becomes id 0 inside; mounts; pivot_root; network;
+//	  | <--- Step (only with Debug) -------- |  after each of these
 //	  | <--- Fuse (only fuse-overlayfs) ---- |  the parent starts the server, outside this pid namespace
 //	  |                                      |  the spawning thread gives up what commands must not have
 //	  | <--- Ready | Failed(text) ---------- |

@@ -69,6 +69,7 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	if err != nil {
 		return err
 	}
+	i.step(setup, "opened what lies on the host")
 	if err := becomeRoot(s.IDMap, i.control); err != nil {
 		return err
 	}
@@ -76,9 +77,11 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	if err != nil {
 		return err
 	}
+	i.step(setup, "put the root file system together")
 	if err := root.Enter(); err != nil {
 		return err
 	}
+	i.step(setup, "entered it")
 	if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
 		return fmt.Errorf("set hostname %q: %w", s.Hostname, err)
 	}
@@ -94,6 +97,13 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 		return err
 	}
 	return confine(s.Security)
+}
+
+// step tells the parent what was done, when it asked.
+func (i *initStage) step(setup *spec.Setup, what string) {
+	if setup.Debug {
+		_ = i.control.Send(spec.FromInit{Step: what})
+	}
 }
 
 // serveFuse sends /dev/fuse, mounted, to the parent, which starts fuse-overlayfs on it.
