@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"cove/sandbox/console"
+	"cove/sandbox/early"
 	"cove/sandbox/network/driver"
 	"cove/sandbox/spec"
-	"cove/sandbox/stage"
 	"cove/userns"
 	"cove/userns/fdpass"
 
@@ -148,18 +148,21 @@ func (b *box) useStore(ctx context.Context) error {
 // removeTime bounds the removal of what a run wrote; a large tree takes seconds.
 const removeTime = 5 * time.Minute
 
-// initEnv is the whole environment of init. With one processor Go's runtime starts half as many
-// threads, and a sandbox is up in 5/6 of the time.
-var initEnv = []string{"GOMAXPROCS=1"}
-
 // startInit starts the init stage in its namespaces, and begins to listen to it.
 func (b *box) startInit(ctx context.Context) error {
-	namespaces := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP)
-	if b.spec.Network.Mode != "host" {
-		namespaces |= unix.CLONE_NEWNET
+	namespaces := early.Namespaces
+	if b.spec.Network.Mode == "host" {
+		namespaces &^= unix.CLONE_NEWNET
 	}
-	child, err := userns.Start(ctx, userns.Config{Stage: stage.InitName, IDMap: b.spec.IDMap, Namespaces: namespaces, Env: initEnv})
-	if err != nil {
+	child := early.Take(namespaces)
+	if child == nil {
+		var err error
+		if child, err = userns.Fork(early.Config(namespaces)); err != nil {
+			return err
+		}
+	}
+	if err := child.Map(ctx, b.spec.IDMap); err != nil {
+		child.Discard()
 		return err
 	}
 	b.child = child

@@ -40,11 +40,35 @@ type Child struct {
 	ended bool // pid is reaped, and may be another's
 }
 
-// Start makes namespaces with a stage of this binary in them and maps its ids. The stage is
-// exec'ed before it has ids, keeps its capabilities over that exec as ambient ones
-// (capabilities(7)), and must do nothing before its first message arrives: that comes after the
-// mapping. It dies when this process does. On error nothing is left running.
+// Start makes namespaces with a stage of this binary in them and maps its ids: Fork, and then Map
+// with cfg.IDMap. On error nothing is left running.
 func Start(ctx context.Context, cfg Config) (*Child, error) {
+	c, err := Fork(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Map(ctx, cfg.IDMap); err != nil {
+		c.Discard()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Map maps the stage's ids; it is to be called once, before the stage's first message.
+func (c *Child) Map(ctx context.Context, m IDMap) error { return writeMaps(ctx, c.pid, m) }
+
+// Discard ends a stage that is of no use, and waits until it is gone.
+func (c *Child) Discard() {
+	c.Kill()
+	_, _ = c.Wait()
+	_ = c.Conn.Close()
+}
+
+// Fork makes namespaces with a stage of this binary in them; cfg.IDMap is not looked at. The stage is
+// exec'ed before it has ids, keeps its capabilities over that exec as ambient ones
+// (capabilities(7)), and must do nothing before its first message arrives: that comes after Map.
+// It dies when this process does. On error nothing is left running.
+func Fork(cfg Config) (*Child, error) {
 	path, err := executable()
 	if err != nil {
 		return nil, err
@@ -83,12 +107,6 @@ func Start(ctx context.Context, cfg Config) (*Child, error) {
 	if err != nil {
 		conn.Close()
 		return nil, startError(err)
-	}
-	if err := writeMaps(ctx, c.pid, cfg.IDMap); err != nil {
-		c.Kill()
-		_, _ = c.Wait()
-		conn.Close()
-		return nil, err
 	}
 	return c, nil
 }
