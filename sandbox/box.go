@@ -33,6 +33,8 @@ type box struct {
 	stopped atomic.Bool // end was asked for by somebody
 	ending  atomic.Bool // end has begun
 
+	fuseStarted bool // fuse-overlayfs was asked for; the control socket's listener's own
+
 	ended   chan struct{} // closed when init is gone; then status and waitErr hold
 	status  syscall.WaitStatus
 	waitErr error

@@ -2,9 +2,11 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
+	"cove/sandbox/spec"
 	"cove/sandbox/stage"
 	"cove/userns"
 
@@ -16,6 +18,12 @@ import (
 // owners as the sandbox's root can, and is out of reach of what runs inside.
 func (b *box) serveFuse(fuse *os.File) error {
 	defer fuse.Close()
+	// Once, and where it was decided: whoever had taken over init could speak for the kernel on a
+	// descriptor of their own, and have the server open what lies beside the layers.
+	if b.spec.Root.Kind != spec.RootFuse || b.fuseStarted {
+		return errors.New("init asked for fuse-overlayfs where none was to be had")
+	}
+	b.fuseStarted = true
 	if b.opts.FuseOverlayfs == "" {
 		return fmt.Errorf("fuse-overlayfs is not installed")
 	}
