@@ -115,7 +115,38 @@ func (u *unpacker) xattrs(h *tar.Header, path string) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("extended attribute %q: %w", name, err)
+			return xattrError(name, h.PAXRecords[paxXattr+name], err)
+		}
+	}
+	return nil
+}
+
+// xattrError says of an attribute that it does not fit in words of its own: the disk is not full.
+func xattrError(name, value string, err error) error {
+	if (err == unix.ENOSPC || err == unix.E2BIG || err == unix.ERANGE) && len(name)+len(value) > 1000 {
+		return fmt.Errorf("extended attribute %s of %d bytes: too large for the store's file system", short(name), len(value))
+	}
+	return fmt.Errorf("extended attribute %s: %w", short(name), err)
+}
+
+// clearXattrs takes off what an earlier entry, or the directory below that this one was made
+// like, gave the directory: the last entry counts, all of it.
+func clearXattrs(path string) error {
+	fd, err := openRetry(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	names, err := listXattrs(fd)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !keepXattr(name) {
+			continue
+		}
+		if err := unix.Fremovexattr(fd, name); err != nil && err != unix.ENODATA {
+			return fmt.Errorf("extended attribute %s: %w", short(name), err)
 		}
 	}
 	return nil

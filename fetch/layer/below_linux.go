@@ -3,6 +3,7 @@ package layer
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,20 +15,22 @@ import (
 
 // lower is what the layers below look like when stacked.
 type lower struct {
-	fds []int // uppermost first
+	fds  []int            // uppermost first
+	dirs map[string][]int // found before: the layers that a directory is merged from; none for what is no directory
 }
 
-// look returns the stacked layers below, nil when there are none.
+// look returns the stacked layers below, nil when there are none. That there are none is an
+// answer too: the same layer on top of others may become something else.
 func (u *unpacker) look() (*lower, error) {
+	u.res.Dependent = true
 	if u.askBelow == nil || u.lower != nil {
 		return u.lower, nil
 	}
-	u.res.Dependent = true
 	fds, err := u.askBelow()
 	if err != nil {
 		return nil, err
 	}
-	u.lower = &lower{}
+	u.lower = &lower{dirs: map[string][]int{}}
 	for i := len(fds) - 1; i >= 0; i-- {
 		u.lower.fds = append(u.lower.fds, fds[i])
 	}
@@ -46,7 +49,11 @@ func (u *unpacker) implicit(path string) (link string, err error) {
 		return "", err
 	}
 	if f == nil {
-		return "", u.bareDir(path)
+		err := u.bareDir(path)
+		if err == nil && u.borrowing {
+			err = u.keepName(u.borrowed, path)
+		}
+		return "", err
 	}
 	switch f.st.Mode & unix.S_IFMT {
 	case unix.S_IFLNK:
@@ -81,6 +88,11 @@ func (u *unpacker) likeBelow(f *found, path string) error {
 	// Not opaque, even if the one below is: that hides what is below there, not what is here.
 	if err := copyXattrs(src, dst, false); err != nil {
 		return err
+	}
+	if u.borrowing {
+		if err := u.keepName(u.borrowed, path); err != nil {
+			return err
+		}
 	}
 	return u.keepDir(path, statTimes(&f.st))
 }
@@ -125,31 +137,79 @@ func (u *unpacker) find(low *lower, path string) (*found, error) {
 	if low == nil {
 		return nil, nil
 	}
-	for p := parentOf(path); ; p = parentOf(p) {
-		if _, ok := u.opaque[p]; ok {
-			return nil, nil
-		}
-		if p == "" {
-			return low.find(path)
+	if u.hidden(path) {
+		return nil, nil
+	}
+	return low.find(path)
+}
+
+// hidden tells whether this layer hides what lies below at path, by an opaque directory above it.
+func (u *unpacker) hidden(path string) bool {
+	for path != "" && len(u.opaque) > 0 {
+		path = parentOf(path)
+		if _, ok := u.opaque[path]; ok {
+			return true
 		}
 	}
+	return false
 }
 
 // find looks path up as overlayfs would: a directory merges with those below it, down to one
 // that is opaque, and anything else ends the search.
 func (l *lower) find(path string) (*found, error) {
-	live := l.fds
-	for i := 0; ; i++ {
-		part, last := prefix(path, i)
-		f, next, err := findIn(live, part)
-		if err != nil || f == nil || last {
-			return f, err
-		}
-		if f.st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			return nil, nil
-		}
-		live = next
+	live, err := l.live(parentOf(path))
+	if err != nil || len(live) == 0 {
+		return nil, err
 	}
+	f, _, err := findIn(live, path)
+	return f, err
+}
+
+// maxKnown bounds what is remembered of directories below.
+const maxKnown = 1000
+
+// live returns the layers that the directory path is merged from.
+func (l *lower) live(path string) ([]int, error) {
+	if path == "" {
+		return l.fds, nil
+	}
+	// From the nearest directory that is known down. Each step from the root again would take
+	// the depth squared, for every entry.
+	known, live := path, l.fds
+	for known != "" {
+		if in, ok := l.dirs[known]; ok {
+			live = in
+			break
+		}
+		known = parentOf(known)
+	}
+	for known != path && len(live) > 0 {
+		known = nextPrefix(path, known)
+		f, next, err := findIn(live, known)
+		if err != nil {
+			return nil, err
+		}
+		if live = next; f == nil || f.st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			live = nil
+		}
+		if len(l.dirs) >= maxKnown {
+			clear(l.dirs)
+		}
+		l.dirs[known] = live
+	}
+	return live, nil
+}
+
+// nextPrefix returns dir and one more component of path, which lies below it.
+func nextPrefix(path, dir string) string {
+	from := 0
+	if dir != "" {
+		from = len(dir) + 1
+	}
+	if i := strings.IndexByte(path[from:], '/'); i >= 0 {
+		return path[:from+i]
+	}
+	return path
 }
 
 // findIn looks for path, all of whose parents are directories in every one of the layers. It
@@ -208,17 +268,4 @@ func isOpaque(fd int) bool {
 	var v [1]byte
 	n, err := unix.Fgetxattr(dir, xattrOpaque, v[:])
 	return err == nil && n == 1 && v[0] == 'y'
-}
-
-// prefix returns the path's first i+1 components, and whether that is all of it.
-func prefix(path string, i int) (string, bool) {
-	for k := 0; k < len(path); k++ {
-		if path[k] == '/' {
-			if i == 0 {
-				return path[:k], false
-			}
-			i--
-		}
-	}
-	return path, true
 }

@@ -3,6 +3,7 @@ package layer
 import (
 	"archive/tar"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // tree lists what is in a directory, overlay marks included: "name", "name/", "name -> x", "!name" for a
@@ -57,7 +59,7 @@ func TestStacking(t *testing.T) {
 		dependent bool
 	}{
 		{"whiteout", layers{{dir("d"), file("d/a"), file("b")}, {dir("d"), file("d/.wh.a"), file(".wh.b")}},
-			"!b, !d/a, d/", "d/", false},
+			"!b, !d/a, d/", "d/", true},
 		{"opaque", layers{{dir("d"), file("d/a"), dir("d/s"), file("d/s/x")}, {dir("d"), file("d/new"), file("d/.wh..wh..opq")}},
 			"d/ opaque, d/new", "d/, d/new", false},
 		{"whiteout before the file", layers{{file("a")}, {file(".wh.a"), file("a")}}, "a", "a", false},
@@ -67,7 +69,7 @@ func TestStacking(t *testing.T) {
 		{"whiteout after the directory", layers{{dir("d"), file("d/old")}, {dir("d"), file("d/new"), file(".wh.d")}},
 			"d/ opaque, d/new", "d/, d/new", false},
 		{"implicit parent", layers{{{Name: "d", Typeflag: tar.TypeDir, Mode: 0o1777, Uid: 7}}, {file("d/a")}}, "d/, d/a", "d/, d/a", true},
-		{"implicit parent of the lowest", layers{{file("d/a")}}, "d/, d/a", "d/, d/a", false},
+		{"implicit parent of the lowest", layers{{file("d/a")}}, "d/, d/a", "d/, d/a", true},
 		{"parent is a link below", layers{{dir("usr"), dir("usr/lib"), sym("lib", "usr/lib")}, {file("lib/a")}},
 			"usr/, usr/lib/, usr/lib/a", "lib -> usr/lib, usr/, usr/lib/, usr/lib/a", true},
 		{"absolute and climbing links below", layers{{dir("usr"), sym("a", "/usr"), sym("usr/b", "../../../a")}, {file("usr/b/x")}},
@@ -84,6 +86,22 @@ func TestStacking(t *testing.T) {
 		{"gone, and then below it", layers{{dir("d"), file("d/x")}, {file(".wh.d")}, {file("d/y")}}, "d/, d/y", "d/, d/y", true},
 		{"opaque hides the link", layers{{dir("d"), sym("d/l", "/etc")}, {dir("d"), file("d/.wh..wh..opq"), file("d/l/x")}},
 			"d/ opaque, d/l/, d/l/x", "d/, d/l/, d/l/x", true},
+		{"opaque root", layers{{dir("d"), file("d/a"), file("f"), sym("l", "d")}, {dir("d"), file(".wh..wh..opq"), file("n")}},
+			"!f, !l, d/ opaque, n", "d/, n", true},
+		{"opaque root over a whiteout", layers{{file("f"), file("g")}, {file(".wh.f")}, {file(".wh..wh..opq"), file(".wh.g")}}, "!g", "", true},
+		{"opaque root, nothing below", layers{{file(".wh..wh..opq"), file("n")}}, "n", "n", true},
+		{"link to a lower file, then all gone", layers{{file("f"), file("g")}, {hard("b", "f"), file(".wh..wh..opq")}}, "!f, !g, b", "b", true},
+		{"link to a lower file, then its directory gone", layers{{dir("d"), dir("d/e"), file("d/e/a")}, {hard("b", "d/e/a"), file(".wh.d")}},
+			"!d, b", "b", true},
+		{"link to a lower file, then its directory opaque", layers{{dir("d"), dir("d/e"), file("d/e/a")}, {hard("b", "d/e/a"), file("d/.wh..wh..opq")}},
+			"b, d/ opaque", "b, d/", true},
+		{"the same, and something in it", layers{{dir("d"), dir("d/e"), file("d/e/a")}, {hard("b", "d/e/a"), file(".wh.d"), file("d/e/n")}},
+			"b, d/ opaque, d/e/, d/e/n", "b, d/, d/e/, d/e/n", true},
+		// overlayfs would list the name.
+		{"whiteout in a new directory", layers{{file("a")}, {dir("q"), file("q/.wh.z"), file("p/.wh.z")}}, "p/, q/", "a, p/, q/", true},
+		{"whiteout in an opaque directory", layers{{dir("d"), dir("d/e"), file("d/e/a")}, {dir("d"), dir("d/e"), file("d/e/.wh.a"), file("d/.wh..wh..opq")}},
+			"d/ opaque, d/e/", "d/, d/e/", false},
+		{"whiteout on nothing", layers{{dir("d"), file("d/.wh.a"), file(".wh.b")}}, "d/", "d/", true},
 		{"aufs leftovers", layers{{dir("d"), file("d/.wh..wh.plnk"), file(".wh..wh.aufs")}}, "d/", "d/", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -143,5 +161,55 @@ func TestBelowThatFails(t *testing.T) {
 		strings.NewReader(string(tarOf(t, nil, file("d/x")))))
 	if !errors.Is(err, why) {
 		t.Errorf("%v", err)
+	}
+}
+
+// What the last entry for a directory says counts, and not what was below it or came before.
+func TestDirectoryAttributesAreItsOwn(t *testing.T) {
+	b := newBench(t, testMap(t))
+	marked := tar.Header{Name: "d", Typeflag: tar.TypeDir, PAXRecords: map[string]string{"SCHILY.xattr.user.mark": "below"}}
+	low, _, _, err := b.unpack(tarOf(t, nil, marked))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, hdrs := range map[string][]tar.Header{"twice": {marked, dir("d")}, "implicit before": {file("d/x"), dir("d")}} {
+		_, path, _, err := b.unpack(tarOf(t, nil, hdrs...), low)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := syscall.Getxattr(path+"/d", "user.mark", make([]byte, 8)); err != syscall.ENODATA {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Names that go back and forth, and paths as deep as they can be, in several layers: what they
+// take grows with what there is to do, not with its square.
+func TestAwkwardShapesEnd(t *testing.T) {
+	b := newBench(t, testMap(t))
+	var hdrs []tar.Header
+	for i := range 20_000 {
+		hdrs = append(hdrs, dir(fmt.Sprintf("d%d", i)))
+	}
+	for range 5_000 {
+		hdrs = append(hdrs, dir("x"), file("x"))
+	}
+	began := time.Now()
+	if _, _, _, err := b.unpack(tarOf(t, nil, hdrs...)); err != nil {
+		t.Fatal(err)
+	}
+	deep := strings.Repeat("d/", 2040)
+	var places []Place
+	for n := range 4 {
+		at, _, _, err := b.unpack(tarOf(t, nil, file(deep+fmt.Sprint(n))), places...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		places = append(places, at)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("it took %v", took)
+	} else {
+		t.Log(took)
 	}
 }

@@ -342,19 +342,12 @@ func statTimes(st *unix.Stat_t) times {
 
 // copyXattrs copies the attributes that a layer may have; with raw, overlayfs's too.
 func copyXattrs(src, dst int, raw bool) error {
-	n, err := unix.Flistxattr(src, nil)
-	if err == unix.ENOTSUP || n == 0 {
-		return nil
-	}
+	names, err := listXattrs(src)
 	if err != nil {
 		return err
 	}
-	list := make([]byte, n)
-	if n, err = unix.Flistxattr(src, list); err != nil {
-		return err
-	}
-	for name := range strings.SplitSeq(string(list[:n]), "\x00") {
-		if name == "" || !keepXattr(name) && !(raw && name == xattrOpaque) {
+	for _, name := range names {
+		if !keepXattr(name) && !(raw && name == xattrOpaque) {
 			continue
 		}
 		value, err := getXattr(src, name)
@@ -369,6 +362,21 @@ func copyXattrs(src, dst int, raw bool) error {
 		}
 	}
 	return nil
+}
+
+func listXattrs(fd int) ([]string, error) {
+	n, err := unix.Flistxattr(fd, nil)
+	if err == unix.ENOTSUP || err == nil && n == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	list := make([]byte, n)
+	if n, err = unix.Flistxattr(fd, list); err != nil {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00"), nil
 }
 
 func getXattr(fd int, name string) ([]byte, error) {

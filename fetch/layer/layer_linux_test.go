@@ -169,7 +169,7 @@ func TestUnpackSimple(t *testing.T) {
 	if err != nil || string(got) != "hi" {
 		t.Fatalf("%q %v", got, err)
 	}
-	if res.Dependent || res.Entries != 5 || res.Bytes != 2 {
+	if !res.Dependent || res.Entries != 5 || res.Bytes != 2 {
 		t.Errorf("%+v", res)
 	}
 }

@@ -61,5 +61,5 @@ func (e *UnmappedIDError) Error() string {
 	if e.GID {
 		kind = "gid"
 	}
-	return fmt.Sprintf("entry %q belongs to %s %d, which is not mapped", e.Entry, kind, e.ID)
+	return fmt.Sprintf("entry %s belongs to %s %d, which is not mapped", short(e.Entry), kind, e.ID)
 }

@@ -104,9 +104,14 @@ func entryError(name string, err error) error {
 	if errors.As(err, &unmapped) {
 		return err // names it already
 	}
+	return fmt.Errorf("entry %s: %w", short(name), err)
+}
+
+// short quotes a name or the start of one: a tar may hold a megabyte of it.
+func short(name string) string {
 	const shown = 256
 	if len(name) > shown {
-		name = name[:shown] + "..."
+		return fmt.Sprintf("%q...", name[:shown])
 	}
-	return fmt.Errorf("entry %q: %w", name, err)
+	return fmt.Sprintf("%q", name)
 }

@@ -16,6 +16,12 @@ const maxLinks = 40 // as the kernel's own path walk has it (path_resolution(7))
 // The kernel could follow the links itself, this root being the layer's. But a component that
 // this layer lacks may be a directory or a link below, and only a walk sees which one is missing.
 func (u *unpacker) enter(comps []string) (string, error) {
+	// What has been entered before is a directory all the way; a walk would take its depth squared.
+	if dir := strings.Join(comps, "/"); len(u.borrowed) == 0 || u.borrowing {
+		if _, ok := u.dirs[dir]; ok {
+			return u.enterReal(dir)
+		}
+	}
 	cur, links := "", 0
 	rest := comps
 	for len(rest) > 0 {
@@ -33,6 +39,9 @@ func (u *unpacker) enter(comps []string) (string, error) {
 			return "", unix.ENAMETOOLONG
 		}
 		if _, ok := u.dirs[next]; ok {
+			if !u.borrowing {
+				delete(u.borrowed, next)
+			}
 			cur = next
 			continue
 		}
@@ -76,6 +85,7 @@ func (u *unpacker) step(path string) (link string, err error) {
 		if err := unix.Unlink(path); err != nil {
 			return "", err
 		}
+		u.forget(path)
 		if err := u.bareDir(path); err != nil {
 			return "", err
 		}
@@ -107,21 +117,14 @@ func (u *unpacker) keepDir(path string, t times) error {
 	return nil
 }
 
-// forget drops what is known of a tree that is gone.
+// forget drops what is known of one path that is gone.
 func (u *unpacker) forget(path string) {
-	if u.parentPath == path || strings.HasPrefix(u.parentPath, path+"/") {
+	if u.parentPath == path {
 		u.dropParent()
 	}
-	forget(u.dirs, path)
-	forget(u.copied, path)
-	forget(u.opaque, path)
-}
-
-func forget[V any](m map[string]V, path string) {
-	for p := range m {
-		if p == path || strings.HasPrefix(p, path+"/") {
-			delete(m, p)
-		}
+	delete(u.dirs, path)
+	for _, set := range []map[string]struct{}{u.copied, u.borrowed, u.opaque, u.whiteouts} {
+		delete(set, path)
 	}
 }
 

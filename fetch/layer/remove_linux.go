@@ -15,18 +15,21 @@ func (st *stage) remove(p place) error {
 	if p.Name == "" {
 		return fmt.Errorf("remove of no name")
 	}
-	if err := removeTree(dir, p.Name); err != nil {
+	if err := removeTree(dir, p.Name, "", nil); err != nil {
 		return fmt.Errorf("remove %q: %w", p.Name, err)
 	}
 	return nil
 }
 
 // removeTree removes name in dirfd, following no link. A tree is no deeper than PATH_MAX allows,
-// by the unpacker's care, so neither is the recursion.
-func removeTree(dirfd int, name string) error {
+// by the unpacker's care, so neither is the recursion. gone, unless nil, is told of each path, path being name's.
+func removeTree(dirfd int, name, path string, gone func(string)) error {
 	err := unix.Unlinkat(dirfd, name, 0)
 	switch err {
 	case nil, unix.ENOENT:
+		if gone != nil {
+			gone(path)
+		}
 		return nil
 	case unix.EISDIR, unix.EPERM:
 	default:
@@ -45,12 +48,19 @@ func removeTree(dirfd int, name string) error {
 		return err
 	}
 	for _, n := range names {
-		if err := removeTree(fd, n); err != nil {
+		below := ""
+		if gone != nil {
+			below = join(path, n)
+		}
+		if err := removeTree(fd, n, below, gone); err != nil {
 			return err
 		}
 	}
 	if err := unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
 		return err
+	}
+	if gone != nil {
+		gone(path)
 	}
 	return nil
 }

@@ -26,8 +26,11 @@ type unpacker struct {
 
 	dirs      map[string]times    // every directory of this layer by its real path; times are set at the end
 	copied    map[string]struct{} // files that are here only because a hard link needed them from below
+	borrowed  map[string]struct{} // directories that are here only because such a file is in them
+	borrowing bool                // what is made now is for a hard link's target
 	opaque    map[string]struct{} // directories below which nothing lower shows
-	nameBytes int64               // of the names kept in these maps
+	whiteouts map[string]struct{}
+	nameBytes int64 // of the names kept in these maps
 
 	parentPath string // the directory that parentFD is open on; parentFD is -1 when none is
 	parentFD   int
@@ -42,7 +45,8 @@ func newUnpacker(m userns.IDMap, lim Limits) *unpacker {
 	return &unpacker{
 		idmap: m, lim: lim, buf: make([]byte, 256<<10), parentFD: -1,
 		uid: int(lowest(m.UIDs)), gid: int(lowest(m.GIDs)),
-		dirs: map[string]times{}, copied: map[string]struct{}{}, opaque: map[string]struct{}{},
+		dirs: map[string]times{}, copied: map[string]struct{}{}, borrowed: map[string]struct{}{},
+		opaque: map[string]struct{}{}, whiteouts: map[string]struct{}{},
 	}
 }
 
@@ -77,6 +81,9 @@ func (u *unpacker) run(r io.Reader) error {
 		if err := u.entry(h, t); err != nil {
 			return entryError(h.Name, err)
 		}
+	}
+	if err := u.settle(); err != nil {
+		return err
 	}
 	return u.setDirTimes()
 }
@@ -117,16 +124,16 @@ const (
 
 // entry applies one tar entry.
 func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
-	switch h.Typeflag {
-	case tar.TypeXGlobalHeader:
-		return nil
-	case tar.TypeChar, tar.TypeBlock:
-		u.res.Devices++ // never made: a device node is access to the host's devices
+	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
 	comps, err := components(h.Name)
 	if err != nil {
 		return err
+	}
+	if h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock {
+		u.res.Devices++ // never made: a device node is access to the host's devices
+		return nil
 	}
 	if len(comps) == 0 {
 		if h.Typeflag != tar.TypeDir {
@@ -204,20 +211,23 @@ func (u *unpacker) whiteout(dir []string, base string) error {
 		if err := unix.Unlinkat(u.parentFD, name, 0); err != nil {
 			return err
 		}
-		delete(u.copied, path)
+		u.forget(path)
 	} else if err != unix.ENOENT {
 		return err
 	}
 	if err := unix.Mknodat(u.parentFD, name, unix.S_IFCHR, 0); err != nil {
 		return fmt.Errorf("make whiteout: %w", err)
 	}
-	return nil
+	return u.keepName(u.whiteouts, path)
 }
 
-// makeOpaque hides everything below the directory path, which is this layer's.
+// makeOpaque hides everything below the directory path, which is this layer's. The root's own
+// mark is worth nothing to overlayfs: see settle.
 func (u *unpacker) makeOpaque(path string) error {
-	if err := unix.Lsetxattr(orDot(path), xattrOpaque, []byte("y"), 0); err != nil {
-		return fmt.Errorf("mark opaque: %w", err)
+	if path != "" {
+		if err := unix.Lsetxattr(path, xattrOpaque, []byte("y"), 0); err != nil {
+			return fmt.Errorf("mark opaque: %w", err)
+		}
 	}
 	return u.keepName(u.opaque, path)
 }
@@ -262,6 +272,7 @@ func (u *unpacker) directory(h *tar.Header, path, base string) error {
 	if err := u.keepDir(path, times{accessed(h), h.ModTime}); err != nil {
 		return err
 	}
+	delete(u.borrowed, path)
 	at := orDot(path)
 	if err := u.setOwner(at, uid, gid); err != nil {
 		return err
@@ -283,12 +294,12 @@ func (u *unpacker) replaceByDir(path, base string) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return nil
+		return clearXattrs(path)
 	}
 	if err := unix.Unlinkat(u.parentFD, base, 0); err != nil {
 		return err
 	}
-	delete(u.copied, path)
+	u.forget(path)
 	if err := unix.Mkdirat(u.parentFD, base, 0o700); err != nil {
 		return err
 	}
@@ -306,11 +317,10 @@ func (u *unpacker) make(path, base string, mk func() error) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		err = removeTree(u.parentFD, base)
-		u.forget(path)
+		err = removeTree(u.parentFD, base, path, u.forget)
 	} else {
 		err = unix.Unlinkat(u.parentFD, base, 0)
-		delete(u.copied, path)
+		u.forget(path)
 	}
 	if err != nil {
 		return err
@@ -324,7 +334,7 @@ func (u *unpacker) symlink(h *tar.Header, path, base string) error {
 		return err
 	}
 	if h.Linkname == "" || strings.IndexByte(h.Linkname, 0) >= 0 {
-		return fmt.Errorf("symbolic link to %q", h.Linkname)
+		return fmt.Errorf("symbolic link to %s", short(h.Linkname))
 	}
 	err = u.make(path, base, func() error { return unix.Symlinkat(h.Linkname, u.parentFD, base) })
 	if err != nil {
@@ -357,22 +367,24 @@ func (u *unpacker) fifo(h *tar.Header, path, base string) error {
 // up first, as overlayfs itself would on link(2).
 func (u *unpacker) hardlink(h *tar.Header, parent, path, base string) error {
 	if strings.HasPrefix(h.Linkname, "/") {
-		return fmt.Errorf("hard link to %q: an absolute path", h.Linkname)
+		return fmt.Errorf("hard link to %s: an absolute path", short(h.Linkname))
 	}
 	comps, err := components(h.Linkname)
 	if err == nil && len(comps) == 0 {
 		err = errors.New("not a file")
 	}
 	if err != nil {
-		return fmt.Errorf("hard link to %q: %w", h.Linkname, err)
+		return fmt.Errorf("hard link to %s: %w", short(h.Linkname), err)
 	}
+	u.borrowing = true
 	targetDir, err := u.enter(comps[:len(comps)-1])
+	u.borrowing = false
 	if err != nil {
-		return fmt.Errorf("hard link to %q: %w", h.Linkname, err)
+		return fmt.Errorf("hard link to %s: %w", short(h.Linkname), err)
 	}
 	target := join(targetDir, comps[len(comps)-1])
 	if target == path {
-		return fmt.Errorf("hard link to %q: itself", h.Linkname)
+		return fmt.Errorf("hard link to %s: itself", short(h.Linkname))
 	}
 	var st unix.Stat_t
 	err = unix.Lstat(target, &st)
@@ -383,18 +395,18 @@ func (u *unpacker) hardlink(h *tar.Header, parent, path, base string) error {
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("hard link to %q: %w", h.Linkname, err)
+		return fmt.Errorf("hard link to %s: %w", short(h.Linkname), err)
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		return fmt.Errorf("hard link to %q: a directory", h.Linkname)
+		return fmt.Errorf("hard link to %s: a directory", short(h.Linkname))
 	case isWhiteout(&st):
-		return fmt.Errorf("hard link to %q: removed by this layer", h.Linkname)
+		return fmt.Errorf("hard link to %s: removed by this layer", short(h.Linkname))
 	}
 	if _, err := u.enterReal(parent); err != nil {
 		return err
 	}
 	err = u.make(path, base, func() error { return unix.Linkat(unix.AT_FDCWD, target, u.parentFD, base, 0) })
 	if err != nil {
-		return fmt.Errorf("hard link to %q: %w", h.Linkname, err)
+		return fmt.Errorf("hard link to %s: %w", short(h.Linkname), err)
 	}
 	return nil
 }

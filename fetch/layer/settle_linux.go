@@ -1,0 +1,137 @@
+package layer
+
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// settle comes after the last entry, when it is known what the layer holds and hides. It brings
+// the markers into a form that overlayfs takes:
+//
+//   - What was copied from below for a hard link, and then hidden, goes: only the link stays.
+//   - The root of a layer cannot be opaque: overlayfs merges the roots whatever their attributes
+//     say. So each name that lies below is hidden by itself.
+//   - A whiteout in a directory that is not merged with one below hides nothing, and overlayfs
+//     lists its name (ovl_iterate reads such a directory as it is), though nothing is there.
+func (u *unpacker) settle() error {
+	if err := u.giveBack(); err != nil {
+		return err
+	}
+	if _, ok := u.opaque[""]; ok {
+		if err := u.hideAll(); err != nil {
+			return entryError(whiteoutOpaque, err)
+		}
+	}
+	for path := range u.whiteouts {
+		if err := u.checkWhiteout(path); err != nil {
+			return entryError(path, err)
+		}
+	}
+	return nil
+}
+
+// giveBack removes copied files that are hidden, and the directories that are here for them.
+func (u *unpacker) giveBack() error {
+	for path := range u.copied {
+		if !u.hidden(path) {
+			continue
+		}
+		if err := unix.Unlink(path); err != nil {
+			return entryError(path, err)
+		}
+		u.forget(path)
+	}
+	// The deepest first. Nothing but copied files and directories like it is in one.
+	dirs := slices.SortedFunc(maps.Keys(u.borrowed), func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	for _, path := range dirs {
+		_, self := u.opaque[path]
+		above := u.hidden(path)
+		if !self && !above {
+			continue
+		}
+		if err := unix.Rmdir(path); err != nil {
+			return entryError(path, err)
+		}
+		u.forget(path)
+		if above {
+			continue
+		}
+		if err := unix.Mknod(path, unix.S_IFCHR, 0); err != nil {
+			return entryError(path, err)
+		}
+		if err := u.keepName(u.whiteouts, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hideAll hides every name in the root of what lies below.
+func (u *unpacker) hideAll() error {
+	low, err := u.look()
+	if err != nil || low == nil {
+		return err
+	}
+	for _, fd := range low.fds {
+		dir, err := openRetry(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		names, err := readNames(dir)
+		if err = errors.Join(err, unix.Close(dir)); err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := u.hideName(low, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hideName hides a name in the root.
+func (u *unpacker) hideName(low *lower, name string) error {
+	var st unix.Stat_t
+	err := unix.Lstat(name, &st)
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return u.makeOpaque(name)
+	}
+	if err != unix.ENOENT {
+		return err
+	}
+	// A whiteout below is no name.
+	f, err := low.find(name)
+	if err != nil || f == nil {
+		return err
+	}
+	return unix.Mknod(name, unix.S_IFCHR, 0)
+}
+
+// checkWhiteout removes a whiteout that hides nothing.
+func (u *unpacker) checkWhiteout(path string) error {
+	if _, all := u.opaque[""]; all && parentOf(path) == "" {
+		return nil
+	}
+	if !u.hidden(path) {
+		low, err := u.look()
+		if err != nil {
+			return err
+		}
+		if low != nil {
+			live, err := low.live(parentOf(path))
+			if err != nil || len(live) > 0 {
+				return err
+			}
+		}
+	}
+	if err := unix.Unlink(path); err != nil {
+		return err
+	}
+	u.forget(path)
+	return nil
+}
