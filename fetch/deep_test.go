@@ -283,3 +283,42 @@ func TestShortNames(t *testing.T) {
 		}
 	}
 }
+
+// A layer that is right on nothing only, or on other layers, is not what it is here; and one that
+// occurs twice is stacked once.
+func TestSharedLayers(t *testing.T) {
+	r, o := registry(t), options(t)
+	base := rt.Layer{Tar: rt.Tar(rt.Dir("usr"), rt.Dir("usr/lib"), rt.Symlink("lib", "usr/lib"), rt.File("x", "x")), Compression: rt.Gzip}
+	inLib := rt.Layer{Tar: rt.Tar(rt.File("lib/a", "a")), Compression: rt.Gzip}
+	gone := rt.Layer{Tar: rt.Tar(rt.File(".wh.x", "")), Compression: rt.Gzip}
+	plain := rt.Layer{Tar: rt.Tar(rt.File("f", "f")), Compression: rt.Gzip}
+	for n, c := range []struct {
+		layers []rt.Layer
+		lib    bool // is a directory
+		x      bool // is there
+		stack  int
+	}{
+		{[]rt.Layer{inLib}, true, false, 1},
+		{[]rt.Layer{base, inLib}, false, true, 2},
+		{[]rt.Layer{inLib, base, inLib}, false, true, 3},
+		{[]rt.Layer{gone}, false, false, 1},
+		{[]rt.Layer{base, gone}, false, false, 2},
+		{[]rt.Layer{plain, base, plain, plain}, false, true, 2},
+	} {
+		ref, _ := r.Add(fmt.Sprintf("a:%d", n), rt.Image{Layers: c.layers})
+		img, err := Pull(ctx, ref, o)
+		if err != nil {
+			t.Fatal(n, err)
+		}
+		if len(img.Layers) != c.stack {
+			t.Errorf("%d: stacked: %q", n, img.Layers)
+		}
+		root := flat(t, o, img)
+		if st, err := os.Lstat(root + "/lib"); c.lib != (err == nil && st.IsDir()) {
+			t.Errorf("%d: lib: %v %v", n, st, err)
+		}
+		if _, err := os.Lstat(root + "/x"); c.x != (err == nil) {
+			t.Errorf("%d: x: %v", n, err)
+		}
+	}
+}

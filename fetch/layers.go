@@ -22,8 +22,8 @@ type job struct {
 	n      int
 	blob   v1.Descriptor
 	diffID digest.Digest
-	chain  digest.Digest
-	first  *job // the lowest layer with the same diffID, when that is another
+	chain  digest.Digest // what it is called in the store when own
+	first  *job          // the lowest layer with the same diffID, when that is another
 
 	done chan struct{} // closed when the rest is set
 	err  error
@@ -77,6 +77,10 @@ func (p *puller) layers(ctx context.Context, name store.Name) (_ *Image, err err
 func (p *puller) newJobs() []*job {
 	diffIDs := p.config.RootFS.DiffIDs
 	chains := chainIDs(diffIDs)
+	if len(chains) > 0 {
+		// By itself, the lowest layer's chainID is its diffID; here a name that says "on nothing" is needed.
+		chains[0] = digest.FromString(" " + string(diffIDs[0]))
+	}
 	jobs := make([]*job, len(diffIDs))
 	firsts := map[digest.Digest]*job{}
 	for n, d := range diffIDs {
@@ -135,8 +139,8 @@ func (b *build) make(ctx context.Context, j *job) error {
 	}
 	for _, d := range []digest.Digest{j.diffID, j.chain} {
 		if b.o.Store.HasLayer(b.key, d.Encoded()) {
-			j.dir = d.Encoded()
-			j.res, j.own = b.known(d.Encoded())
+			j.dir, j.own = d.Encoded(), d != j.diffID
+			j.res = b.known(j.dir)
 			b.event(Event{Kind: LayerDone, Layer: j.n, Digest: j.blob.Digest, Total: j.blob.Size, Present: true})
 			return nil
 		}
@@ -157,9 +161,9 @@ func (b *build) make(ctx context.Context, j *job) error {
 }
 
 // known returns what another image's record says of a layer.
-func (b *build) known(dir string) (layer.Result, bool) {
-	rec, ok := b.o.Store.LayerRecord(b.key, dir)
-	return layer.Result{Bytes: rec.Bytes, Entries: rec.Entries}, ok && rec.DiffID.Encoded() != dir
+func (b *build) known(dir string) layer.Result {
+	rec, _ := b.o.Store.LayerRecord(b.key, dir)
+	return layer.Result{Bytes: rec.Bytes, Entries: rec.Entries}
 }
 
 // fetch unpacks one layer as it comes off the wire.

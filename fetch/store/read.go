@@ -63,11 +63,16 @@ func (s *Store) Record(h Handle) (*Record, error) {
 // LayersDir is where the layers for a mapping's key are.
 func (s *Store) LayersDir(key string) string { return s.path("layers", key) }
 
-// LayerPaths are the directories of rec's layers, lowest first.
+// LayerPaths are the directories to stack for rec, lowest first. overlayfs refuses a directory
+// that occurs twice (ELOOP); the upper one alone is as good, for whatever the lower one sets or
+// hides, the upper one sets or hides again.
 func (s *Store) LayerPaths(h Handle, rec *Record) []string {
-	paths := make([]string, len(rec.Layers))
+	paths := make([]string, 0, len(rec.Layers))
 	for i, l := range rec.Layers {
-		paths[i] = s.path("layers", h.Key, l.Dir)
+		again := slices.ContainsFunc(rec.Layers[i+1:], func(above LayerRecord) bool { return above.Dir == l.Dir })
+		if !again {
+			paths = append(paths, s.path("layers", h.Key, l.Dir))
+		}
 	}
 	return paths
 }
