@@ -55,6 +55,15 @@ func start(ctx context.Context, s *spec.Spec, o Options) (box *box, err error) {
 			err = errors.Join(err, box.end())
 		}
 	}()
+	ids, err := beginMapping(ctx, s)
+	if err != nil {
+		return box, err
+	}
+	defer func() {
+		if box.child == nil {
+			ids.discard()
+		}
+	}()
 	if err := box.makeState(); err != nil {
 		return box, err
 	}
@@ -73,7 +82,7 @@ func start(ctx context.Context, s *spec.Spec, o Options) (box *box, err error) {
 		return box, err
 	}
 	defer closeFiles(mounts)
-	if err := box.startInit(ctx); err != nil {
+	if err := box.adopt(ids); err != nil {
 		return box, err
 	}
 	box.log("started init and mapped its ids", "pid", box.child.Pid(), "idmap", s.IDMap)
@@ -84,14 +93,18 @@ func start(ctx context.Context, s *spec.Spec, o Options) (box *box, err error) {
 	if err := box.control.conn.Send(spec.ToInit{Setup: &spec.Setup{Spec: s, Link: link, Debug: box.debug()}}, mounts...); err != nil {
 		return box, fmt.Errorf("send the Spec to init: %w", err)
 	}
+	// Init has work to do now. Who comes in meanwhile waits at its socket.
+	if err := box.publishPorts(ctx); err != nil {
+		return box, err
+	}
+	if err := box.open(); err != nil {
+		return box, err
+	}
 	if err := box.awaitReady(ctx); err != nil {
 		return box, err
 	}
 	box.log("init is ready")
-	if err := box.publishPorts(ctx); err != nil {
-		return box, err
-	}
-	return box, box.open()
+	return box, nil
 }
 
 // makeState makes the sandbox's directory in the runtime directory, and sweeps those left behind.
@@ -148,23 +161,42 @@ func (b *box) useStore(ctx context.Context) error {
 // removeTime bounds the removal of what a run wrote; a large tree takes seconds.
 const removeTime = 5 * time.Minute
 
-// startInit starts the init stage in its namespaces, and begins to listen to it.
-func (b *box) startInit(ctx context.Context) error {
+// mappingIDs is an init stage in its namespaces whose ids are just being mapped: the helpers that do it
+// take their time, in which the parent has other things to do.
+type mappingIDs struct {
+	child *userns.Child
+	done  chan error
+}
+
+func beginMapping(ctx context.Context, s *spec.Spec) (*mappingIDs, error) {
 	namespaces := early.Namespaces
-	if b.spec.Network.Mode == "host" {
+	if s.Network.Mode == "host" {
 		namespaces &^= unix.CLONE_NEWNET
 	}
-	child := early.Take(namespaces)
-	if child == nil {
+	m := &mappingIDs{child: early.Take(namespaces), done: make(chan error, 1)}
+	if m.child == nil {
 		var err error
-		if child, err = userns.Fork(early.Config(namespaces)); err != nil {
-			return err
+		if m.child, err = userns.Fork(early.Config(namespaces)); err != nil {
+			return nil, err
 		}
 	}
-	if err := child.Map(ctx, b.spec.IDMap); err != nil {
-		child.Discard()
+	go func() { m.done <- m.child.Map(ctx, s.IDMap) }()
+	return m, nil
+}
+
+func (m *mappingIDs) discard() {
+	<-m.done
+	m.child.Discard()
+}
+
+// adopt makes the stage the box's init, and begins to listen to it.
+func (b *box) adopt(m *mappingIDs) error {
+	err := <-m.done
+	m.done <- err // for discard
+	if err != nil {
 		return err
 	}
+	child := m.child
 	b.child = child
 	b.control = newControl(child.Conn)
 	b.control.fuse = b.serveFuse

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -23,6 +24,7 @@ func initMain() int {
 		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", InitName)
 		return 2
 	}
+	warmUp()
 	var first spec.ToInit
 	files, err := control.Recv(&first)
 	if err != nil || first.Setup == nil {
@@ -37,6 +39,18 @@ func initMain() int {
 		return 1
 	}
 	return i.serve()
+}
+
+// warmUp passes every kind of message through package json once: it looks at a type when it first
+// meets it. The parent is busy mapping ids meanwhile, and later every step waits for these.
+func warmUp() {
+	_, _ = json.Marshal([]any{spec.FromInit{}, spec.ToClient{}})
+	for text, into := range map[string]any{
+		`{"setup":{"spec":{"mounts":[{}],"files":[{}],"protect":{}}},"session":{}}`: &spec.ToInit{},
+		`{"start":{"process":{}}}`: &spec.FromClient{},
+	} {
+		_ = json.Unmarshal([]byte(text), into)
+	}
 }
 
 func failed(err error) *spec.Failed {

@@ -129,7 +129,10 @@ func follow(pid int) int {
 func endBy(sig syscall.Signal) {
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	signal.Reset(sig)
-	_ = unix.Kill(os.Getpid(), sig)
-	// A moment for its delivery to whichever thread takes it.
-	_ = unix.Nanosleep(&unix.Timespec{Sec: 1}, nil)
+	// For a fault or SIGQUIT Go's own handler stays, which prints every goroutine and exits with 2.
+	signals.WithDefault(sig, func() {
+		_ = unix.Kill(os.Getpid(), sig)
+		// A moment for its delivery to whichever thread takes it.
+		_ = unix.Nanosleep(&unix.Timespec{Sec: 1}, nil)
+	})
 }
