@@ -126,6 +126,25 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
+// A command in a terminal session ends by its signal for the caller too: those that Go's runtime has
+// its own ideas about, of a crash among them, as any other.
+func TestTerminalSignals(t *testing.T) {
+	j := newJob(t)
+	for _, sig := range []syscall.Signal{unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV,
+		unix.SIGSYS, unix.SIGTERM, unix.SIGKILL} {
+		term := newTerminal(t)
+		cmd := term.start(t, j.again().sh(fmt.Sprintf("echo up; kill -%d $$", sig)))
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 128+int(sig) {
+			t.Errorf("%v: exit code %d", sig, code)
+		}
+		fmt.Fprintln(term.slave, "end")
+		if seen := term.await(t, "end"); seen != "up\r\nend\r\n" && seen != "up\r\nend" {
+			t.Errorf("%v: %q", sig, seen)
+		}
+	}
+}
+
 // A client of a terminal session that is killed takes its command along, whatever that ignores.
 func TestTerminalClientKilled(t *testing.T) {
 	j := newJob(t).sh("echo; read x")
