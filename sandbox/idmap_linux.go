@@ -40,12 +40,20 @@ func (b *box) idmapMounts() ([]*os.File, error) {
 			closeFiles(files)
 			return nil, fmt.Errorf("mount %q: open %q: %w", m.Target, m.Source, err)
 		}
-		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())}
+		// The copy is a peer of the host's mount where that is shared, as under systemd: what the stage
+		// mounts below it would be mounted on the host, too, and stay.
+		attr := &unix.MountAttr{Propagation: unix.MS_PRIVATE}
 		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, attr); err != nil {
 			_ = unix.Close(fd)
-			b.warn("%q is read-only inside: its file system cannot map ids (%v)", m.Source, err)
+			b.warn("%q is read-only inside: this kernel cannot map its ids (%v)", m.Source, err)
 			m.Idmapped, m.ReadOnly = false, true
 			continue
+		}
+		attr = &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())}
+		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, attr); err != nil {
+			// It still goes in as it is: the stage could not open what lies below the 0700 folder of another.
+			b.warn("%q is read-only inside: its file system cannot map ids (%v)", m.Source, err)
+			m.ReadOnly = true
 		}
 		files = append(files, os.NewFile(uintptr(fd), string(m.Source)))
 	}

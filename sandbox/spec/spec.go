@@ -60,7 +60,7 @@ type Mount struct {
 	Mode     uint32    `json:"mode,omitempty"`      // permission bits of a tmpfs's root
 	UID      uint32    `json:"uid,omitempty"`       // owner inside, of a tmpfs's root
 	GID      uint32    `json:"gid,omitempty"`
-	Idmapped bool      `json:"idmapped,omitempty"` // a bind whose ids the parent translates (root on the host)
+	Idmapped bool      `json:"idmapped,omitempty"` // a bind that the parent opens, and whose ids it translates (root on the host)
 }
 
 // File is a small generated file. On a root file system that can be written it is written there;
