@@ -43,14 +43,16 @@ func (a *Adding) begin(ctx context.Context) error {
 	}
 	a.locks = append(a.locks, shared)
 	for {
-		if err := a.s.mkdir(a.s.path("tmp", a.id)); err != nil {
+		if err := a.s.mkdir(a.s.path("tmp", a.id)); err == errSwept {
+			continue
+		} else if err != nil {
 			return err
 		}
 		f, err := tryLockDir(a.s.path("tmp", a.id))
 		if err != nil {
 			return err
 		}
-		if f != nil { // else a sweep was faster
+		if f != nil { // else swept
 			a.locks = append(a.locks, f)
 			break
 		}

@@ -24,7 +24,9 @@ func (s *Store) NewRun() (*Run, error) {
 	for {
 		r := &Run{ID: randomID()}
 		r.Dir = s.path("run", r.ID)
-		if err := s.mkdir(r.Dir); err != nil {
+		if err := s.mkdir(r.Dir); err == errSwept {
+			continue
+		} else if err != nil {
 			return nil, fmt.Errorf("make the sandbox's directory: %w", err)
 		}
 		var err error
@@ -32,7 +34,7 @@ func (s *Store) NewRun() (*Run, error) {
 			return nil, fmt.Errorf("make the sandbox's directory: %w", errors.Join(err, os.Remove(r.Dir)))
 		}
 		if r.Lock == nil {
-			continue // a sweep was faster
+			continue // swept
 		}
 		r.Upper, r.Work = r.Dir+"/upper", r.Dir+"/work"
 		if err := errors.Join(s.mkdir(r.Upper), s.mkdir(r.Work)); err != nil {

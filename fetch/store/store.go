@@ -86,6 +86,9 @@ func (s *Store) create() error {
 	return nil
 }
 
+// errSwept says that a directory was gone again before it was locked: a sweep took it for a leftover.
+var errSwept = errors.New("a sweep was faster")
+
 // mkdir makes a directory that is its owner's alone, whatever umask, setgid bit or default ACL
 // the one above it has: a stage's root may pass only what its mapping covers, groups included.
 func (s *Store) mkdir(path string) error {
@@ -95,6 +98,14 @@ func (s *Store) mkdir(path string) error {
 		}
 		return err
 	}
+	err := makeOwn(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errSwept
+	}
+	return err
+}
+
+func makeOwn(path string) error {
 	for _, acl := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
 		if err := unix.Removexattr(path, acl); err != nil && err != unix.ENODATA && err != unix.ENOTSUP {
 			return &os.PathError{Op: "removexattr", Path: path, Err: err}

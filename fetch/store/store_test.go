@@ -7,6 +7,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -183,6 +184,48 @@ func TestSweepKnowsWhoIsAtWork(t *testing.T) {
 	if left := a.Leftovers(); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
+}
+
+// A sweep takes what is not locked yet for a leftover: who makes a directory makes another then.
+func TestSweepBesideStarts(t *testing.T) {
+	s, m := open(t), testMap(t)
+	done := make(chan struct{})
+	var sweeps sync.WaitGroup
+	for range 2 {
+		sweeps.Add(1)
+		go func() {
+			defer sweeps.Done()
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					_ = s.Sweep(ctx)
+				}
+			}
+		}()
+	}
+	for range 200 {
+		r, err := s.NewRun()
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		if _, err := os.Stat(r.Upper); err != nil {
+			t.Error(err)
+		}
+		if err := r.Remove(ctx, m); err != nil {
+			t.Error(err)
+		}
+		a, err := s.Begin(ctx, m)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		a.End()
+	}
+	close(done)
+	sweeps.Wait()
 }
 
 func TestLayerLocks(t *testing.T) {
