@@ -3,6 +3,7 @@ package fetch
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -35,6 +36,15 @@ func clean(s string) string {
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// short quotes a stranger's word, or the start of one: documents hold words of megabytes.
+func short(s string) string {
+	const most = 256
+	if len(s) > most {
+		return fmt.Sprintf("%q...", s[:most])
+	}
+	return fmt.Sprintf("%q", s)
 }
 
 // A wireError is an error whose text was partly written by a registry: clean, and without secrets.

@@ -1,14 +1,12 @@
 package fetch
 
 import (
-	"archive/tar"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -63,6 +61,9 @@ func openIn(dir int, name string) (*os.File, error) {
 		if err == unix.EINTR || err == unix.EAGAIN {
 			continue
 		}
+		if err == unix.EXDEV {
+			err = errors.New("a link that leads out of the layout")
+		}
 		if err != nil {
 			return nil, &os.PathError{Op: "open", Path: name, Err: err}
 		}
@@ -92,61 +93,23 @@ func regular(fd int, name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// openArchive opens a layout in a tar: its files are found once and read in place.
-func openArchive(t *target) (source, error) {
-	f, err := openRegular(t.path)
+// openArchive opens a layout in a tar.
+func openArchive(t *target, o Options) (source, error) {
+	a, err := openTar(t.path, o)
 	if err != nil {
 		return nil, err
 	}
-	files, err := indexTar(f)
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("read %s: %w", t.path, err)
-	}
 	l := &layout{
 		open: func(name string) (io.ReadCloser, int64, error) {
-			at, ok := files[name]
-			if !ok {
-				return nil, 0, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
+			r, err := a.open(name)
+			if err != nil {
+				return nil, 0, err
 			}
-			return io.NopCloser(io.NewSectionReader(f, at.off, at.size)), at.size, nil
+			return io.NopCloser(r), r.Size(), nil
 		},
-		done: f.Close,
+		done: a.f.Close,
 	}
 	return l, l.begin(t)
-}
-
-type span struct{ off, size int64 }
-
-// indexTar finds the regular files of a tar. Their number is bounded by what an image can have.
-func indexTar(f *os.File) (map[string]span, error) {
-	var magic [4]byte
-	if _, err := f.ReadAt(magic[:], 0); err == nil && (magic[0] == 0x1f && magic[1] == 0x8b || magic == [4]byte{0x28, 0xb5, 0x2f, 0xfd}) {
-		return nil, errors.New("the archive is compressed: unpack it first (gunzip, unzstd)")
-	}
-	const most = 100_000
-	files := map[string]span{}
-	r := tar.NewReader(f)
-	for n := 0; ; n++ {
-		h, err := r.Next()
-		if err == io.EOF {
-			return files, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if n > most {
-			return nil, fmt.Errorf("more than %d entries", most)
-		}
-		if h.Typeflag != tar.TypeReg || h.PAXRecords["GNU.sparse.major"] != "" {
-			continue
-		}
-		off, err := f.Seek(0, io.SeekCurrent)
-		if err != nil {
-			return nil, err
-		}
-		files[path.Clean(strings.TrimPrefix(h.Name, "/"))] = span{off, h.Size}
-	}
 }
 
 // begin reads the index and finds what the reference names.
@@ -181,6 +144,9 @@ func (l *layout) find(tag string) error {
 		return fmt.Errorf("%d images are there: say which with a tag", len(found))
 	}
 	l.first = found[0]
+	if err := checkDocumentType(l.first.MediaType); err != nil {
+		return fmt.Errorf("index.json: the image is %w", err)
+	}
 	return checkDescriptor(l.first, maxManifest)
 }
 

@@ -39,7 +39,7 @@ func (d *document) isIndex() bool { return d.Manifests != nil }
 func parseDocument(data []byte, mediaType string) (*document, error) {
 	var d document
 	if err := json.Unmarshal(data, &d); err != nil {
-		return nil, fmt.Errorf("manifest is no JSON: %w", err)
+		return nil, jsonError("manifest", err)
 	}
 	if d.SchemaVersion == 1 || d.FSLayers != nil || strings.HasPrefix(mediaType, dockerSchema1) || strings.HasPrefix(d.MediaType, dockerSchema1) {
 		return nil, errors.New("docker schema 1 image: the format names no digests for what it unpacks to, and is refused; push it again with a docker of this decade")
@@ -49,6 +49,9 @@ func parseDocument(data []byte, mediaType string) (*document, error) {
 	}
 	if d.Manifests != nil && (d.Config != nil || d.Layers != nil) {
 		return nil, errors.New("manifest that is an image and an index at once")
+	}
+	if err := checkDocumentType(d.MediaType); err != nil {
+		return nil, fmt.Errorf("manifest %w", err)
 	}
 	for _, t := range []string{d.MediaType, mediaType} {
 		switch t {
@@ -68,6 +71,19 @@ func parseDocument(data []byte, mediaType string) (*document, error) {
 	return &d, checkImage(&d)
 }
 
+// checkDocumentType refuses what calls itself something else. Only a document, or who names it by
+// its digest, is asked: what registries say in headers is often made up.
+func checkDocumentType(t string) error {
+	switch t {
+	case "", v1.MediaTypeImageIndex, v1.MediaTypeImageManifest, dockerList, dockerManifest:
+		return nil
+	}
+	if strings.HasPrefix(t, dockerSchema1) {
+		return nil // named as what it is later
+	}
+	return fmt.Errorf("of type %s: neither an image nor an index", short(t))
+}
+
 // checkImage refuses manifests of things that are no images.
 func checkImage(d *document) error {
 	if d.Config == nil {
@@ -80,7 +96,7 @@ func checkImage(d *document) error {
 		if kind == "" {
 			kind = d.Config.MediaType
 		}
-		return fmt.Errorf("not an image, but an artifact of type %q", kind)
+		return fmt.Errorf("not an image, but an artifact of type %s", short(kind))
 	}
 	if err := checkDescriptor(*d.Config, maxConfig); err != nil {
 		return fmt.Errorf("config: %w", err)
@@ -101,7 +117,7 @@ func checkImage(d *document) error {
 
 func checkLayerType(t string) error {
 	if strings.HasSuffix(t, "+encrypted") {
-		return fmt.Errorf("of type %q: encrypted layers cannot be read", t)
+		return fmt.Errorf("of type %s: encrypted layers cannot be read", short(t))
 	}
 	for _, prefix := range []string{
 		"application/vnd.oci.image.layer.v1.tar",
@@ -114,7 +130,7 @@ func checkLayerType(t string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("of type %q: not a file system layer", t)
+	return fmt.Errorf("of type %s: not a file system layer", short(t))
 }
 
 func checkDescriptor(d v1.Descriptor, most int64) error {
@@ -130,12 +146,21 @@ func checkDescriptor(d v1.Descriptor, most int64) error {
 // checkDigest accepts sha256, which everything that makes images uses.
 func checkDigest(d digest.Digest) error {
 	if err := d.Validate(); err != nil {
-		return fmt.Errorf("digest %q: %w", string(d), err)
+		return fmt.Errorf("digest %s: %w", short(string(d)), err)
 	}
 	if d.Algorithm() != digest.SHA256 {
-		return fmt.Errorf("digest %q: only sha256 is known here", string(d))
+		return fmt.Errorf("digest %s: only sha256 is known here", short(string(d)))
 	}
 	return nil
+}
+
+// jsonError cuts what an error quotes of a document.
+func jsonError(what string, err error) error {
+	text := err.Error()
+	if len(text) > 500 {
+		text = text[:500] + "..."
+	}
+	return fmt.Errorf("%s is not understood: %s", what, clean(text))
 }
 
 // A DigestError says that bytes are not those that were named.
@@ -177,10 +202,10 @@ func verifyDigest(what string, data []byte, want digest.Digest) error {
 func parseConfig(data []byte, layers int) (*v1.Image, error) {
 	var c v1.Image
 	if err := json.Unmarshal(data, &c); err != nil {
-		return nil, fmt.Errorf("config is no JSON: %w", err)
+		return nil, jsonError("config", err)
 	}
 	if c.RootFS.Type != "layers" {
-		return nil, fmt.Errorf("config: rootfs of type %q", c.RootFS.Type)
+		return nil, fmt.Errorf("config: rootfs of type %s", short(c.RootFS.Type))
 	}
 	if len(c.RootFS.DiffIDs) != layers {
 		return nil, fmt.Errorf("config names %d layers, the manifest %d", len(c.RootFS.DiffIDs), layers)
@@ -199,7 +224,7 @@ func checkStrings(c *v1.ImageConfig) error {
 	for _, l := range lists {
 		for _, s := range l {
 			if strings.IndexByte(s, 0) >= 0 {
-				return fmt.Errorf("config holds a NUL in %q", s)
+				return fmt.Errorf("config holds a NUL in %s", short(s))
 			}
 		}
 	}

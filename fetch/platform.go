@@ -98,13 +98,19 @@ func (e *PlatformError) Error() string {
 	if len(e.Have) == 0 {
 		return fmt.Sprintf("no image for %s", e.Want)
 	}
-	return fmt.Sprintf("no image for %s; there is %s", e.Want, strings.Join(e.Have, ", "))
+	const shown = 20
+	have, more := e.Have, ""
+	if len(have) > shown {
+		have, more = have[:shown], fmt.Sprintf(" and %d more", len(have)-shown)
+	}
+	return fmt.Sprintf("no image for %s; there is %s%s", e.Want, strings.Join(have, ", "), more)
 }
 
 // choose picks an index's best entry for want.
 func choose(ms []v1.Descriptor, want v1.Platform) (v1.Descriptor, error) {
 	best, at := 0, -1
 	var have []string
+	seen := map[string]bool{}
 	for i, m := range ms {
 		if m.Platform == nil {
 			continue
@@ -112,8 +118,9 @@ func choose(ms []v1.Descriptor, want v1.Platform) (v1.Descriptor, error) {
 		if m.Platform.OS == "unknown" || m.Annotations["vnd.docker.reference.type"] != "" {
 			continue // an attestation
 		}
-		if s := clean(platformString(*m.Platform)); !slices.Contains(have, s) {
-			have = append(have, s)
+		if s := clean(platformString(*m.Platform)); !seen[s] {
+			seen[s] = true
+			have = append(have, s[:min(len(s), 100)])
 		}
 		if fit := serves(*m.Platform, want); fit > best {
 			best, at = fit, i

@@ -144,7 +144,7 @@ func (p *puller) from(ctx context.Context, named reference.Named) (*Image, error
 		return nil, err
 	}
 	stamp := p.t.stamp()
-	src, err := openSource(ctx, p.sys, p.t, named)
+	src, err := openSource(ctx, p.sys, p.t, named, p.o)
 	if err != nil {
 		return nil, err
 	}
@@ -199,6 +199,9 @@ func (p *puller) resolve(ctx context.Context) error {
 		}
 		if err := checkDescriptor(man, maxManifest); err != nil {
 			return fmt.Errorf("index: %w", err)
+		}
+		if err := checkDocumentType(man.MediaType); err != nil {
+			return fmt.Errorf("index: %s is %w", man.Digest, err)
 		}
 		if data, _, err = p.src.manifest(ctx, man.Digest); err != nil {
 			return fmt.Errorf("fetch manifest %s: %w", man.Digest, err)

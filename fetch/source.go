@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -16,7 +14,6 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	"go.podman.io/image/v5/docker"
-	"go.podman.io/image/v5/docker/archive"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/blobinfocache/none"
 	"go.podman.io/image/v5/types"
@@ -33,7 +30,7 @@ type source interface {
 }
 
 // openSource opens what t names; named is the registry reference to use, if it is one.
-func openSource(ctx context.Context, sys *types.SystemContext, t *target, named reference.Named) (source, error) {
+func openSource(ctx context.Context, sys *types.SystemContext, t *target, named reference.Named, o Options) (source, error) {
 	quiet()
 	switch t.via {
 	case viaRegistry:
@@ -41,9 +38,9 @@ func openSource(ctx context.Context, sys *types.SystemContext, t *target, named 
 	case viaOCI:
 		return openLayout(t)
 	case viaOCIArchive:
-		return openArchive(t)
+		return openArchive(t, o)
 	case viaDockerArchive:
-		return openDockerArchive(ctx, sys, t)
+		return openDockerArchive(ctx, t, o)
 	}
 	return nil, fmt.Errorf("nothing to fetch from %q", t.via)
 }
@@ -57,7 +54,6 @@ type librarySource struct {
 	src   types.ImageSource
 	sys   *types.SystemContext
 	named reference.Named
-	file  *os.File   // docker-archive: what src reads
 	mu    sync.Mutex // held during GetBlob where the library asks for it
 }
 
@@ -79,30 +75,6 @@ func openRegistry(ctx context.Context, sys *types.SystemContext, named reference
 		return nil, err
 	}
 	return &librarySource{src: src, sys: &own, named: named}, nil
-}
-
-// openDockerArchive opens the archive itself, to know that it is a regular file, and gives the
-// library its descriptor's name, in which there is no colon, whatever the path holds.
-func openDockerArchive(ctx context.Context, sys *types.SystemContext, t *target) (source, error) {
-	f, err := openRegular(t.path)
-	if err != nil {
-		return nil, err
-	}
-	text := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
-	if t.tag != "" {
-		text += ":" + t.tag
-	}
-	ref, err := archive.ParseReference(text)
-	var src types.ImageSource
-	if err == nil {
-		src, err = ref.NewImageSource(ctx, sys)
-	}
-	if err != nil {
-		f.Close()
-		text := strings.ReplaceAll(err.Error(), fmt.Sprintf("/proc/self/fd/%d", f.Fd()), t.path)
-		return nil, &wireError{clean(text), err}
-	}
-	return &librarySource{src: src, sys: sys, file: f}, nil
 }
 
 func (s *librarySource) manifest(ctx context.Context, d digest.Digest) (data []byte, mediaType string, err error) {
@@ -133,11 +105,7 @@ func (s *librarySource) blob(ctx context.Context, d v1.Descriptor) (io.ReadClose
 }
 
 func (s *librarySource) close() error {
-	err := s.src.Close()
-	if s.file != nil {
-		err = errors.Join(err, s.file.Close())
-	}
-	return err
+	return s.src.Close()
 }
 
 // wireReader cleans the errors of a body.

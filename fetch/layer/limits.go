@@ -14,7 +14,8 @@ type Limits struct {
 	RatioFrom int64 `json:"ratioFrom"` // default 256 MiB
 }
 
-func (l Limits) withDefaults() Limits {
+// WithDefaults fills in what is not set.
+func (l Limits) WithDefaults() Limits {
 	if l.Bytes <= 0 {
 		l.Bytes = 64 << 30
 	}
@@ -31,7 +32,7 @@ func (l Limits) withDefaults() Limits {
 }
 
 // MaxBytes is Bytes or its default.
-func (l Limits) MaxBytes() int64 { return l.withDefaults().Bytes }
+func (l Limits) MaxBytes() int64 { return l.WithDefaults().Bytes }
 
 // A LimitError says which limit a layer went over.
 type LimitError struct {

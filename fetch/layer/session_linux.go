@@ -151,7 +151,7 @@ func (s *Session) Unpack(req UnpackRequest, r io.Reader) (Result, error) {
 	}
 	// Where the user's pipe pages are used up (pipe(7)), the default size serves, more slowly.
 	_, _ = unix.FcntlInt(pw.Fd(), unix.F_SETPIPE_SZ, 1<<20)
-	m := &request{Op: opUnpack, At: place(req.At), Lowest: req.Below == nil, Limits: req.Limits.withDefaults()}
+	m := &request{Op: opUnpack, At: place(req.At), Lowest: req.Below == nil, Limits: req.Limits.WithDefaults()}
 	c, err := s.send(m, pr)
 	pr.Close()
 	if err != nil {
