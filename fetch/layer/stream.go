@@ -121,9 +121,7 @@ func decoder(r io.Reader) (io.Reader, func(), error) {
 	if err != nil && err != io.EOF {
 		return nil, nil, err
 	}
-	if len(head) == 0 {
-		return nil, nil, errors.New("empty stream")
-	}
+	// No bytes at all are a layer without entries: some dockers have sent such (moby issue 18170).
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(br) // reads all members, as RFC 1952 has it
