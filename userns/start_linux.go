@@ -106,7 +106,7 @@ func Fork(cfg Config) (*Child, error) {
 	runtime.KeepAlive(inherited)
 	if err != nil {
 		conn.Close()
-		return nil, startError(err)
+		return nil, startError(path, err)
 	}
 	return c, nil
 }
@@ -219,17 +219,22 @@ func allCaps() []uintptr {
 }
 
 // A NamespaceError says that the kernel refused to make the namespaces. Err is the errno: EPERM
-// where a sysctl or an LSM forbids it, ENOSPC where user.max_user_namespaces is reached, EUSERS
+// where a sysctl forbids it, EACCES where AppArmor or SELinux does, ENOSPC where user.max_user_namespaces is reached, EUSERS
 // where they are nested too deeply (clone(2)).
 type NamespaceError struct{ Err error }
 
 func (e *NamespaceError) Error() string { return "create user namespace: " + e.Err.Error() }
 func (e *NamespaceError) Unwrap() error { return e.Err }
 
-func startError(err error) error {
+// startError tells the two system calls behind err apart: clone(2) and the execve(2) of path.
+func startError(path string, err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		switch errno {
+		case unix.EACCES:
+			if unix.Access(path, unix.X_OK) == nil {
+				return &NamespaceError{errno}
+			}
 		case unix.EPERM, unix.ENOSPC, unix.EUSERS, unix.EINVAL:
 			return &NamespaceError{errno}
 		}

@@ -331,6 +331,21 @@ func noStages(t *testing.T) {
 	}
 }
 
+// A security module answers clone(2) with what execve(2) says of a file that may not be run.
+func TestStartForbidden(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var no *NamespaceError
+	if err := startError(exe, unix.EACCES); !errors.As(err, &no) || !errors.Is(err, unix.EACCES) {
+		t.Errorf("%v", err)
+	}
+	if err := startError("/proc/version", unix.EACCES); errors.As(err, &no) || !errors.Is(err, unix.EACCES) {
+		t.Errorf("%v", err)
+	}
+}
+
 // With no user namespace left to make, the error says what the kernel said. The limit is that of a
 // namespace of our own, in which this test runs once more.
 func TestStartAtTheLimit(t *testing.T) {

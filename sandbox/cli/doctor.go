@@ -79,6 +79,8 @@ func usernsCheck(h *host.Host) check {
 		k.Found = h.UserNS.Why
 		if r := h.UserNSReason(); r != "" {
 			k.Found += " (" + r + ")"
+		} else if strings.HasSuffix(h.Label, "(enforce)") {
+			k.Found += fmt.Sprintf(" (cove runs under the AppArmor profile %q)", h.Label)
 		}
 		k.Lost = "everything: a sandbox is made of them"
 		k.Fix = usernsFix(h)

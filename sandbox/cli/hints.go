@@ -36,6 +36,14 @@ var hints = []func(a *app, err error) string{
 			if e != nil && errors.Is(e, unix.ENOSPC) {
 				return "user.max_user_namespaces=" + h.Sysctls.MaxUserNS + " are in use already, or that many are nested here"
 			}
+			if h.UserNS.OK { // when it was tried; a security module's policy may have been loaded since
+				a.machine = nil
+				if fresh, err := a.probe(true); err != nil || fresh.UserNS.OK {
+					return ""
+				} else {
+					h = fresh
+				}
+			}
 			return explain("user namespaces: "+usernsCheck(h).Found, usernsFix(h))
 		})
 	},

@@ -16,8 +16,10 @@ import (
 	"cove/config"
 	"cove/fetch"
 	"cove/sandbox/host"
+	"cove/userns"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 func TestEscape(t *testing.T) {
@@ -108,6 +110,21 @@ func TestUserNSHint(t *testing.T) {
 	}
 	a.machine.Sysctls = host.Sysctls{UserNSClone: "0"}
 	if text, _ = printed(t, a, errNoUserNS); !strings.Contains(text, "echo kernel.unprivileged_userns_clone=1 | sudo tee") {
+		t.Errorf("%s", text)
+	}
+}
+
+// What a security module forbids, no sysctl mends: the profile is named.
+func TestUserNSLabel(t *testing.T) {
+	a := &app{command: "run", machine: &host.Host{
+		Tried: host.Tried{UserNS: host.Fact{Why: "create user namespace: permission denied"}}, Label: "strict\x1b (enforce)",
+	}}
+	text, _ := printed(t, a, &userns.NamespaceError{Err: unix.EACCES})
+	if want := `hint: user namespaces: create user namespace: permission denied (cove runs under the AppArmor profile "strict\x1b (enforce)")`; !strings.Contains(text, want) {
+		t.Errorf("%q is not in\n%s", want, text)
+	}
+	a.machine.Label = "unconfined"
+	if text, _ = printed(t, a, errNoUserNS); strings.Contains(text, "AppArmor") {
 		t.Errorf("%s", text)
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // cacheVersion is raised when a fact is added or tried in another way.
-const cacheVersion = 1
+const cacheVersion = 2
 
 // cached is what host.json holds: Key is everything that the facts depend on, as text.
 type cached struct {
@@ -31,6 +31,7 @@ func newKey(h *Host, opts Options) string {
 	nnp, _ := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 	fmt.Fprintf(&b, "userns %s nnp %d\n", ns, nnp)
 	fmt.Fprintf(&b, "subids %v\n", h.SubIDs)
+	fmt.Fprintf(&b, "label %s\n", h.Label)
 	exe, _ := os.Executable()
 	for _, path := range []string{h.Helpers.NewUIDMap, h.Helpers.NewGIDMap, "/etc/subuid", "/etc/subgid", "/dev/fuse", "/dev/net/tun", exe} {
 		fmt.Fprintf(&b, "%s %s\n", path, fileKey(path))

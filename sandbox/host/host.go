@@ -22,6 +22,7 @@ type Host struct {
 	Cgroup  Cgroup  `json:"cgroup"`
 	Store   Store   `json:"store"`
 	Sysctls Sysctls `json:"sysctls"`
+	Label   string  `json:"label,omitempty"` // what AppArmor or SELinux runs us under
 
 	Openat2       bool `json:"openat2"`       // Linux 5.6
 	LandlockABI   int  `json:"landlockABI"`   // 0: not there

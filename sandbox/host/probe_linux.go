@@ -62,6 +62,7 @@ func cheap(opts Options) *Host {
 			UserNSClone:      sysctl("kernel/unprivileged_userns_clone"),
 			MaxUserNS:        sysctl("user/max_user_namespaces"),
 		},
+		Label:       label(),
 		Openat2:     hasOpenat2(),
 		LandlockABI: landlockABI(),
 	}
@@ -242,6 +243,15 @@ func sysctl(name string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
+}
+
+// label is "" where no security module keeps one; SELinux ends its own with a NUL.
+func label() string {
+	b, err := os.ReadFile("/proc/self/attr/current")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimRight(string(b), "\x00\n")
 }
 
 func kernelRelease() string {
