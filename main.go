@@ -39,9 +39,17 @@ func run(args []string) int {
 	case sandbox.KeeperName:
 		return sandbox.KeeperMain()
 	}
+	keepOwnerBits()
 	ctx, stop := untilSignal()
 	defer stop()
 	return cli.Main(ctx, args)
+}
+
+// keepOwnerBits lets this process use what it makes: under a umask such as 0777 it could not even enter a folder of its
+// own, nor the next cove remove it.
+func keepOwnerBits() {
+	old := syscall.Umask(0o077)
+	syscall.Umask(old &^ 0o700)
 }
 
 // untilSignal is a context that ends when somebody wants cove to end. A second signal ends cove at once. Who hands
