@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -222,15 +223,26 @@ func (st *stage) unpack(req request, pipe *os.File) (Result, error) {
 	}
 	defer unix.Close(at)
 	u := newUnpacker(st.idmap, req.Limits)
-	if !req.Lowest {
-		u.askBelow = func() ([]int, error) { return st.askBelow(req.ID) }
+	below := sync.OnceValues(func() ([]int, error) { return st.askBelow(req.ID) })
+	if req.Lowest {
+		below = func() ([]int, error) { return nil, nil }
+	} else {
+		u.askBelow = below
+	}
+	// Layers that take much memory take it one after another, by waiting for those below. Waiting
+	// for each other in any other order could end in a ring with those that need what is below.
+	large := func() error {
+		fds, err := below()
+		u.spare = fds
+		debug.FreeOSMemory() // what the one before has left
+		return err
 	}
 	src, err := pollable(pipe)
 	if err != nil {
 		return Result{}, err
 	}
 	defer src.Close()
-	stream := newStream(src, req.Limits)
+	stream := newStream(src, req.Limits, large)
 	errc := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked
@@ -241,12 +253,12 @@ func (st *stage) unpack(req request, pipe *os.File) (Result, error) {
 		errc <- err
 	}()
 	err = <-errc
-	u.close()
 	if err != nil {
 		stream.abandon()
-		return u.res, err
+	} else {
+		u.res.DiffID, err = stream.drain()
 	}
-	u.res.DiffID, err = stream.drain()
+	u.close()
 	return u.res, err
 }
 

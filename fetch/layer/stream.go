@@ -30,6 +30,7 @@ var errStopped = errors.New("stopped")
 type stream struct {
 	src    io.ReadCloser
 	lim    Limits
+	large  func() error
 	in     atomic.Int64 // compressed bytes so far
 	ready  chan []byte  // decompressed and hashed; closed at the end
 	free   chan []byte
@@ -40,8 +41,9 @@ type stream struct {
 	cur, rest []byte
 }
 
-func newStream(src io.ReadCloser, lim Limits) *stream {
-	s := &stream{src: src, lim: lim, ready: make(chan []byte, blocks), free: make(chan []byte, blocks), stop: make(chan struct{})}
+// newStream starts a stream. large is called, and waited for, before a frame that takes much memory.
+func newStream(src io.ReadCloser, lim Limits, large func() error) *stream {
+	s := &stream{src: src, lim: lim, large: large, ready: make(chan []byte, blocks), free: make(chan []byte, blocks), stop: make(chan struct{})}
 	for range blocks {
 		s.free <- make([]byte, blockSize)
 	}
@@ -69,7 +71,7 @@ func newStream(src io.ReadCloser, lim Limits) *stream {
 
 // decompress fills free blocks and sends them on, within the limits.
 func (s *stream) decompress(r io.Reader, out chan<- []byte) error {
-	d, closeDecoder, err := decoder(&counter{r, &s.in})
+	d, closeDecoder, err := decoder(&counter{r, &s.in}, s.large)
 	if err != nil {
 		return err
 	}
@@ -115,7 +117,7 @@ func atEnd(d io.Reader) bool {
 }
 
 // decoder finds the compression by the stream's first bytes: media types are often wrong.
-func decoder(r io.Reader) (io.Reader, func(), error) {
+func decoder(r io.Reader, large func() error) (io.Reader, func(), error) {
 	br := bufio.NewReaderSize(r, blockSize)
 	head, err := br.Peek(6)
 	if err != nil && err != io.EOF {
@@ -130,7 +132,7 @@ func decoder(r io.Reader) (io.Reader, func(), error) {
 		}
 		return z, func() { z.Close() }, nil
 	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}), skippable(head):
-		z, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true),
+		z, err := zstd.NewReader(&windows{r: br, large: large}, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderConcurrency(min(runtime.GOMAXPROCS(0), 4)))
 		if err != nil {
 			return nil, nil, fmt.Errorf("decompress: %w", err)
