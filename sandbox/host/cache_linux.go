@@ -112,13 +112,19 @@ func oursStat(st *unix.Stat_t, kind, without uint32) bool {
 // lasting reports whether the facts can be believed until something in the key changes. That user
 // namespaces are refused can be mended without a trace (an AppArmor profile gets loaded), and a
 // full disk is emptied: such an answer is asked for again.
-func (t *Tried) lasting() bool {
+func (t *Tried) lasting(h *Host) bool {
 	if !t.UserNS.OK {
+		return false
+	}
+	// With all that it takes at hand a range is mapped: that it was not has a reason of the moment, such as a limit on
+	// descriptors, and to believe it until the next boot would take the ids from every image.
+	able := h.Helpers.NewUIDMap != "" && h.Helpers.NewGIDMap != "" && h.Helpers.Weak == "" && len(h.SubIDs.UIDs) > 0 && len(h.SubIDs.GIDs) > 0
+	if able && !t.MapRange.OK {
 		return false
 	}
 	for _, f := range []Fact{t.MapRange, t.NativeOverlay, t.FuseMount, t.DevNetTun, t.MountSetattr, t.ProcMount} {
 		switch syscall.Errno(f.Errno) {
-		case unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.EAGAIN, unix.EINTR:
+		case unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.EBADF, unix.EAGAIN, unix.EINTR:
 			return false
 		}
 	}

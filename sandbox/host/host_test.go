@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"cove/userns"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -202,16 +204,26 @@ func TestSweep(t *testing.T) {
 
 func TestLasting(t *testing.T) {
 	good := Fact{OK: true}
+	bare := &Host{}
+	one := []userns.SubRange{{Start: 100000, Count: 65536}}
+	able := &Host{Helpers: Helpers{NewUIDMap: "/bin/newuidmap", NewGIDMap: "/bin/newgidmap"}, SubIDs: userns.SubIDs{UIDs: one, GIDs: one}}
+	weak := *able
+	weak.Helpers.Weak = "/bin/newuidmap"
 	for _, c := range []struct {
+		h    *Host
 		t    Tried
 		want bool
 	}{
-		{Tried{UserNS: good}, true},
-		{Tried{UserNS: Fact{Errno: int(syscall.EPERM)}}, false},
-		{Tried{UserNS: good, NativeOverlay: Fact{Errno: int(syscall.EINVAL)}}, true},
-		{Tried{UserNS: good, NativeOverlay: Fact{Errno: int(syscall.ENOSPC)}}, false},
+		{bare, Tried{UserNS: good}, true},
+		{bare, Tried{UserNS: Fact{Errno: int(syscall.EPERM)}}, false},
+		{bare, Tried{UserNS: good, NativeOverlay: Fact{Errno: int(syscall.EINVAL)}}, true},
+		{bare, Tried{UserNS: good, NativeOverlay: Fact{Errno: int(syscall.ENOSPC)}}, false},
+		{bare, Tried{UserNS: good, ProcMount: Fact{Errno: int(syscall.EBADF)}}, false},
+		{able, Tried{UserNS: good, MapRange: good}, true},
+		{able, Tried{UserNS: good, MapRange: Fact{Why: "it ended with status 1"}}, false},
+		{&weak, Tried{UserNS: good, MapRange: Fact{Why: "no power"}}, true},
 	} {
-		if got := c.t.lasting(); got != c.want {
+		if got := c.t.lasting(c.h); got != c.want {
 			t.Errorf("lasting(%+v) = %v", c.t, got)
 		}
 	}

@@ -39,7 +39,7 @@ func Probe(ctx context.Context, opts Options) (*Host, error) {
 		if kept, err = try(ctx, h, opts.StoreDir); err != nil {
 			return nil, err
 		}
-		if kept.lasting() {
+		if kept.lasting(h) {
 			writeCache(opts.RuntimeDir, key, kept)
 		}
 	}
