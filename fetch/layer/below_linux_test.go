@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // tree lists what is in a directory, overlay marks included: "name", "name/", "name -> x", "!name" for a
@@ -211,5 +213,23 @@ func TestAwkwardShapesEnd(t *testing.T) {
 		t.Errorf("it took %v", took)
 	} else {
 		t.Log(took)
+	}
+}
+
+// A tree that is deeper than a process may have descriptors, with names like those that a removal uses.
+func TestRemoveDeepTree(t *testing.T) {
+	b := newBench(t, testMap(t))
+	deep := strings.Repeat("d/", 2000)
+	at, _, _, err := b.unpack(tarOf(t, nil, file(deep+"f"), file(strings.Repeat("e/", 700)+"f"), dir(".lifted-1"), file(".lifted-1/x"), file(".lifted-2")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The stage's own limit: the dozen descriptors it has, those of one removal, and few more.
+	pid := b.s.child.Pid()
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: maxOpen + 50, Max: maxOpen + 50}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.s.Remove(at); err != nil {
+		t.Fatalf("%.300v", err)
 	}
 }

@@ -21,9 +21,23 @@ func (st *stage) remove(p place) error {
 	return nil
 }
 
-// removeTree removes name in dirfd, following no link. A tree is no deeper than PATH_MAX allows,
-// by the unpacker's care, so neither is the recursion. gone, unless nil, is told of each path, path being name's.
+// maxOpen is how many directories a removal has open at once. A tree may be 2000 deep, and a
+// process may have no more than 1024 descriptors.
+const maxOpen = 200
+
+// removeTree removes name in dirfd, following no link. gone, unless nil, is told of each path, path being name's.
 func removeTree(dirfd int, name, path string, gone func(string)) error {
+	return (&removal{gone: gone, root: -1}).remove(dirfd, name, path, 0)
+}
+
+type removal struct {
+	gone  func(string)
+	root  int // of the tree; -1 before it is open
+	moved int
+}
+
+func (r *removal) remove(dirfd int, name, path string, depth int) error {
+	gone := r.gone
 	err := unix.Unlinkat(dirfd, name, 0)
 	switch err {
 	case nil, unix.ENOENT:
@@ -43,16 +57,31 @@ func removeTree(dirfd int, name, path string, gone func(string)) error {
 		return err
 	}
 	defer unix.Close(fd)
-	names, err := readNames(fd)
-	if err != nil {
-		return err
+	if depth == 0 {
+		r.root = fd
 	}
-	for _, n := range names {
-		below := ""
-		if gone != nil {
-			below = join(path, n)
+	if depth == maxOpen && gone == nil {
+		return r.lift(dirfd, name)
+	}
+	for {
+		names, err := readNames(fd)
+		if err != nil {
+			return err
 		}
-		if err := removeTree(fd, n, below, gone); err != nil {
+		for _, n := range names {
+			below := ""
+			if gone != nil {
+				below = join(path, n)
+			}
+			if err := r.remove(fd, n, below, depth+1); err != nil {
+				return err
+			}
+		}
+		if depth > 0 || r.moved == 0 {
+			break
+		}
+		r.moved = 0 // once more, for what has been lifted
+		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
 			return err
 		}
 	}
@@ -63,6 +92,17 @@ func removeTree(dirfd int, name, path string, gone func(string)) error {
 		gone(path)
 	}
 	return nil
+}
+
+// lift moves a directory up into the tree's root, to be removed from there.
+func (r *removal) lift(dirfd int, name string) error {
+	for {
+		r.moved++
+		err := unix.Renameat2(dirfd, name, r.root, fmt.Sprintf(".lifted-%d", r.moved), unix.RENAME_NOREPLACE)
+		if err != unix.EEXIST {
+			return err
+		}
+	}
 }
 
 // readNames lists the directory fd, without "." and "..".

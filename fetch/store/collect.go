@@ -330,7 +330,8 @@ type remover struct {
 
 func (w *remover) remove(path string) error {
 	err := os.RemoveAll(path)
-	if err == nil || os.Geteuid() == 0 || !errors.Is(err, fs.ErrPermission) {
+	// os.RemoveAll has a descriptor for every level that it is down.
+	if err == nil || os.Geteuid() == 0 || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EMFILE) {
 		return err
 	}
 	dir, name := filepath.Split(path)
