@@ -154,9 +154,12 @@ func (u *unpacker) hidden(path string) bool {
 	return false
 }
 
-// find looks path up as overlayfs would: a directory merges with those below it, down to one
+// find on no layers finds nothing. It looks path up as overlayfs would: a directory merges with those below it, down to one
 // that is opaque, and anything else ends the search.
 func (l *lower) find(path string) (*found, error) {
+	if l == nil {
+		return nil, nil
+	}
 	live, err := l.live(parentOf(path))
 	if err != nil || len(live) == 0 {
 		return nil, err

@@ -100,9 +100,16 @@ func TestStacking(t *testing.T) {
 		{"the same, and something in it", layers{{dir("d"), dir("d/e"), file("d/e/a")}, {hard("b", "d/e/a"), file(".wh.d"), file("d/e/n")}},
 			"b, d/ opaque, d/e/, d/e/n", "b, d/, d/e/, d/e/n", true},
 		// overlayfs would list the name.
-		{"whiteout in a new directory", layers{{file("a")}, {dir("q"), file("q/.wh.z"), file("p/.wh.z")}}, "p/, q/", "a, p/, q/", true},
+		{"whiteout in a new directory", layers{{file("a")}, {dir("q"), file("q/.wh.z"), file("p/.wh.z")}}, "q/", "a, q/", true},
 		{"whiteout in an opaque directory", layers{{dir("d"), dir("d/e"), file("d/e/a")}, {dir("d"), dir("d/e"), file("d/e/.wh.a"), file("d/.wh..wh..opq")}},
 			"d/ opaque, d/e/", "d/, d/e/", false},
+		{"whiteout in what is gone", layers{{dir("a"), dir("a/b"), file("a/b/x")}, {file("a/.wh.b"), file("a/b/.wh.x")}}, "!a/b, a/", "a/", true},
+		{"whiteout in it, then all gone", layers{{dir("a"), dir("a/b"), file("a/b/x"), file("f")}, {file("a/b/.wh.x"), file(".wh..wh..opq")}}, "!a, !f", "", true},
+		{"link into it, then all gone", layers{{dir("a"), file("a/x")}, {hard("h", "a/x"), file(".wh..wh..opq")}}, "!a, h", "h", true},
+		{"whiteout deep below nothing", layers{{dir("a")}, {file("a/b/c/.wh.x"), file("l/.wh.y"), file("l/z")}}, "l/, l/z", "a/, l/, l/z", true},
+		{"whiteout in it, then gone", layers{{dir("a"), dir("a/b"), file("a/b/x")}, {file("a/b/.wh.x"), file(".wh.a")}}, "!a", "", true},
+		{"whiteout in it, then opaque", layers{{dir("a"), dir("a/b"), file("a/b/x"), file("a/y")}, {file("a/b/.wh.x"), file("a/.wh..wh..opq")}}, "a/ opaque", "a/", true},
+		{"whiteout in it stays", layers{{dir("a"), dir("a/b"), file("a/b/x")}, {file("a/b/.wh.x")}}, "!a/b/x, a/, a/b/", "a/, a/b/", true},
 		{"whiteout on nothing", layers{{dir("d"), file("d/.wh.a"), file(".wh.b")}}, "d/", "d/", true},
 		{"aufs leftovers", layers{{dir("d"), file("d/.wh..wh.plnk"), file(".wh..wh.aufs")}}, "d/", "d/", false},
 	} {

@@ -89,6 +89,11 @@ func (u *unpacker) step(path string) (link string, err error) {
 		if err := u.bareDir(path); err != nil {
 			return "", err
 		}
+		if u.borrowing {
+			if err := u.keepName(u.borrowed, path); err != nil {
+				return "", err
+			}
+		}
 		return "", u.makeOpaque(path)
 	}
 	return "", notDir(path)

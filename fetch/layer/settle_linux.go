@@ -15,27 +15,11 @@ import (
 //   - What was copied from below for a hard link, and then hidden, goes: only the link stays.
 //   - The root of a layer cannot be opaque: overlayfs merges the roots whatever their attributes
 //     say. So each name that lies below is hidden by itself.
+//   - A directory that is here only because a whiteout or such a file had to be put in it, and is
+//     empty now, goes as well.
 //   - A whiteout in a directory that is not merged with one below hides nothing, and overlayfs
 //     lists its name (ovl_iterate reads such a directory as it is), though nothing is there.
 func (u *unpacker) settle() error {
-	if err := u.giveBack(); err != nil {
-		return err
-	}
-	if _, ok := u.opaque[""]; ok {
-		if err := u.hideAll(); err != nil {
-			return entryError(whiteoutOpaque, err)
-		}
-	}
-	for path := range u.whiteouts {
-		if err := u.checkWhiteout(path); err != nil {
-			return entryError(path, err)
-		}
-	}
-	return nil
-}
-
-// giveBack removes copied files that are hidden, and the directories that are here for them.
-func (u *unpacker) giveBack() error {
 	for path := range u.copied {
 		if !u.hidden(path) {
 			continue
@@ -45,29 +29,47 @@ func (u *unpacker) giveBack() error {
 		}
 		u.forget(path)
 	}
-	// The deepest first. Nothing but copied files and directories like it is in one.
-	dirs := slices.SortedFunc(maps.Keys(u.borrowed), func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	for _, path := range dirs {
-		_, self := u.opaque[path]
-		above := u.hidden(path)
-		if !self && !above {
-			continue
-		}
-		if err := unix.Rmdir(path); err != nil {
+	for path := range u.whiteouts {
+		if err := u.checkWhiteout(path); err != nil {
 			return entryError(path, err)
-		}
-		u.forget(path)
-		if above {
-			continue
-		}
-		if err := unix.Mknod(path, unix.S_IFCHR, 0); err != nil {
-			return entryError(path, err)
-		}
-		if err := u.keepName(u.whiteouts, path); err != nil {
-			return err
 		}
 	}
+	// The deepest first.
+	dirs := slices.SortedFunc(maps.Keys(u.borrowed), func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	for _, path := range dirs {
+		if err := u.giveBack(path); err != nil {
+			return entryError(path, err)
+		}
+	}
+	if _, ok := u.opaque[""]; !ok {
+		return nil
+	}
+	if err := u.hideAll(); err != nil {
+		return entryError(whiteoutOpaque, err)
+	}
 	return nil
+}
+
+// giveBack removes a borrowed directory when nothing is in it any more.
+func (u *unpacker) giveBack(path string) error {
+	err := unix.Rmdir(path)
+	if err == unix.ENOTEMPTY {
+		return nil // and it is as below
+	}
+	if err != nil {
+		return err
+	}
+	_, gone := u.opaque[path] // by a whiteout of it
+	above := u.hidden(path)
+	u.forget(path)
+	if !gone || above {
+		return nil
+	}
+	f, err := u.lower.find(path)
+	if err != nil || f == nil {
+		return err
+	}
+	return unix.Mknod(path, unix.S_IFCHR, 0)
 }
 
 // hideAll hides every name in the root of what lies below.

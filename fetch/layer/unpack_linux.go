@@ -27,8 +27,8 @@ type unpacker struct {
 
 	dirs      map[string]times    // every directory of this layer by its real path; times are set at the end
 	copied    map[string]struct{} // files that are here only because a hard link needed them from below
-	borrowed  map[string]struct{} // directories that are here only because such a file is in them
-	borrowing bool                // what is made now is for a hard link's target
+	borrowed  map[string]struct{} // directories that are here only because such a file or a whiteout is in them
+	borrowing bool                // what is made now is such a directory
 	opaque    map[string]struct{} // directories below which nothing lower shows
 	whiteouts map[string]struct{}
 	nameBytes int64 // of the names kept in these maps
@@ -197,7 +197,9 @@ func (u *unpacker) whiteout(dir []string, base string) error {
 	if name == "" || name == "." || name == ".." {
 		return errWhiteout
 	}
+	u.borrowing = true // it makes no directories
 	parent, err := u.enter(dir)
+	u.borrowing = false
 	if err != nil {
 		return err
 	}
