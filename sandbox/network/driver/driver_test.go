@@ -361,6 +361,29 @@ func TestAttachWhoeverIsInside(t *testing.T) {
 	})
 }
 
+// Where a security module keeps pasta from opening another process's namespaces, it is given them open.
+func TestPastaIsGivenNamespaces(t *testing.T) {
+	w := world(t)
+	pasta, err := exec.LookPath(Pasta)
+	if err != nil {
+		t.Skip(err)
+	}
+	if strings.Contains(pastaHelp(t.Context(), pasta), "--map-guest-addr") {
+		t.Skip("this pasta closes the descriptors that it is given")
+	}
+	dir := t.TempDir()
+	forbidden := "#!/bin/sh\nfor last; do :; done\ncase $last in [0-9]*) echo \"Couldn't open user namespace /proc/$last/ns/user: Permission denied\" >&2; exit 1;; esac\nexec " + pasta + " \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(dir, Pasta), []byte(forbidden), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	s := newSandbox(t, Pasta)
+	r, _ := s.ask(order{Probes: []probe{{"tcp", w["www"] + ":7", plain}}})
+	if a := r.Answers[0]; !sameWords(a.Text, w["www"]) {
+		t.Errorf("answered %q, %v", a.Text, a.Error)
+	}
+}
+
 // A helper that a hostile packet took over finds no secret and no file of ours in its hands.
 func TestHelperIsBare(t *testing.T) {
 	each(t, func(t *testing.T, w map[string]string, driver string) {

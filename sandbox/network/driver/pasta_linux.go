@@ -20,13 +20,42 @@ func attachPasta(ctx context.Context, pid int, host *host, opts Options, ifname 
 	// would be one of the host's network.
 	link.NoTCPDNS = !strings.Contains(help, "--dns-host")
 	link.helper, err = start(ctx, func() (wait, stop func(), err error) {
-		cmd := exec.Command(path, pastaArgs(pid, ifname, host.ipv6, help)...)
-		return run(ctx, cmd, opts.Log, func(ready *os.File) { cmd.Stdout = ready }, isPid)
+		args := pastaArgs(ifname, host.ipv6, help)
+		cmd := exec.Command(path, append(args, strconv.Itoa(pid))...)
+		wait, stop, err = run(ctx, cmd, opts.Log, func(ready *os.File) { cmd.Stdout = ready }, isPid)
+		if err == nil || !strings.Contains(err.Error(), noUserNS) {
+			return wait, stop, err
+		}
+		return runWithNamespaces(ctx, path, args, pid, opts)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start pasta: %w", err)
 	}
 	return link, nil
+}
+
+// noUserNS is what pasta says in Debian 12, where its AppArmor profile forgot that it must be allowed
+// to look into another process before it can open that one's namespaces.
+const noUserNS = "Couldn't open user namespace"
+
+// runWithNamespaces starts pasta with the namespaces of pid opened for it. Not so in the first place:
+// versions from 2024_08 on close every descriptor that they were given.
+func runWithNamespaces(ctx context.Context, path string, args []string, pid int, opts Options) (wait, stop func(), err error) {
+	user, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer user.Close()
+	net, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer net.Close()
+	// There is no name of the namespace to watch for its end; we end pasta ourselves.
+	args = append(args, "--no-netns-quit", "--userns", "/proc/self/fd/3", "--netns", "/proc/self/fd/4")
+	cmd := exec.Command(path, args...)
+	cmd.ExtraFiles = []*os.File{user, net}
+	return run(ctx, cmd, opts.Log, func(ready *os.File) { cmd.Stdout = ready }, isPid)
 }
 
 func pastaHelp(ctx context.Context, path string) string {
@@ -38,7 +67,7 @@ func pastaHelp(ctx context.Context, path string) string {
 
 // pastaArgs has pasta carry packets and nothing else: it configures nothing inside, forwards no
 // port either way, and does not stand in for the host.
-func pastaArgs(pid int, ifname string, ipv6 bool, help string) []string {
+func pastaArgs(ifname string, ipv6 bool, help string) []string {
 	args := []string{
 		"--foreground", "--quiet",
 		// Written when all is ready. A file would have to be watched; a pipe speaks up. It is
@@ -63,7 +92,7 @@ func pastaArgs(pid int, ifname string, ipv6 bool, help string) []string {
 		// all capabilities and its view of the file system once it runs.
 		args = append(args, "--runas", "0:0")
 	}
-	return append(args, strconv.Itoa(pid))
+	return args
 }
 
 // isPid tells whether pasta's word is a line with its process id.
