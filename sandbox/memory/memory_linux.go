@@ -7,7 +7,6 @@ import (
 	"os"
 	"strconv"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +21,7 @@ func GiveBackSoon() { time.AfterFunc(wait, giveBack) }
 // page cache, and those that are still wanted come back one by one (madvise(2), MADV_DONTNEED). The heap is
 // small, and a collection of it would take more memory than it frees.
 func giveBack() {
-	maps, err := os.ReadFile("/proc/self/maps")
+	smaps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return
 	}
@@ -30,25 +29,50 @@ func giveBack() {
 	if err != nil {
 		return
 	}
-	for line := range bytes.Lines(maps) {
-		if from, size, ok := unwritten(line, exe); ok {
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, from, size, unix.MADV_DONTNEED)
-		}
+	for _, m := range unwritten(smaps, exe) {
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.from, m.size, unix.MADV_DONTNEED)
 	}
 }
 
-// unwritten finds in a line of /proc/PID/maps (proc_pid_maps(5)) a mapping of the file exe that nothing can have
-// been written to: what was written to would be lost.
-func unwritten(line []byte, exe string) (from, size uintptr, ok bool) {
+// mapping is a range of addresses.
+type mapping struct{ from, size uintptr }
+
+// unwritten lists the mappings of the file exe in /proc/PID/smaps (proc_pid_smaps(5)) that nothing can be
+// written to and nothing was: what was written to would be lost. A read-only one may have been: a
+// dynamic linker fills in addresses before it takes the right to write away (RELRO).
+func unwritten(smaps []byte, exe string) []mapping {
+	var out []mapping
+	var m mapping
+	candidate := false
+	for line := range bytes.Lines(smaps) {
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		if rest, ok := bytes.CutPrefix(line, []byte("Anonymous:")); ok {
+			if candidate && string(bytes.Join(bytes.Fields(rest), []byte(" "))) == "0 kB" {
+				out = append(out, m)
+			}
+			candidate = false
+			continue
+		}
+		if from, size, perms, ok := header(line); ok {
+			m = mapping{from, size}
+			candidate = perms == "r-xp" || perms == "r--p"
+			candidate = candidate && bytes.HasSuffix(line, []byte(" "+exe))
+		}
+	}
+	return out
+}
+
+// header takes the first line of a mapping apart: "00400000-00800000 r-xp 00000000 fe:00 12 /usr/bin/cove".
+func header(line []byte) (from, size uintptr, perms string, ok bool) {
 	fields := bytes.Fields(line)
-	if len(fields) < 6 || !bytes.HasSuffix(bytes.TrimRight(line, "\n"), []byte(" "+exe)) || bytes.IndexByte(fields[1], 'w') >= 0 {
-		return 0, 0, false
+	if len(fields) < 5 || bytes.HasSuffix(fields[0], []byte(":")) {
+		return 0, 0, "", false
 	}
 	start, end, _ := bytes.Cut(fields[0], []byte("-"))
-	a, err1 := strconv.ParseUint(string(start), 16, int(8*unsafe.Sizeof(from)))
-	b, err2 := strconv.ParseUint(string(end), 16, int(8*unsafe.Sizeof(from)))
+	a, err1 := strconv.ParseUint(string(start), 16, strconv.IntSize)
+	b, err2 := strconv.ParseUint(string(end), 16, strconv.IntSize)
 	if err1 != nil || err2 != nil || b <= a {
-		return 0, 0, false
+		return 0, 0, "", false
 	}
-	return uintptr(a), uintptr(b - a), true
+	return uintptr(a), uintptr(b - a), string(fields[1]), true
 }

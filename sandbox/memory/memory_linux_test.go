@@ -8,20 +8,22 @@ import (
 
 // What is given back is never what was written to, nor another file's, whatever the file is called.
 func TestUnwritten(t *testing.T) {
-	for line, want := range map[string]bool{
-		"00400000-00800000 r-xp 00000000 fe:00 12 /usr/bin/a b\n":           true,
-		"00400000-00800000 r--p 00000000 fe:00 12     /usr/bin/a b\n":       true,
-		"00400000-00800000 rw-p 00000000 fe:00 12 /usr/bin/a b\n":           false,
-		"00400000-00800000 r-xp 00000000 fe:00 12 /usr/bin/a b (deleted)\n": false,
-		"00400000-00800000 r-xp 00000000 fe:00 12 /x/usr/bin/a b\n":         false,
-		"00400000-00800000 rw-p 00000000 00:00 0\n":                         false,
-		"00800000-00400000 r-xp 00000000 fe:00 12 /usr/bin/a b\n":           false,
-		"zz-00400000 r-xp 00000000 fe:00 12 /usr/bin/a b\n":                 false,
+	for text, want := range map[string]bool{
+		"00400000-00800000 r-xp 00000000 fe:00 12 /usr/bin/a b\nSize: 4096 kB\nAnonymous:             0 kB\n":        true,
+		"00400000-00800000 r--p 00000000 fe:00 12     /usr/bin/a b\nAnonymous: 0 kB\n":                               true,
+		"00400000-00800000 r--p 00000000 fe:00 12 /usr/bin/a b\nAnonymous: 4 kB\n":                                   false, // RELRO
+		"00400000-00800000 rw-p 00000000 fe:00 12 /usr/bin/a b\nAnonymous: 0 kB\n":                                   false,
+		"00400000-00800000 r-xs 00000000 fe:00 12 /usr/bin/a b\nAnonymous: 0 kB\n":                                   false,
+		"00400000-00800000 r-xp 00000000 fe:00 12 /usr/bin/a b (deleted)\nAnonymous: 0 kB\n":                         false,
+		"00400000-00800000 r-xp 00000000 fe:00 12 /x/usr/bin/a b\nAnonymous: 0 kB\n":                                 false,
+		"00400000-00800000 r-xp 00000000 fe:00 12 /usr/bin/a b\n00900000-00a00000 rw-p 0 00:00 0\nAnonymous: 0 kB\n": false,
+		"00800000-00400000 r-xp 00000000 fe:00 12 /usr/bin/a b\nAnonymous: 0 kB\n":                                   false,
+		"00400000-00800000 r-xp 00000000 fe:00 12 /usr/bin/a b\n":                                                    false,
 		"": false,
 	} {
-		from, size, ok := unwritten([]byte(line), "/usr/bin/a b")
-		if ok != want || ok && (from != 0x400000 || size != 0x400000) {
-			t.Errorf("%q: %x %x %v", line, from, size, ok)
+		got := unwritten([]byte(text), "/usr/bin/a b")
+		if (len(got) == 1) != want || len(got) == 1 && got[0] != (mapping{0x400000, 0x400000}) {
+			t.Errorf("%q: %v", text, got)
 		}
 	}
 }
