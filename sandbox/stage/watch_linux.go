@@ -20,7 +20,9 @@ import (
 
 // watch is the mount table as it is read to see whether a protected path is still protected.
 type watch struct {
-	table *os.File // /proc/self/mountinfo, which polls as changed when mounts come and go (proc_pid_mountinfo(5))
+	// A descriptor of /proc/self/mountinfo, which polls as changed when mounts come and go (proc_pid_mountinfo(5)). It is
+	// no os.File: Go's runtime would have it in its epoll set, and of two that poll only one is told.
+	table int
 	paths []string // of the mounts, absolute
 }
 
@@ -28,9 +30,9 @@ func newWatch(p *spec.Protect) (*watch, error) {
 	if p == nil {
 		return nil, nil
 	}
-	table, err := os.Open("/proc/self/mountinfo")
+	table, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, os.NewSyscallError("open /proc/self/mountinfo", err)
 	}
 	w := &watch{table: table}
 	for _, v := range p.Views() {
@@ -44,7 +46,7 @@ func newWatch(p *spec.Protect) (*watch, error) {
 // run tells of each path once, when its mount is gone.
 func (w *watch) run(tell func(text string)) {
 	for len(w.paths) > 0 {
-		fds := []unix.PollFd{{Fd: int32(w.table.Fd()), Events: unix.POLLPRI}}
+		fds := []unix.PollFd{{Fd: int32(w.table), Events: unix.POLLPRI}}
 		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
 			return
 		}
