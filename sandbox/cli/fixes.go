@@ -137,7 +137,7 @@ func usernsFix(h *host.Host) string {
 }
 
 func sysctlFix(name, value string) string {
-	return fmt.Sprintf("echo %s=%s | sudo tee /etc/sysctl.d/60-cove.conf && sudo sysctl -p /etc/sysctl.d/60-cove.conf", name, value)
+	return fmt.Sprintf("echo %s=%s | sudo tee -a /etc/sysctl.d/60-cove.conf && sudo sysctl -p /etc/sysctl.d/60-cove.conf", name, value)
 }
 
 // appArmorFix installs a profile that allows user namespaces to this one program, which is what
