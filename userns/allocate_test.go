@@ -220,7 +220,7 @@ func TestKey(t *testing.T) {
 }
 
 func TestParseSubIDs(t *testing.T) {
-	const file = "# comment\n\n  anna:100000:65536\nberta:nonsense\n1000:5:6\nanna:7:0\nanna:200000:10\n:1:1\n"
+	const file = "# comment\n\n  anna:100000:65536\nberta:nonsense\n1000:5:6\nanna:7:0\nanna:200000:10\nanna:100000:65536\n:1:1\n"
 	got, err := ParseSubIDs(strings.NewReader(file), "anna", 1000)
 	if want := []SubRange{{100000, 65536}, {5, 6}, {200000, 10}}; err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,6 +47,9 @@ func writeMaps(ctx context.Context, pid int, m IDMap) error {
 	return errors.Join(runHelper(ctx, newuidmap, pid, m.UIDs), <-gids)
 }
 
+// helperTime is far more than a helper takes on the slowest machine: one that looks users up over a network may hang.
+const helperTime = 30 * time.Second
+
 func runHelper(ctx context.Context, helper string, pid int, ranges []Range) error {
 	argv := []string{helper, strconv.Itoa(pid)}
 	for _, r := range ranges {
@@ -69,7 +73,8 @@ func runHelper(ctx context.Context, helper string, pid int, ranges []Range) erro
 	if err != nil {
 		return &HelperError{Helper: helper, Err: &os.PathError{Op: "exec", Path: helper, Err: err}}
 	}
-	// They do one write each and end; the only way for one to hang is that somebody else makes it.
+	ctx, cancel := context.WithTimeoutCause(ctx, helperTime, fmt.Errorf("it did not end within %s", helperTime))
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = unix.Kill(child, unix.SIGKILL) })
 	text, _ := io.ReadAll(io.LimitReader(said, maxHelperText))
 	var status syscall.WaitStatus

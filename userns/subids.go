@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -64,7 +65,10 @@ func ParseSubIDs(r io.Reader, name string, uid uint32) ([]SubRange, error) {
 		if lo+size > 1<<32-1 {
 			return nil, fmt.Errorf("%d: range %d:%d reaches past the last id", n, lo, size)
 		}
-		out = append(out, SubRange{Start: uint32(lo), Count: uint32(size)})
+		// A grant that stands there twice is one grant.
+		if r := (SubRange{Start: uint32(lo), Count: uint32(size)}); !slices.Contains(out, r) {
+			out = append(out, r)
+		}
 	}
 	return out, s.Err()
 }
