@@ -66,6 +66,9 @@ func decode(text string) (tree map[string]any, err error) {
 // badBytes finds what no TOML file may hold. The decoder would take a NUL for the end of the file.
 func badBytes(text string) (at int, message string) {
 	for i, r := range text {
+		if r == '\ufeff' && i == 0 { // one was taken off; the decoder would take off another
+			return i, "a second byte order mark"
+		}
 		if r == utf8.RuneError {
 			if _, size := utf8.DecodeRuneInString(text[i:]); size == 1 {
 				return i, fmt.Sprintf("byte 0x%02x is not valid UTF-8", text[i])

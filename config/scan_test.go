@@ -104,6 +104,8 @@ func FuzzParse(f *testing.F) {
 	for _, s := range seeds {
 		f.Add([]byte(s))
 	}
+	f.Add([]byte("\ufeff\ufeff"))
+	f.Add([]byte("\ufeffuser = 'me'"))
 	files, err := filepath.Glob("testdata/*/*.toml")
 	if err != nil {
 		f.Fatal(err)
