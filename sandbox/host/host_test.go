@@ -64,6 +64,9 @@ func TestCache(t *testing.T) {
 	opts := options(t)
 	first := probe(t, opts)
 	if !first.UserNS.OK {
+		if os.Getenv("COVE_TEST_REQUIRE") != "" {
+			t.Fatalf("user namespaces: %s", first.UserNS.Why)
+		}
 		t.Skip("needs user namespaces")
 	}
 	file := filepath.Join(opts.RuntimeDir, "host.json")
