@@ -249,6 +249,14 @@ func TestParseSubIDs(t *testing.T) {
 	}
 }
 
+func TestParseGrants(t *testing.T) {
+	got := ParseGrants(strings.NewReader("a:100000:65536\n# b:1:1\n\n7:5:0\nbad\nc:x:1\n:1:1\n 8 : 1 : 1\nd:4294901760:65536\n9:4294901760:65535"))
+	want := []Grant{{"a", SubRange{100000, 65536}}, {"9", SubRange{4294901760, 65535}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
 func FuzzParseSubIDs(f *testing.F) {
 	for _, seed := range []string{"anna:100000:65536\n", "1000:1:1\nanna:4294967294:1", "anna:4294967295:4294967295", "anna:1", "::", "anna:0:0\n\n#", "anna:1:1\r\n"} {
 		f.Add(seed, "anna", uint32(1000))

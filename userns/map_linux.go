@@ -32,10 +32,22 @@ func Helpers() (newuidmap, newgidmap string, err error) {
 
 func findHelper(name string) (string, error) { return exec.LookPath(name) }
 
+// MayMap reports whether this process may write maps of any ids that its own user namespace has:
+// it holds CAP_SETUID and CAP_SETGID there, as root has them (user_namespaces(7)).
+func MayMap() bool {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&head, &data[0]) != nil {
+		return false
+	}
+	const both = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
+	return data[0].Effective&both == both
+}
+
 // writeMaps maps ids into the user namespace of pid: directly where the caller may, otherwise
 // by the setuid helpers, both at once.
 func writeMaps(ctx context.Context, pid int, m IDMap) error {
-	if os.Geteuid() == 0 || m.Single() {
+	if m.Single() || MayMap() {
 		return writeDirectly(pid, m)
 	}
 	newuidmap, newgidmap, err := Helpers()
@@ -113,10 +125,10 @@ func (e *HelperError) Error() string {
 }
 func (e *HelperError) Unwrap() error { return e.Err }
 
-// writeDirectly writes the map files itself: as root, any ranges; otherwise one id, the caller's own.
+// writeDirectly writes the map files itself: who MayMap any ranges; otherwise one id, the caller's own.
 func writeDirectly(pid int, m IDMap) error {
 	dir := fmt.Sprintf("/proc/%d/", pid)
-	if os.Geteuid() != 0 {
+	if !MayMap() {
 		// The kernel refuses an unprivileged gid_map until setgroups is denied: leaving a
 		// group could open a file that the group was forbidden. See user_namespaces(7).
 		if err := writeOnce(dir+"setgroups", "deny"); err != nil {

@@ -72,3 +72,31 @@ func ParseSubIDs(r io.Reader, name string, uid uint32) ([]SubRange, error) {
 	}
 	return out, s.Err()
 }
+
+// A Grant is one line of subuid(5).
+type Grant struct {
+	Who string // a name or a uid
+	SubRange
+}
+
+// ParseGrants reads the grants of everybody, passing over every line that makes no sense: it is not the caller's to mend.
+func ParseGrants(r io.Reader) []Grant {
+	var out []Grant
+	for s := bufio.NewScanner(r); s.Scan(); {
+		parts := strings.Split(strings.TrimSpace(s.Text()), ":")
+		if len(parts) != 3 || parts[0] == "" || strings.HasPrefix(parts[0], "#") {
+			continue
+		}
+		start, err1 := strconv.ParseUint(parts[1], 10, 32)
+		count, err2 := strconv.ParseUint(parts[2], 10, 32)
+		if err1 == nil && err2 == nil && count > 0 && start+count <= 1<<32-1 {
+			out = append(out, Grant{parts[0], SubRange{uint32(start), uint32(count)}})
+		}
+	}
+	return out
+}
+
+// Overlaps reports whether the two have an id in common.
+func (r SubRange) Overlaps(o SubRange) bool {
+	return uint64(r.Start) < uint64(o.Start)+uint64(o.Count) && uint64(o.Start) < uint64(r.Start)+uint64(r.Count)
+}

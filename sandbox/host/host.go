@@ -29,6 +29,20 @@ type Host struct {
 	LandlockScope bool `json:"landlockScope"` // abstract sockets can be closed (ABI 6, Linux 6.12)
 
 	Tried
+
+	// Deep are the facts that only `cove doctor` asks for.
+	Deep *Deep `json:"deep,omitempty"`
+}
+
+// Deep are facts that take more time than a start has, or that a start finds out by itself.
+type Deep struct {
+	Around        Around `json:"around"`
+	FuseOverlayfs Fact   `json:"fuseOverlayfs"` // the program served an overlay, in a user namespace, on the store's file system
+	Exec          Fact   `json:"exec"`          // a program in the store's file system started
+	Owners        Fact   `json:"owners"`        // a file there was given to a subordinate id
+	Landlock      Fact   `json:"landlock"`      // a thread could not read what its domain does not grant
+	Scope         Fact   `json:"scope"`         // nor reach an abstract socket outside of it
+	Seccomp       Fact   `json:"seccomp"`       // a filter kept a thread from a system call
 }
 
 // Tried are the facts that took a process of their own to find out.

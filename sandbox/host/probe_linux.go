@@ -19,6 +19,7 @@ type Options struct {
 	StoreDir   string // on whose file system the overlay is tried
 	RuntimeDir string // where the tried facts are kept; "": nowhere
 	Fresh      bool   // try everything again, whatever is kept
+	Deep       bool   // try Host.Deep too; with Fresh
 }
 
 // rootRange is mapped for root where /etc/subuid grants nothing to "root" or "containers". It lies
@@ -35,12 +36,18 @@ func Probe(ctx context.Context, opts Options) (*Host, error) {
 		kept, ok = readCache(opts.RuntimeDir, key)
 	}
 	if !ok {
-		var err error
-		if kept, err = try(ctx, h, opts.StoreDir); err != nil {
+		found, err := try(ctx, h, opts)
+		if err != nil {
 			return nil, err
 		}
+		kept = found.Tried
 		if kept.lasting(h) {
 			writeCache(opts.RuntimeDir, key, kept)
+		}
+		if opts.Deep {
+			h.Deep = found.Deep
+			h.Deep.Around = LookAround()
+			h.Deep.confinement()
 		}
 	}
 	h.Tried = kept
@@ -287,6 +294,9 @@ func hide(h *Host, names string) {
 			h.NativeOverlay = hidden
 		case "fuse-overlayfs":
 			h.Helpers.FuseOverlayfs, h.FuseMount = "", hidden
+			if h.Deep != nil {
+				h.Deep.FuseOverlayfs = hidden
+			}
 		case "newuidmap":
 			h.Helpers.NewUIDMap, h.Helpers.NewGIDMap, h.MapRange = "", "", hidden
 		case "slirp4netns":
@@ -295,8 +305,17 @@ func hide(h *Host, names string) {
 			h.Helpers.Pasta = ""
 		case "userns":
 			h.UserNS, h.MapRange, h.NativeOverlay, h.FuseMount = hidden, hidden, hidden, hidden
+			h.DevNetTun, h.MountSetattr, h.ProcMount = hidden, hidden, hidden
+		case "landlock":
+			h.LandlockABI, h.LandlockScope = 0, false
+			if h.Deep != nil {
+				h.Deep.Landlock, h.Deep.Scope = hidden, hidden
+			}
 		case "landlock-scope":
-			h.LandlockScope = false
+			h.LandlockABI, h.LandlockScope = min(h.LandlockABI, 5), false
+			if h.Deep != nil {
+				h.Deep.Scope = hidden
+			}
 		}
 	}
 }

@@ -26,23 +26,26 @@ func StageMain() int {
 	if _, err := conn.Recv(&req); err != nil {
 		return 1
 	}
-	if err := conn.Send(tryHere(req.Dir)); err != nil {
+	if err := conn.Send(tryHere(req)); err != nil {
 		return 1
 	}
 	return 0
 }
 
-func tryHere(dir string) Tried {
-	t := Tried{UserNS: fact(enter(dir))}
+func tryHere(req request) answer {
+	t := answer{Tried: Tried{UserNS: fact(enter(req.Dir))}}
 	if !t.UserNS.OK {
-		return allFailed(errors.New(t.UserNS.Why)).with(t.UserNS)
+		return answer{Tried: allFailed(errors.New(t.UserNS.Why)).with(t.UserNS)}
 	}
-	if dir != "" {
+	if req.Dir != "" {
 		t.NativeOverlay = fact(tryOverlay())
+		if req.Deep {
+			t.Deep = tryDeep(req.Fuse)
+		}
 	}
 	// What follows mounts over a tmpfs of our own: nothing here touches the store any more.
 	if err := ownTmp(); err != nil {
-		return allFailed(err).with(fact(err))
+		return answer{Tried: allFailed(err).with(fact(err))}
 	}
 	t.FuseMount = fact(tryFuse())
 	t.DevNetTun = fact(tryTun())

@@ -16,11 +16,19 @@ import (
 
 // request is what the stage is asked to try.
 type request struct {
-	Dir string `json:"dir"` // an empty folder on the store's file system; "": there is none
+	Dir  string `json:"dir"`            // an empty folder on the store's file system; "": there is none
+	Deep bool   `json:"deep,omitempty"` // try what Deep holds as well
+	Fuse string `json:"fuse,omitempty"` // fuse-overlayfs's path, for that
+}
+
+// answer is what the stage found out.
+type answer struct {
+	Tried
+	Deep *Deep `json:"deep,omitempty"`
 }
 
 // try starts the stage, with a range of ids if that works, otherwise with one.
-func try(ctx context.Context, h *Host, storeDir string) (Tried, error) {
+func try(ctx context.Context, h *Host, opts Options) (answer, error) {
 	idmap, mapErr := h.idmap()
 	c, err := start(ctx, idmap)
 	var helper *userns.HelperError
@@ -31,13 +39,16 @@ func try(ctx context.Context, h *Host, storeDir string) (Tried, error) {
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			return Tried{}, ctx.Err()
+			return answer{}, ctx.Err()
 		}
-		return allFailed(err), nil
+		return answer{Tried: allFailed(err), Deep: deepFailed()}, nil
 	}
-	t, err := ask(c, idmap, storeDir)
+	t, err := ask(c, idmap, opts.StoreDir, request{Deep: opts.Deep, Fuse: h.Helpers.FuseOverlayfs})
 	if err != nil {
-		return Tried{}, fmt.Errorf("try what this machine allows: %w", err)
+		return answer{}, fmt.Errorf("try what this machine allows: %w", err)
+	}
+	if t.Deep == nil {
+		t.Deep = deepFailed()
 	}
 	t.MapRange = Fact{OK: true}
 	if mapErr != nil {
@@ -71,14 +82,15 @@ func start(ctx context.Context, m userns.IDMap) (*userns.Child, error) {
 }
 
 // ask has the stage try everything in a folder that is gone afterwards.
-func ask(c *userns.Child, m userns.IDMap, storeDir string) (Tried, error) {
+func ask(c *userns.Child, m userns.IDMap, storeDir string, req request) (answer, error) {
 	defer c.Conn.Close()
 	dir, remove, dirErr := scratch(storeDir, m)
 	if dirErr == nil {
 		defer remove()
 	}
-	var t Tried
-	err := c.Conn.Send(request{Dir: dir})
+	var t answer
+	req.Dir = dir
+	err := c.Conn.Send(req)
 	if err == nil {
 		_, err = c.Conn.Recv(&t)
 	}
@@ -87,10 +99,13 @@ func ask(c *userns.Child, m userns.IDMap, storeDir string) (Tried, error) {
 	}
 	status, werr := c.Wait() // before the folder goes: what is mounted there goes with the stage
 	if err != nil {
-		return Tried{}, errors.Join(fmt.Errorf("stage %s (%s): %w", StageName, describe(status), err), werr)
+		return answer{}, errors.Join(fmt.Errorf("stage %s (%s): %w", StageName, describe(status), err), werr)
 	}
 	if dirErr != nil {
 		t.NativeOverlay = fact(dirErr)
+		if t.Deep != nil {
+			t.Deep.FuseOverlayfs, t.Deep.Exec, t.Deep.Owners = t.NativeOverlay, t.NativeOverlay, t.NativeOverlay
+		}
 	}
 	return t, nil
 }
@@ -155,7 +170,9 @@ func quoteGlob(s string) string {
 
 // removeTree removes a scratch folder, in which overlayfs leaves a folder of mode 0.
 func removeTree(dir string) {
-	_ = os.Chmod(filepath.Join(dir, "work", "work"), 0o700)
+	for _, work := range []string{"work/work", "fwork/work"} {
+		_ = os.Chmod(filepath.Join(dir, work), 0o700)
+	}
 	_ = os.RemoveAll(dir)
 }
 
