@@ -30,11 +30,16 @@ func lookAround(getenv func(string) string, text func(path string) (string, bool
 	has := func(path string) bool { _, ok := text(path); return ok }
 	kind, _ := text("/run/systemd/container") // systemd's container interface
 	init, _ := text("/proc/1/cmdline")
+	// The kernel's own threads are seen in the first pid namespace alone: a machine may be made of a container's image, with
+	// all that marks one.
+	second, _ := text("/proc/2/comm")
+	machine := second == "kthreadd\n"
 	switch {
 	case strings.HasPrefix(init, "cove-init\x00"):
 		return Cove
 	case getenv("KUBERNETES_SERVICE_HOST") != "", has("/var/run/secrets/kubernetes.io"):
 		return Kubernetes
+	case machine:
 	case has("/run/.containerenv"), getenv("container") == "podman", strings.TrimSpace(kind) == "podman":
 		return Podman
 	case has("/.dockerenv"), strings.TrimSpace(kind) == "docker":

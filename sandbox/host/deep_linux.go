@@ -63,7 +63,7 @@ const fuseTime = 10 * time.Second
 
 // tryFuseOverlayfs starts the program on a mount as a sandbox does, and deletes and writes through it.
 func tryFuseOverlayfs(program string) error {
-	if err := standInTmp(); err != nil {
+	if err := stand(); err != nil {
 		return err
 	}
 	for _, d := range []string{"flower", "fupper", "fwork", "fmerged"} {
@@ -101,6 +101,14 @@ func tryFuseOverlayfs(program string) error {
 	dev.Close() // the program's alone now: when it goes, who still waits for the mount is told so
 	select {
 	case err = <-used:
+		if err != nil { // the mount's, when the program went; its own end says more
+			select {
+			case end := <-ended:
+				err = fmt.Errorf("it ended: %v", end)
+				ended <- end
+			case <-time.After(time.Second):
+			}
+		}
 		_ = cmd.Process.Kill()
 		<-ended
 	case err = <-ended:
@@ -116,19 +124,13 @@ func tryFuseOverlayfs(program string) error {
 	return err
 }
 
-// standInTmp shows the current folder below /tmp and goes there: fuse-overlayfs resolves its paths
-// from the root on, by way of folders that may be closed to the ids of this namespace.
-func standInTmp() error {
-	if err := unix.Mount("tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=64k"); err != nil {
-		return fmt.Errorf("mount tmpfs: %w", err)
-	}
-	if err := os.Mkdir("/tmp/store", 0o700); err != nil {
-		return err
-	}
-	if err := unix.Mount(".", "/tmp/store", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+// stand shows the current folder where /sys is and goes there: fuse-overlayfs resolves its paths from the root on, by way
+// of folders that may be closed to the ids of this namespace.
+func stand() error {
+	if err := unix.Mount(".", "/sys", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("bind mount: %w", err)
 	}
-	return os.Chdir("/tmp/store")
+	return os.Chdir("/sys")
 }
 
 // confinement tries what needs no namespace: each on a thread of its own that ends with it, as none can be undone.

@@ -24,6 +24,7 @@ type Host struct {
 	Sysctls Sysctls `json:"sysctls"`
 	Label   string  `json:"label,omitempty"` // what AppArmor or SELinux runs us under
 
+	MayMap        bool `json:"mayMap"`        // we hold CAP_SETUID and CAP_SETGID, and need no helper to map ids
 	Openat2       bool `json:"openat2"`       // Linux 5.6
 	LandlockABI   int  `json:"landlockABI"`   // 0: not there
 	LandlockScope bool `json:"landlockScope"` // abstract sockets can be closed (ABI 6, Linux 6.12)
@@ -62,6 +63,9 @@ type Fact struct {
 	Why   string `json:"why,omitempty"`
 	Errno int    `json:"errno,omitempty"`
 }
+
+// hidden is the fact that COVE_HIDE names.
+var hidden = Fact{Why: "hidden by COVE_HIDE"}
 
 // Group is a group that the user is in.
 type Group struct {
@@ -112,11 +116,14 @@ type Sysctls struct {
 // Fuse reports whether fuse-overlayfs can be used.
 func (h *Host) Fuse() bool { return h.Helpers.FuseOverlayfs != "" && h.FuseMount.OK }
 
+// UserNSHidden reports whether it is COVE_HIDE that keeps user namespaces away.
+func (h *Host) UserNSHidden() bool { return h.UserNS == hidden }
+
 // UserNSReason says which setting keeps user namespaces away, as "name=value"; "" when they work or no
 // setting that we know explains it.
 func (h *Host) UserNSReason() string {
 	switch {
-	case h.UserNS.OK:
+	case h.UserNS.OK, h.UserNSHidden():
 		return ""
 	case h.Sysctls.MaxUserNS == "0":
 		return "user.max_user_namespaces=0"

@@ -3,6 +3,7 @@ package host
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/user"
@@ -70,6 +71,7 @@ func cheap(opts Options) *Host {
 			MaxUserNS:        sysctl("user/max_user_namespaces"),
 		},
 		Label:       label(),
+		MayMap:      userns.MayMap(),
 		Openat2:     hasOpenat2(),
 		LandlockABI: landlockABI(),
 	}
@@ -113,7 +115,14 @@ func groups(own uint32) []Group {
 	return out
 }
 
+// readSubIDs finds the ranges that are there to be mapped. In a container a range of /etc/subuid may be none of those that
+// the container itself was given (/proc/self/uid_map).
 func (h *Host) readSubIDs() {
+	own, err := userns.OwnIDs()
+	if err != nil {
+		h.SubIDsError = err.Error()
+		return
+	}
 	names := []string{h.Name}
 	if h.UID == 0 {
 		names = []string{"root", "containers"}
@@ -128,14 +137,23 @@ func (h *Host) readSubIDs() {
 			h.SubIDsError = err.Error()
 			return
 		}
-		if len(sub.UIDs) > 0 && len(sub.GIDs) > 0 {
-			h.SubIDs, h.SubIDsOf = sub, name
+		here := sub.Within(own)
+		if len(here.UIDs) > 0 && len(here.GIDs) > 0 {
+			h.SubIDs, h.SubIDsOf = here, name
+			return
+		}
+		if h.UID != 0 && len(sub.UIDs) > 0 && len(sub.GIDs) > 0 {
+			h.SubIDsError = fmt.Sprintf("the ranges of %s in /etc/subuid and /etc/subgid (from %d on) are not among the ids of this container (/proc/self/uid_map)", name, sub.UIDs[0].Start)
 			return
 		}
 	}
 	if h.UID == 0 {
 		r := []userns.SubRange{rootRange}
-		h.SubIDs = userns.SubIDs{UIDs: r, GIDs: r}
+		h.SubIDs = userns.SubIDs{UIDs: r, GIDs: r}.Within(own)
+		if len(h.SubIDs.UIDs) == 0 || len(h.SubIDs.GIDs) == 0 {
+			// Root of a container with few ids: all but its own.
+			h.SubIDs = own.Without(0, 0)
+		}
 	}
 }
 
@@ -244,6 +262,12 @@ func readStore(dir string) Store {
 	return s
 }
 
+// NoNewPrivs reports whether setuid programs have no effect for us (PR_SET_NO_NEW_PRIVS(2const)).
+func NoNewPrivs() bool {
+	on, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	return err == nil && on == 1
+}
+
 func sysctl(name string) string {
 	b, err := os.ReadFile("/proc/sys/" + name)
 	if err != nil {
@@ -287,7 +311,6 @@ func landlockABI() int {
 
 // hide takes away what COVE_HIDE names.
 func hide(h *Host, names string) {
-	hidden := Fact{Why: "hidden by COVE_HIDE"}
 	for _, name := range strings.Split(names, ",") {
 		switch name {
 		case "overlay":
@@ -298,7 +321,10 @@ func hide(h *Host, names string) {
 				h.Deep.FuseOverlayfs = hidden
 			}
 		case "newuidmap":
-			h.Helpers.NewUIDMap, h.Helpers.NewGIDMap, h.MapRange = "", "", hidden
+			h.Helpers.NewUIDMap, h.Helpers.NewGIDMap = "", ""
+			if !h.MayMap { // root maps without it
+				h.MapRange = hidden
+			}
 		case "slirp4netns":
 			h.Helpers.Slirp4netns = ""
 		case "pasta":

@@ -31,8 +31,8 @@ type answer struct {
 func try(ctx context.Context, h *Host, opts Options) (answer, error) {
 	idmap, mapErr := h.idmap()
 	c, err := start(ctx, idmap)
-	var helper *userns.HelperError
-	if errors.As(err, &helper) || errors.Is(err, userns.ErrNoHelper) {
+	var refused *userns.NamespaceError
+	if err != nil && !errors.As(err, &refused) && !idmap.Single() && ctx.Err() == nil {
 		mapErr = err
 		idmap = userns.Single(h.UID, h.GID, 0, 0)
 		c, err = start(ctx, idmap)
@@ -60,10 +60,14 @@ func try(ctx context.Context, h *Host, opts Options) (answer, error) {
 // idmap is the widest mapping that the machine grants; the error says why it is a single id.
 func (h *Host) idmap() (userns.IDMap, error) {
 	if h.UID == 0 {
-		return userns.AllocateRoot(h.SubIDs)
+		m, err := userns.AllocateRoot(h.SubIDs)
+		if err != nil {
+			m = userns.Single(0, 0, 0, 0)
+		}
+		return m, err
 	}
 	m, err := userns.Allocate(h.SubIDs, h.UID, h.GID, 0, 0)
-	if err == nil {
+	if err == nil && !h.MayMap {
 		_, _, err = userns.Helpers()
 	}
 	if err != nil {
