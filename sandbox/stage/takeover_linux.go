@@ -30,6 +30,9 @@ func init() {
 	case FuseName:
 		runtime.LockOSThread()
 		os.Exit(fuseMain())
+	case NetworkName:
+		runtime.LockOSThread()
+		os.Exit(networkMain())
 	case LeaderName:
 		runtime.LockOSThread()
 		os.Exit(leaderMain())
