@@ -23,6 +23,7 @@ type app struct {
 	command        string // the command that runs: "run", "image inspect"
 	storeDir       string // --store
 	machine        *host.Host
+	place          *place
 }
 
 // Main carries out the command line args, of which the first is the program's name, and returns the exit code.

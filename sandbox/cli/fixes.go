@@ -1,13 +1,14 @@
 package cli
 
 import (
-	"bufio"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 
 	"cove/sandbox/host"
+	"cove/userns"
+
+	"golang.org/x/sys/unix"
 )
 
 // The commands that mend a machine, one place for doctor and for hints.
@@ -69,88 +70,168 @@ var packages = map[string]map[family]string{
 }
 
 var installers = map[family]string{
-	debian: "sudo apt-get install -y", fedora: "sudo dnf install -y", arch: "sudo pacman -S", suse: "sudo zypper install", alpine: "doas apk add",
+	debian: "apt-get install -y", fedora: "dnf install -y", arch: "pacman -S", suse: "zypper install", alpine: "apk add",
 }
 
-// install is the command that brings a program.
-func install(program string) string {
-	f := thisFamily()
-	pkg, ok := packages[program][f]
-	if !ok {
-		return "install the package that has " + program
+// place is where the advice is to be followed.
+type place struct {
+	family family
+	around host.Around
+	root   bool
+}
+
+func here() place {
+	return place{family: thisFamily(), around: host.LookAround(), root: os.Geteuid() == 0}
+}
+
+// sudo makes a command one that its user may give.
+func (p place) sudo(command string) string {
+	switch {
+	case p.root:
+		return command
+	case p.family == alpine:
+		return "doas " + command
 	}
-	return installers[f] + " " + pkg
+	return "sudo " + command
 }
 
-// subidsFix grants the user a range that nobody has.
-func subidsFix(name string) string {
+// install is the command that brings programs, by the names that packages has.
+func (p place) install(programs ...string) string {
+	var names []string
+	for _, program := range programs {
+		name, ok := packages[program][p.family]
+		if !ok {
+			return "install the package that has " + strings.Join(programs, " and ")
+		}
+		names = append(names, name)
+	}
+	return p.sudo(installers[p.family] + " " + strings.Join(names, " "))
+}
+
+// container is how what is around us would have to be started, "" where there is nothing: from inside it cannot be mended.
+func (p place) container() string {
+	switch p.around {
+	case host.Docker:
+		return "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined --device /dev/fuse --device /dev/net/tun ..."
+	case host.Podman:
+		return "podman run --security-opt seccomp=unconfined --security-opt label=disable --security-opt unmask=ALL --device /dev/fuse --device /dev/net/tun ..."
+	case host.Kubernetes:
+		return `in the container's securityContext:
+  procMount: Unmasked
+  seccompProfile: {type: Unconfined}
+  appArmorProfile: {type: Unconfined}
+and in the pod's spec, which procMount asks for:
+  hostUsers: false`
+	case host.Cove:
+		return "in the profile of the sandbox around this one:\n[security]\nnested = true"
+	case host.Container:
+		return "outside: lxc config set NAME security.nesting true; or what the container's manager has for containers inside"
+	case host.WSL1:
+		return "in Windows: wsl --set-version DISTRIBUTION 2"
+	}
+	return ""
+}
+
+// subidsFix grants the user ranges that nobody has.
+func (p place) subidsFix(name string, uids, gids bool) string {
 	who := `"$(id -un)"`
 	if name != "" {
 		who = shellWord(name)
 	}
 	first := freeSubids("/etc/subuid", "/etc/subgid")
 	last := first + 65535
-	return fmt.Sprintf("sudo usermod --add-subuids %d-%d --add-subgids %d-%d %s", first, last, first, last, who)
+	command := "usermod"
+	if uids {
+		command += fmt.Sprintf(" --add-subuids %d-%d", first, last)
+	}
+	if gids {
+		command += fmt.Sprintf(" --add-subgids %d-%d", first, last)
+	}
+	return p.sudo(command + " " + who)
 }
 
 // freeSubids is the first id behind all ranges of the files, at least where useradd begins.
 func freeSubids(files ...string) uint64 {
 	free := uint64(100000)
 	for _, path := range files {
-		f, err := os.Open(path)
-		if err != nil {
-			continue
-		}
-		for s := bufio.NewScanner(f); s.Scan(); {
-			parts := strings.Split(strings.TrimSpace(s.Text()), ":")
-			if len(parts) != 3 {
-				continue
-			}
-			start, err1 := strconv.ParseUint(parts[1], 10, 32)
-			count, err2 := strconv.ParseUint(parts[2], 10, 32)
-			if err1 == nil && err2 == nil && start+count < 1<<31 {
-				free = max(free, start+count)
+		for _, g := range grantsOf(path) {
+			if end := uint64(g.Start) + uint64(g.Count); end < 1<<31 {
+				free = max(free, end)
 			}
 		}
-		f.Close()
 	}
 	return free
 }
 
+func grantsOf(path string) []userns.Grant {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	return userns.ParseGrants(f)
+}
+
 // usernsFix is the command for whatever keeps user namespaces away, and what is known of it.
-func usernsFix(h *host.Host) string {
-	switch reason := h.UserNSReason(); reason {
-	case "":
+func (p place) usernsFix(h *host.Host) string {
+	switch reason := h.UserNSReason(); {
+	case h.UserNS.OK || h.UserNSHidden():
 		return ""
-	case "kernel.apparmor_restrict_unprivileged_userns=1":
+	case reason == "user.max_user_namespaces=0" || h.UserNS.Errno == int(unix.ENOSPC):
+		return p.sysctlFix("user.max_user_namespaces", "15000")
+	case reason == "kernel.unprivileged_userns_clone=0":
+		return p.sysctlFix("kernel.unprivileged_userns_clone", "1")
+	case p.container() != "": // that restriction is for what is not confined; here something else is in the way
+		return p.container()
+	case reason == "kernel.apparmor_restrict_unprivileged_userns=1":
 		exe, err := os.Executable()
 		if err != nil {
 			exe = "/usr/local/bin/cove"
 		}
-		return appArmorFix(exe)
-	case "user.max_user_namespaces=0":
-		return sysctlFix("user.max_user_namespaces", "15000")
-	default:
-		name, _, _ := strings.Cut(reason, "=")
-		return sysctlFix(name, "1")
+		return p.appArmorFix(exe)
+	case h.UserNS.Errno == int(unix.EINVAL) || h.UserNS.Errno == int(unix.ENOSYS):
+		return "a kernel that was built with CONFIG_USER_NS"
+	case strings.HasSuffix(h.Label, "(enforce)"):
+		return "a line `userns,` in that profile (aa-status names it, /etc/apparmor.d has it); or start cove from outside of it"
 	}
+	return ""
 }
 
-func sysctlFix(name, value string) string {
-	return fmt.Sprintf("echo %s=%s | sudo tee -a /etc/sysctl.d/60-cove.conf && sudo sysctl -p /etc/sysctl.d/60-cove.conf", name, value)
+func (p place) sysctlFix(name, value string) string {
+	fix := fmt.Sprintf("echo %s=%s | %s && %s", name, value, p.sudo("tee -a /etc/sysctl.d/60-cove.conf"), p.sudo("sysctl -p /etc/sysctl.d/60-cove.conf"))
+	if p.container() != "" {
+		return "on the machine outside: " + fix
+	}
+	return fix
+}
+
+// deviceFix brings a device node that is missing, or opens one that is closed.
+func (p place) deviceFix(path, module string, f host.Fact) string {
+	if outer := p.container(); outer != "" {
+		return outer
+	}
+	if f.Errno == int(unix.EACCES) {
+		return p.sudo("chmod 0666 " + path)
+	}
+	return p.moduleFix(module) + " && " + p.sudo("chmod 0666 "+path)
+}
+
+// moduleFix loads a kernel module, now and at every boot.
+func (p place) moduleFix(module string) string {
+	return p.sudo("modprobe "+module) + " && echo " + module + " | " + p.sudo("tee -a /etc/modules-load.d/cove.conf")
 }
 
 // appArmorFix installs a profile that allows user namespaces to this one program, which is what
 // Ubuntu does for the programs that it ships.
-func appArmorFix(exe string) string {
-	return `sudo tee /etc/apparmor.d/cove >/dev/null <<'EOF'
+func (p place) appArmorFix(exe string) string {
+	return p.sudo("tee /etc/apparmor.d/cove >/dev/null") + ` <<'EOF'
 abi <abi/4.0>,
 include <tunables/global>
 profile cove ` + appArmorPath(exe) + ` flags=(unconfined) {
   userns,
 }
 EOF
-sudo apparmor_parser -r /etc/apparmor.d/cove`
+` + p.sudo("apparmor_parser -r /etc/apparmor.d/cove")
 }
 
 // appArmorPath quotes a path for apparmor.d(5), where globs have a meaning.

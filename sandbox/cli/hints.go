@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"cove/fetch"
 	"cove/fetch/layer"
@@ -44,7 +43,16 @@ var hints = []func(a *app, err error) string{
 					h = fresh
 				}
 			}
-			return explain("user namespaces: "+usernsCheck(h).Found, usernsFix(h))
+			return explain("user namespaces: "+a.here().usernsCheck(h).Found, a.here().usernsFix(h))
+		})
+	},
+	func(a *app, err error) string {
+		if !errors.Is(err, errNoProc) {
+			return ""
+		}
+		return a.aboutHost(func(h *host.Host) string {
+			k := a.here().procCheck(h)
+			return explain(k.Found, k.Fix)
 		})
 	},
 	func(a *app, err error) string {
@@ -52,7 +60,7 @@ var hints = []func(a *app, err error) string{
 		if !errors.As(err, &e) && !errors.Is(err, userns.ErrNoHelper) && !errors.Is(err, userns.ErrNoSubids) {
 			return ""
 		}
-		return a.aboutHost(func(h *host.Host) string { return explain(idsProblem(h)) })
+		return a.aboutHost(func(h *host.Host) string { return explain(a.here().idsProblem(h)) })
 	},
 	func(a *app, err error) string {
 		var e *layer.UnmappedIDError
@@ -63,7 +71,7 @@ var hints = []func(a *app, err error) string{
 			if h.MapRange.OK {
 				return "the ranges in /etc/subuid and /etc/subgid are too short for this image"
 			}
-			return explain(idsProblem(h))
+			return explain(a.here().idsProblem(h))
 		})
 	},
 	func(a *app, err error) string {
@@ -71,7 +79,7 @@ var hints = []func(a *app, err error) string{
 			return ""
 		}
 		return a.aboutHost(func(h *host.Host) string {
-			return explain("overlay: "+overlayCheck(h).Found, install("fuse-overlayfs"))
+			return explain("overlay: "+a.here().overlayCheck(h).Found, a.here().install("fuse-overlayfs"))
 		})
 	},
 	func(a *app, err error) string {
@@ -83,7 +91,7 @@ var hints = []func(a *app, err error) string{
 			if h.LandlockScope {
 				return ""
 			}
-			return hostNetworkCheck(h).Found + "; --best-effort goes on without this protection, `cove doctor` tells what would give it"
+			return a.here().hostNetworkCheck(h).Found + "; --best-effort goes on without this protection, `cove doctor` tells what would give it"
 		})
 	},
 	func(a *app, err error) string {
@@ -91,10 +99,10 @@ var hints = []func(a *app, err error) string{
 		if !errors.As(err, &e) {
 			return ""
 		}
-		if thisFamily() == debian && !e.Any {
-			return installers[debian] + " " + strings.Join(e.Packages, " ")
+		if e.Any {
+			return a.here().install(e.Programs[0])
 		}
-		return install(e.Programs[0])
+		return a.here().install(e.Programs...)
 	},
 	func(a *app, err error) string {
 		var e docker.ErrUnauthorizedForCredentials

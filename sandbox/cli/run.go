@@ -75,6 +75,9 @@ func (a *app) plan(c *cli.Context) (*planned, error) {
 	if !in.Host.UserNS.OK {
 		return nil, errNoUserNS
 	}
+	if !in.Host.ProcMount.OK {
+		return nil, errNoProc
+	}
 	stored, err := a.image(&in, c.String("platform"), policy)
 	if err != nil {
 		return nil, err
@@ -134,6 +137,9 @@ type planned struct {
 
 // errNoUserNS says that there can be no sandbox on this machine; its hint says why.
 var errNoUserNS = errors.New("this machine does not let you make user namespaces, of which a sandbox is made")
+
+// errNoProc says that a sandbox could have no /proc: that is so in most containers.
+var errNoProc = errors.New("this machine does not let you mount a /proc for a sandbox")
 
 // input is what was typed and is no part of a profile.
 func (a *app) input(c *cli.Context) (sandbox.Input, error) {

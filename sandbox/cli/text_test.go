@@ -95,7 +95,7 @@ func TestFinish(t *testing.T) {
 
 // The hints of a machine without user namespaces cite what was seen there.
 func TestUserNSHint(t *testing.T) {
-	a := &app{command: "run", machine: &host.Host{
+	a := &app{command: "run", place: &place{family: debian}, machine: &host.Host{
 		Tried:   host.Tried{UserNS: host.Fact{Why: "create user namespace: operation not permitted"}},
 		Sysctls: host.Sysctls{AppArmorRestrict: "1", MaxUserNS: "100"},
 	}}
@@ -114,9 +114,18 @@ func TestUserNSHint(t *testing.T) {
 	}
 }
 
+// In a container /proc is covered in part, and then no other can be mounted.
+func TestProcHint(t *testing.T) {
+	a := &app{command: "run", place: &place{around: host.Podman}, machine: &host.Host{Tried: host.Tried{ProcMount: host.Fact{Why: "operation not permitted"}}}}
+	text, code := printed(t, a, errNoProc)
+	if !strings.Contains(text, "mount proc: operation not permitted") || !strings.Contains(text, "--security-opt unmask=ALL") || code != 125 {
+		t.Errorf("%d\n%s", code, text)
+	}
+}
+
 // What a security module forbids, no sysctl mends: the profile is named.
 func TestUserNSLabel(t *testing.T) {
-	a := &app{command: "run", machine: &host.Host{
+	a := &app{command: "run", place: &place{family: debian}, machine: &host.Host{
 		Tried: host.Tried{UserNS: host.Fact{Why: "create user namespace: permission denied"}}, Label: "strict\x1b (enforce)",
 	}}
 	text, _ := printed(t, a, &userns.NamespaceError{Err: unix.EACCES})
@@ -131,16 +140,106 @@ func TestUserNSLabel(t *testing.T) {
 
 func TestDiagnose(t *testing.T) {
 	good := host.Fact{OK: true}
-	h := &host.Host{Name: "me", LandlockScope: true, Helpers: host.Helpers{Slirp4netns: "/s"}, Tried: host.Tried{UserNS: good, DevNetTun: good, NativeOverlay: good}}
-	text := printChecks(diagnose(h))
+	h := &host.Host{UID: 1000, Name: "me", LandlockScope: true, Helpers: host.Helpers{Slirp4netns: "/s"}, Tried: host.Tried{UserNS: good, DevNetTun: good, NativeOverlay: good, ProcMount: good, MountSetattr: good}}
+	p := place{family: debian}
+	text := printChecks(p.diagnose(h))
 	for _, want := range []string{"less  ids              newuidmap and newgidmap are not on PATH, and /etc/subuid", "usermod --add-subuids ", "ok    native overlay", "less  fuse-overlayfs   not on PATH\n      lost: nothing: the native overlay is used"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
 	h.Helpers.NewUIDMap, h.Helpers.NewGIDMap = "/bin/newuidmap", "/bin/newgidmap"
-	if text := printChecks(diagnose(h)); !strings.Contains(text, "fix:  sudo usermod") {
+	if text := printChecks(p.diagnose(h)); !strings.Contains(text, "fix:  sudo usermod") {
 		t.Errorf("no fix for missing ranges:\n%s", text)
+	}
+}
+
+// What is found is said with what mends it there, whatever machine this test runs on.
+func TestFixes(t *testing.T) {
+	good, no := host.Fact{OK: true}, host.Fact{Why: "no", Errno: int(unix.ENOENT)}
+	one := []userns.SubRange{{Start: 4000000, Count: 65536}}
+	full := host.Host{UID: 1000, Name: "me", SubIDsOf: "me", SubIDs: userns.SubIDs{UIDs: one, GIDs: one}, LandlockABI: 7, LandlockScope: true,
+		Helpers: host.Helpers{NewUIDMap: "/bin/newuidmap", NewGIDMap: "/bin/newgidmap", FuseOverlayfs: "/f"},
+		Tried:   host.Tried{UserNS: good, MapRange: good, NativeOverlay: good, FuseMount: good, DevNetTun: good, MountSetattr: good, ProcMount: good},
+		Deep:    &host.Deep{FuseOverlayfs: good, Exec: good, Owners: good, Landlock: good, Scope: good, Seccomp: good}}
+	for name, c := range map[string]struct {
+		place  place
+		change func(*host.Host)
+		want   []string
+	}{
+		"complete": {place{}, func(*host.Host) {}, nil},
+		"sysctl": {place{family: fedora}, func(h *host.Host) { h.UserNS, h.Sysctls.MaxUserNS = no, "0" },
+			[]string{"FAIL  user namespaces  no (user.max_user_namespaces=0)", "echo user.max_user_namespaces=15000 | sudo tee -a /etc/sysctl.d/60-cove.conf && sudo sysctl -p"}},
+		"sysctl, root in docker": {place{around: host.Docker, root: true}, func(h *host.Host) { h.UserNS, h.Sysctls.UserNSClone = no, "0" },
+			[]string{"on the machine outside: echo kernel.unprivileged_userns_clone=1 | tee"}},
+		"docker":                  {place{around: host.Docker}, func(h *host.Host) { h.UserNS = no }, []string{"this is the inside of: docker", "--security-opt seccomp=unconfined"}},
+		"kubernetes":              {place{around: host.Kubernetes}, func(h *host.Host) { h.ProcMount = no }, []string{"FAIL  proc             mount proc: no", "procMount: Unmasked", "hostUsers: false"}},
+		"podman":                  {place{around: host.Podman}, func(h *host.Host) { h.ProcMount = no }, []string{"--security-opt unmask=ALL"}},
+		"cove":                    {place{around: host.Cove}, func(h *host.Host) { h.UserNS = no }, []string{"nested = true"}},
+		"WSL 1":                   {place{around: host.WSL1}, func(h *host.Host) { h.UserNS = no }, []string{"wsl --set-version"}},
+		"no userns in the kernel": {place{}, func(h *host.Host) { h.UserNS = host.Fact{Why: "x", Errno: int(unix.EINVAL)} }, []string{"CONFIG_USER_NS"}},
+		"an AppArmor profile": {place{}, func(h *host.Host) {
+			h.UserNS, h.Label = host.Fact{Why: "x", Errno: int(unix.EACCES)}, "strict (enforce)"
+		}, []string{"`userns,` in that profile"}},
+		"arch, no helpers":                 {place{family: arch}, func(h *host.Host) { h.MapRange, h.Helpers.NewUIDMap = no, "" }, []string{"less  ids              newuidmap", "sudo pacman -S shadow"}},
+		"suse, no fuse":                    {place{family: suse}, func(h *host.Host) { h.Helpers.FuseOverlayfs = "" }, []string{"sudo zypper install fuse-overlayfs"}},
+		"alpine, no fuse":                  {place{family: alpine}, func(h *host.Host) { h.Helpers.FuseOverlayfs = "" }, []string{"doas apk add fuse-overlayfs"}},
+		"a distribution that nobody knows": {place{}, func(h *host.Host) { h.Helpers.FuseOverlayfs = "" }, []string{"install the package that has fuse-overlayfs"}},
+		"no gids":                          {place{}, func(h *host.Host) { h.MapRange, h.SubIDs.GIDs = no, nil }, []string{"/etc/subgid grants you nothing", "usermod --add-subgids "}},
+		"too few": {place{}, func(h *host.Host) { h.SubIDs.UIDs = []userns.SubRange{{Start: 4000000, Count: 1000}} },
+			[]string{"less  ids              1001 ids of me mapped, and images may use 65536", "fix:  sudo usermod --add-subuids "}},
+		"weak":          {place{}, func(h *host.Host) { h.MapRange, h.Helpers.Weak = no, "/bin/newuidmap" }, []string{"/bin/newuidmap is neither setuid root", "chmod u+s /bin/newuidmap /bin/newgidmap"}},
+		"a bad line":    {place{}, func(h *host.Host) { h.MapRange, h.SubIDsError = no, "/etc/subuid:3: x" }, []string{"/etc/subuid:3: x", "mend that line"}},
+		"uncapped root": {place{root: true}, func(h *host.Host) { h.UID, h.MapRange = 0, no }, []string{"FAIL  ids              root here is without CAP_SETUID", "--cap-add SETUID"}},
+		"root of a small container": {place{root: true}, func(h *host.Host) {
+			h.UID, h.SubIDsOf, h.MayMap, h.SubIDs.UIDs = 0, "", true, []userns.SubRange{{Start: 1, Count: 999}}
+		},
+			[]string{"999 ids mapped, all that this container has"}},
+		"no /dev/fuse":            {place{root: true}, func(h *host.Host) { h.FuseMount = no }, []string{"fix:  modprobe fuse && echo fuse | tee -a /etc/modules-load.d/cove.conf && chmod 0666 /dev/fuse"}},
+		"a closed /dev/fuse":      {place{}, func(h *host.Host) { h.FuseMount = host.Fact{Why: "x", Errno: int(unix.EACCES)} }, []string{"fix:  sudo chmod 0666 /dev/fuse"}},
+		"podman without fuse":     {place{around: host.Podman}, func(h *host.Host) { h.FuseMount = no }, []string{"--device /dev/fuse"}},
+		"a broken fuse-overlayfs": {place{family: debian}, func(h *host.Host) { h.Deep.FuseOverlayfs = no }, []string{"less  fuse-overlayfs   no\n", "apt-get install -y fuse-overlayfs"}},
+		"noexec":                  {place{}, func(h *host.Host) { h.Store.NoExec = true; h.Deep.Exec = no }, []string{"less  store", "mounted noexec: nothing of an image", "export COVE_STORE="}},
+		"noexec, not by a flag":   {place{}, func(h *host.Host) { h.Deep.Exec = no }, []string{"a program there did not start (no)"}},
+		"nfs":                     {place{}, func(h *host.Host) { h.Store.Remote = true; h.Deep.Owners = no }, []string{"a network file system", "sudo install -d -o 1000 -g 0 -m 0700 /var/tmp/cove-1000"}},
+		"owners refused":          {place{}, func(h *host.Host) { h.Deep.Owners = no }, []string{"gives no file to a subordinate id (no): no image can be unpacked"}},
+		"no landlock":             {place{}, func(h *host.Host) { h.LandlockABI, h.LandlockScope, h.Deep.Landlock, h.Deep.Scope = 0, false, no, no }, []string{"less  host network     no landlock", "less  best effort", "lsm=landlock"}},
+		"a scope that fails":      {place{}, func(h *host.Host) { h.Deep.Scope = host.Fact{Why: "reached"} }, []string{"less  host network     reached"}},
+		"no seccomp":              {place{}, func(h *host.Host) { h.Deep.Seccomp = no }, []string{"FAIL  seccomp", "CONFIG_SECCOMP_FILTER"}},
+		"an old kernel":           {place{}, func(h *host.Host) { h.MountSetattr = host.Fact{Why: "x", Errno: int(unix.ENOSYS)} }, []string{"FAIL  mount_setattr", "5.12 or newer"}},
+	} {
+		h := full
+		deep := *full.Deep
+		h.Deep = &deep
+		c.change(&h)
+		text := printChecks(c.place.diagnose(&h))
+		for _, want := range c.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: %q is not in\n%s", name, want, text)
+			}
+		}
+		if len(c.want) == 0 && strings.Contains(text, "fix:") {
+			t.Errorf("%s:\n%s", name, text)
+		}
+	}
+}
+
+func TestOverlapping(t *testing.T) {
+	r := func(start, n uint32) userns.SubRange { return userns.SubRange{Start: start, Count: n} }
+	grants := []userns.Grant{{Who: "me", SubRange: r(100000, 65536)}, {Who: "1000", SubRange: r(100000, 65536)}, {Who: "other", SubRange: r(165535, 10)}, {Who: "far", SubRange: r(300000, 65536)}}
+	accounts := []userns.Grant{{Who: "daemon", SubRange: r(1, 1)}, {Who: "anna", SubRange: r(200000, 1)}}
+	for mine, want := range map[userns.SubRange]string{
+		r(100000, 65536):     "other",
+		r(100000, 65535):     "",
+		r(165545, 100):       "",
+		r(199990, 11):        "the account anna (200000)",
+		r(0, 2):              "the account daemon (1)",
+		r(299999, 1):         "",
+		r(4294901760, 65535): "",
+	} {
+		if got := overlapping(mine, "me", 1000, grants, accounts); got != want {
+			t.Errorf("%v: %q, want %q", mine, got, want)
+		}
 	}
 }
 
