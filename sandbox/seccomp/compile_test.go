@@ -89,7 +89,7 @@ func eachCall(p *Policy, do func(Arch, uint32, [6]uint64)) {
 					do(a, nr, args)
 				}
 			}
-			for range 2000 {
+			for range 400 {
 				var args [6]uint64
 				for i := range args {
 					args[i] = values[random.IntN(len(values))]

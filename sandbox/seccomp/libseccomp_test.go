@@ -144,7 +144,7 @@ func TestLibseccompRandom(t *testing.T) {
 	names := []string{"read", "write", "openat", "dup", "fcntl", "prctl", "getpid", "splice", "futex", "sendto", "lseek", "exit_group"}
 	values := []uint64{0, 1, 2, 3, 1<<31 - 1, 1 << 31, 1<<32 - 1}
 	wide := append([]uint64{1 << 32, 1<<32 + 1, 1<<33 - 1, 1 << 63, 1<<64 - 1, 1<<64 - 2}, values...)
-	rounds := 150
+	rounds := 60
 	if testing.Short() {
 		rounds = 20
 	}
