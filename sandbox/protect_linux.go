@@ -134,6 +134,25 @@ func (b *box) hide() error {
 	return nil
 }
 
+// protectProgram finds the mounts through which this very program could be replaced, as where one tries cove in the folder
+// that it was built in: what the sandbox puts there would run outside, with all of the caller's rights. /proc/1/exe is
+// closed by the stage; this is the plain way.
+func (b *box) protectProgram() error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program's own file: %w", err)
+	}
+	for _, m := range b.spec.Mounts {
+		if m.ReadOnly {
+			continue
+		}
+		if view := shownBy(m, []string{exe}); len(view.Paths) > 0 {
+			b.spec.Program = append(b.spec.Program, view)
+		}
+	}
+	return nil
+}
+
 // realPath follows the links of a path as far as it exists.
 func realPath(name string) (string, error) {
 	missing := ""

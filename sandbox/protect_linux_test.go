@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -146,6 +147,40 @@ func TestHide(t *testing.T) {
 	j.Mounts = []mountJob{{Source: spec.Path(secret), Target: "/mnt/own", Mode: "rw"}}
 	if out := j.sh("cat /mnt/own/f").ok(t); out != "mine" {
 		t.Errorf("%q", out)
+	}
+}
+
+// Who runs cove from the folder that it was built in does not give it away with the folder.
+func TestOwnProgram(t *testing.T) {
+	j := newJob(t)
+	content, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(string(j.Project), "out", "bin")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "cove")
+	if err := os.WriteFile(program, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, protect := range [][]string{nil, {"cove.toml"}, {"out"}} {
+		j := j.again()
+		j.Protect = protect
+		j.Mounts = []mountJob{{Source: j.Project, Target: "/mnt/again", Mode: "rw"}, {Source: spec.Path(filepath.Dir(string(j.Project))), Target: "/mnt/above", Mode: "rw"},
+			{Source: spec.Path(dir), Target: "/mnt/bin", Mode: "rw"}}
+		cmd := j.sh(`exec 2>/dev/null; for d in ` + string(j.Project) + ` /mnt/again /mnt/above/*; do
+			cd $d && mv out/bin/cove out/bin/other && echo moved; unlink out/bin/cove && echo removed; cp /bin/sh out/bin/cove && echo copied
+			touch new && mv -f new out/bin/cove && echo replaced; mv out/bin x && echo folder; mv out x && echo above; echo x >>out/bin/cove && echo written
+			rm -f new; done; cd /mnt/bin && mv cove x && echo by its own folder; true`).cmd(t)
+		cmd.Path = program
+		if r := finish(t, cmd); r.code != 0 || r.out != "" {
+			t.Errorf("%v: %d, %q, %q", protect, r.code, r.out, r.err)
+		}
+	}
+	if now, err := os.ReadFile(program); err != nil || !bytes.Equal(now, content) {
+		t.Errorf("it is another file now: %v", err)
 	}
 }
 

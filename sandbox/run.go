@@ -76,6 +76,9 @@ func start(ctx context.Context, s *spec.Spec, o Options) (box *box, err error) {
 	if err := box.hide(); err != nil {
 		return box, err
 	}
+	if err := box.protectProgram(); err != nil {
+		return box, err
+	}
 	box.log("made its state, run directory and protection", "state", box.state.dir, "run", s.Root.RunDir)
 	mounts, err := box.idmapMounts()
 	if err != nil {

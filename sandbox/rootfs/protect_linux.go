@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// protect makes paths of the workspace read-only, wherever the workspace can be reached.
+// protect makes paths of the workspace, and cove's own file, read-only, wherever they can be reached.
 func (r *Root) protect() error {
-	for _, v := range r.spec.Protect.Views() {
+	for _, v := range append(r.spec.Protect.Views(), r.spec.Program...) {
 		err := r.pinned(v, func(top int, name string) error { return pin(top, name, unix.MOUNT_ATTR_RDONLY) })
 		if err != nil {
 			return err

@@ -14,6 +14,7 @@ type Spec struct {
 	Protect  *Protect     `json:"protect,omitempty"`
 	Hide     []Path       `json:"hide,omitempty"` // folders on the host that no mount of a folder above them shows
 	Hidden   []Below      `json:"hidden,omitempty"`
+	Program  []Below      `json:"program,omitempty"` // cove's own file, where a mount that can be written would show it
 	Network  Network      `json:"network"`
 	Security Security     `json:"security"`
 	Process  Process      `json:"process"`            // the main command, and the defaults of those that exec adds

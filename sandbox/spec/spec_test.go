@@ -31,6 +31,7 @@ func full() Spec {
 			Elsewhere: []Below{{Target: "/mnt", Paths: []Path{"p/.git/hooks"}}}},
 		Hide:     []Path{"/home/me/p/.data/cove"},
 		Hidden:   []Below{{Target: "/work", Paths: []Path{".data/cove"}}},
+		Program:  []Below{{Target: "/work", Paths: []Path{"bin/cove"}}},
 		Network:  Network{Mode: "user", Driver: "pasta", Publish: []Port{{HostIP: "::1", HostPort: 80, ContainerPort: 8080, Proto: "tcp"}}},
 		Security: Security{Caps: []string{"CAP_CHOWN"}, NewPrivileges: true, ScopeAbstract: true},
 		Process: Process{Argv: []Arg{"sh", "-c", "\xfe\x80\ufffd<&>\u2028"}, Env: []Arg{"A=\xff", "B="}, Cwd: "/\xe9", MakeCwd: true,
