@@ -43,15 +43,17 @@ func newWatch(p *spec.Protect) (*watch, error) {
 	return w, nil
 }
 
-// run tells of each path once, when its mount is gone.
+// run tells of each path once, when its mount is gone; and when that cannot be known any more, it tells that.
 func (w *watch) run(tell func(text string)) {
 	for len(w.paths) > 0 {
 		fds := []unix.PollFd{{Fd: int32(w.table), Events: unix.POLLPRI}}
-		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
-			return
+		_, err := unix.Poll(fds, -1)
+		var table []byte
+		if err == nil || errors.Is(err, unix.EINTR) {
+			table, err = w.read()
 		}
-		table, err := os.ReadFile("/proc/self/mountinfo")
 		if err != nil {
+			tell(fmt.Sprintf("the protected paths cannot be watched any more (%v): one that is replaced outside can be written inside, and that is not told", err))
 			return
 		}
 		left := w.paths[:0]
@@ -63,6 +65,25 @@ func (w *watch) run(tell func(text string)) {
 			tell(fmt.Sprintf("%q was replaced outside, and can be written inside until the sandbox is started again", name))
 		}
 		w.paths = left
+	}
+}
+
+// read reads the table by the descriptor that is there: a command that is root inside may lower init's limits (prlimit(2)),
+// so that it could open no other.
+func (w *watch) read() ([]byte, error) {
+	var table []byte
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := unix.Pread(w.table, buf, int64(len(table)))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return nil, os.NewSyscallError("read /proc/self/mountinfo", err)
+		case n == 0:
+			return table, nil
+		default:
+			table = append(table, buf[:n]...)
+		}
 	}
 }
 
