@@ -10,11 +10,12 @@ import (
 )
 
 // What is hidden and what is read-only of /proc and /sys follows the OCI runtimes' default
-// (maskedPaths and readonlyPaths of docker and podman).
+// (maskedPaths and readonlyPaths of docker and podman). Who writes to a file of /proc/pressure has the kernel watch all of
+// the machine for them (psi.rst of the kernel's documentation).
 var (
 	procMasked = []string{"acpi", "asound", "interrupts", "kcore", "keys", "key-users", "kmsg", "kpagecount", "kpageflags",
 		"latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats", "vmallocinfo"}
-	procReadOnly = []string{"bus", "fs", "irq", "sys", "sysrq-trigger"}
+	procReadOnly = []string{"bus", "fs", "irq", "pressure", "sys", "sysrq-trigger"}
 	sysMasked    = []string{"devices/virtual/powercap", "firmware", "fs/selinux", "kernel/security", "kernel/debug", "kernel/tracing"}
 )
 

@@ -79,6 +79,7 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	resetSignals()
 	signals.IgnoreHandled()
 	unix.Umask(0o022)
+	resetPersonality()
 	src, err := rootfs.Open(s, files)
 	if err != nil {
 		return err
@@ -131,6 +132,11 @@ func resetSignals() {
 	signals.Unblock()
 	signals.DefaultIgnored()
 }
+
+// resetPersonality undoes what setarch(8) or a debugger left: without address randomisation (ADDR_NO_RANDOMIZE), or with
+// every page that can be read executable too (READ_IMPLIES_EXEC), what runs inside is easier to take over
+// (personality(2)). It is the thread's own, and of all that is forked from it. Where a filter around us refuses, it is as it was.
+func resetPersonality() { _, _, _ = unix.RawSyscall(unix.SYS_PERSONALITY, 0, 0, 0) }
 
 // becomeRoot takes on id 0 inside, or the only one there is, and drops the groups of the caller.
 // It then asks again to die with the parent, since a change of credentials forgets that
