@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"cove/fetch/layer"
+	"cove/fetch/layer/stage"
 	"cove/sandbox"
 	"cove/sandbox/cli"
 	"cove/sandbox/host"
@@ -33,7 +34,7 @@ func run(args []string) int {
 	}
 	switch args[0] {
 	case layer.StageName:
-		layer.StageMain() // does not return
+		stage.Main() // does not return
 	case host.StageName:
 		return host.StageMain()
 	case sandbox.KeeperName:

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"cove/fetch/layer"
+	"cove/fetch/oci"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -188,5 +189,5 @@ func (a *archive) open(name string) (*io.SectionReader, error) {
 		}
 		at = next
 	}
-	return nil, fmt.Errorf("open %s: %w", short(name), os.ErrNotExist)
+	return nil, fmt.Errorf("open %s: %w", oci.Short(name), os.ErrNotExist)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"cove/fetch/layer"
+	"cove/fetch/oci"
 	rt "cove/fetch/registrytest"
 
 	"github.com/opencontainers/go-digest"
@@ -137,14 +138,14 @@ func TestLongWords(t *testing.T) {
 			t.Errorf("%s: %.300v", name, err)
 		}
 	}
-	if err := checkDigest(digest.Digest(long)); err == nil || len(err.Error()) > 2000 || strings.Contains(err.Error(), "\x1b") {
+	if err := oci.Digest(long).Check(); err == nil || len(err.Error()) > 2000 || strings.Contains(err.Error(), "\x1b") {
 		t.Errorf("digest: %.300v", err)
 	}
-	var many []v1.Descriptor
+	var many []oci.Descriptor
 	for i := range 10_000 {
-		many = append(many, v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: fmt.Sprintf("a%d%s", i, long[:200])}})
+		many = append(many, oci.Descriptor{Platform: &oci.Platform{OS: "linux", Architecture: fmt.Sprintf("a%d%s", i, long[:200])}})
 	}
-	if _, err := choose(many, v1.Platform{OS: "linux", Architecture: "amd64"}); err == nil || len(err.Error()) > 4000 {
+	if _, err := oci.Choose(many, oci.Platform{OS: "linux", Architecture: "amd64"}); err == nil || len(err.Error()) > 4000 {
 		t.Errorf("platforms: %.300v", err)
 	}
 	if _, err := parseDocument([]byte(`{"schemaVersion":2,"mediaType":"text/plain","manifests":[]}`), ""); err == nil {

@@ -13,8 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"cove/fetch/oci"
 )
 
 // blobReader reads one blob and checks size and digest as it goes: its end, io.EOF, is told only
@@ -22,7 +21,7 @@ import (
 type blobReader struct {
 	ctx   context.Context
 	src   source
-	d     v1.Descriptor
+	d     oci.Descriptor
 	what  string
 	body  io.ReadCloser
 	sum   hash.Hash
@@ -34,7 +33,7 @@ type blobReader struct {
 	closed bool
 }
 
-func newBlobReader(ctx context.Context, src source, d v1.Descriptor, what string, moved func(int64)) *blobReader {
+func newBlobReader(ctx context.Context, src source, d oci.Descriptor, what string, moved func(int64)) *blobReader {
 	return &blobReader{ctx: ctx, src: src, d: d, what: what, sum: sha256.New(), left: attempts, moved: moved}
 }
 
@@ -68,7 +67,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 }
 
 func (b *blobReader) check() error {
-	got := digest.NewDigestFromEncoded(digest.SHA256, hex.EncodeToString(b.sum.Sum(nil)))
+	got := oci.FromEncoded(hex.EncodeToString(b.sum.Sum(nil)))
 	if got != b.d.Digest {
 		return &DigestError{b.what, b.d.Digest, got}
 	}
@@ -161,7 +160,7 @@ func (b *blobReader) Close() error {
 }
 
 // readBlob reads a small blob whole.
-func readBlob(ctx context.Context, src source, d v1.Descriptor, what string) ([]byte, error) {
+func readBlob(ctx context.Context, src source, d oci.Descriptor, what string) ([]byte, error) {
 	r := newBlobReader(ctx, src, d, what, nil)
 	defer r.Close()
 	data, err := io.ReadAll(r)

@@ -3,13 +3,12 @@ package fetch
 import (
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
-	"unicode/utf8"
+
+	"cove/fetch/oci"
 
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/docker/config"
@@ -18,34 +17,6 @@ import (
 
 // errNotDir is what a path through a file gives.
 const errNotDir = syscall.ENOTDIR
-
-// clean makes text of a stranger's fit to be printed: what is not printable is written as Go
-// would quote it, so that no escape sequence reaches a terminal.
-func clean(s string) string {
-	const most = 4096
-	if len(s) > most {
-		s = s[:most] + "..."
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if r == utf8.RuneError || r != ' ' && !strconv.IsPrint(r) {
-			q := strconv.QuoteRuneToASCII(r)
-			b.WriteString(q[1 : len(q)-1])
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-// short quotes a stranger's word, or the start of one: documents hold words of megabytes.
-func short(s string) string {
-	const most = 256
-	if len(s) > most {
-		return fmt.Sprintf("%q...", s[:most])
-	}
-	return fmt.Sprintf("%q", s)
-}
 
 // A wireError is an error whose text was partly written by a registry: clean, and without secrets.
 type wireError struct {
@@ -85,5 +56,5 @@ func fromWire(err error, sys *types.SystemContext, named reference.Named) error 
 			}
 		}
 	}
-	return &wireError{clean(text), err}
+	return &wireError{oci.Clean(text), err}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"cove/fetch/image"
 	rt "cove/fetch/registrytest"
 	"cove/fetch/store"
 
@@ -165,7 +166,7 @@ func TestUser(t *testing.T) {
 			t.Errorf("%q became %d:%d", spec, uid, gid)
 		}
 	}
-	var unknown *UnknownUserError
+	var unknown *image.UnknownUserError
 	if _, _, err := img.Lookup("no\x1b[mbody"); !errors.As(err, &unknown) || strings.Contains(err.Error(), "\x1b") {
 		t.Errorf("%v", err)
 	}

@@ -11,9 +11,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"cove/fetch/oci"
+
 	"go.podman.io/image/v5/docker/reference"
 )
 
@@ -22,7 +21,7 @@ import (
 type dockerArchive struct {
 	a     *archive
 	data  []byte // the manifest
-	blobs map[digest.Digest]func() (io.Reader, error)
+	blobs map[oci.Digest]func() (io.Reader, error)
 }
 
 // savedImage is an element of manifest.json.
@@ -33,13 +32,13 @@ type savedImage struct {
 }
 
 func openDockerArchive(ctx context.Context, t *target, o Options) (source, error) {
-	a, err := openTar(t.path, o)
+	a, err := openTar(t.Path, o)
 	if err != nil {
 		return nil, err
 	}
-	d := &dockerArchive{a: a, blobs: map[digest.Digest]func() (io.Reader, error){}}
-	if err := d.read(ctx, t.tag); err != nil {
-		return nil, errors.Join(fmt.Errorf("read %s: %w", t.path, err), d.close())
+	d := &dockerArchive{a: a, blobs: map[oci.Digest]func() (io.Reader, error){}}
+	if err := d.read(ctx, t.Tag); err != nil {
+		return nil, errors.Join(fmt.Errorf("read %s: %w", t.Path, err), d.close())
 	}
 	return d, nil
 }
@@ -68,8 +67,8 @@ func (d *dockerArchive) read(ctx context.Context, tag string) error {
 	if err != nil {
 		return err
 	}
-	m := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: dockerManifest,
-		Config: v1.Descriptor{MediaType: dockerConfig, Digest: digest.FromBytes(text), Size: int64(len(text))}, Layers: []v1.Descriptor{}}
+	m := oci.Manifest{Versioned: oci.Versioned{SchemaVersion: 2}, MediaType: dockerManifest,
+		Config: oci.Descriptor{MediaType: dockerConfig, Digest: oci.FromBytes(text), Size: int64(len(text))}, Layers: []oci.Descriptor{}}
 	d.blobs[m.Config.Digest] = func() (io.Reader, error) { return bytes.NewReader(text), nil }
 	for n, name := range img.Layers {
 		l, err := d.layer(ctx, name, config.RootFS.DiffIDs[n])
@@ -83,15 +82,15 @@ func (d *dockerArchive) read(ctx context.Context, tag string) error {
 }
 
 // layer describes a layer. As a rule it is not compressed, and its digest is its diffID.
-func (d *dockerArchive) layer(ctx context.Context, name string, diffID digest.Digest) (v1.Descriptor, error) {
+func (d *dockerArchive) layer(ctx context.Context, name string, diffID oci.Digest) (oci.Descriptor, error) {
 	r, err := d.a.open(name)
 	if err != nil {
-		return v1.Descriptor{}, err
+		return oci.Descriptor{}, err
 	}
-	l := v1.Descriptor{MediaType: "application/vnd.docker.image.rootfs.diff.tar", Digest: diffID, Size: r.Size()}
+	l := oci.Descriptor{MediaType: "application/vnd.docker.image.rootfs.diff.tar", Digest: diffID, Size: r.Size()}
 	if c := compressed(r, 0); c != "" {
 		l.MediaType += "." + c
-		if l.Digest, err = digest.SHA256.FromReader(&ctxReader{ctx, r}); err != nil {
+		if l.Digest, err = oci.FromReader(&ctxReader{ctx, r}); err != nil {
 			return l, err
 		}
 	}
@@ -150,19 +149,19 @@ func (d *dockerArchive) small(name string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	if r.Size() > most {
-		return nil, fmt.Errorf("%s: %d bytes: at most %d are read", short(name), r.Size(), most)
+		return nil, fmt.Errorf("%s: %d bytes: at most %d are read", oci.Short(name), r.Size(), most)
 	}
 	return io.ReadAll(r)
 }
 
-func (d *dockerArchive) manifest(_ context.Context, want digest.Digest) ([]byte, string, error) {
+func (d *dockerArchive) manifest(_ context.Context, want oci.Digest) ([]byte, string, error) {
 	if want != "" {
 		return nil, "", errors.New("a docker archive holds no index")
 	}
 	return d.data, dockerManifest, nil
 }
 
-func (d *dockerArchive) blob(_ context.Context, want v1.Descriptor) (io.ReadCloser, error) {
+func (d *dockerArchive) blob(_ context.Context, want oci.Descriptor) (io.ReadCloser, error) {
 	open, ok := d.blobs[want.Digest]
 	if !ok {
 		return nil, fmt.Errorf("no blob %s in the archive", want.Digest)

@@ -1,22 +1,27 @@
 package fetch
 
 import (
+	"fmt"
+
+	"cove/fetch/image"
 	"cove/fetch/layer"
+	"cove/fetch/oci"
 	"cove/fetch/store"
 	"cove/userns"
-
-	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// PullPolicy says when the network is asked for an image.
-type PullPolicy int
+// What an image is, and when to ask for it, is package image's to say.
+type (
+	Image         = image.Image
+	Kind          = image.Kind
+	PullPolicy    = image.Policy
+	PlatformError = oci.PlatformError
+)
 
+// The kinds and policies under this package's name.
 const (
-	Missing PullPolicy = iota // when the store lacks it
-	Always                    // always; layers that are there are not fetched again
-	Never                     // never: from the store, or an error
-	Newer                     // as Always, but what is in the store serves when the source cannot be reached
+	Stored, Host, Dir             = image.Stored, image.Host, image.Dir
+	Missing, Always, Never, Newer = image.Missing, image.Always, image.Never, image.Newer
 )
 
 // Options say how to pull.
@@ -30,26 +35,28 @@ type Options struct {
 	Limits   layer.Limits
 }
 
-// Kind is where an image's root file system comes from.
-type Kind int
+// local is the part of the options that needs no network.
+func (o Options) local() image.Options {
+	return image.Options{Store: o.Store, IDMap: o.IDMap, Platform: o.Platform, Policy: o.Policy}
+}
 
-const (
-	Stored Kind = iota // layers in the store
-	Host               // this machine's own
-	Dir                // a plain directory
-)
-
-// Image is what one pulled reference stands for.
-type Image struct {
-	Ref      string
-	Kind     Kind
-	Digest   digest.Digest // of the manifest
-	ID       digest.Digest // of the config
-	Platform string
-	Config   v1.ImageConfig
-	Layers   []string // absolute directories, lowest first
-
-	handle store.Handle
+// Lookup finds an image without a network and without reading its layers. The error is
+// store.ErrNotFound when it has to be pulled: because it is not there, not for this id mapping,
+// or, for an archive or a layout on this machine, because that has changed since.
+func Lookup(ref string, o Options) (*Image, error) {
+	t, err := parse(ref)
+	if err != nil {
+		return nil, err
+	}
+	want, err := oci.ParsePlatform(o.Platform)
+	if err != nil {
+		return nil, err
+	}
+	img, err := t.Lookup(o.local(), want)
+	if err != nil {
+		return nil, fmt.Errorf("image %q: %w", ref, err)
+	}
+	return img, nil
 }
 
 // EventKind tells what an Event reports.
@@ -67,7 +74,7 @@ const (
 type Event struct {
 	Kind    EventKind
 	Ref     string
-	Digest  digest.Digest
+	Digest  oci.Digest
 	Layer   int // from 0, the lowest
 	Layers  int
 	Bytes   int64 // as sent

@@ -7,11 +7,10 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"cove/fetch/image"
 	"cove/fetch/layer"
+	"cove/fetch/oci"
 	"cove/fetch/store"
-
-	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // parallel is how many layers are on the wire at once.
@@ -20,10 +19,10 @@ const parallel = 6
 // A job is one layer of the image being pulled.
 type job struct {
 	n      int
-	blob   v1.Descriptor
-	diffID digest.Digest
-	chain  digest.Digest // what it is called in the store when own
-	first  *job          // the lowest layer with the same diffID, when that is another
+	blob   oci.Descriptor
+	diffID oci.Digest
+	chain  oci.Digest // what it is called in the store when own
+	first  *job       // the lowest layer with the same diffID, when that is another
 
 	done chan struct{} // closed when the rest is set
 	err  error
@@ -79,10 +78,10 @@ func (p *puller) newJobs() []*job {
 	chains := chainIDs(diffIDs)
 	if len(chains) > 0 {
 		// By itself, the lowest layer's chainID is its diffID; here a name that says "on nothing" is needed.
-		chains[0] = digest.FromString(" " + string(diffIDs[0]))
+		chains[0] = oci.FromString(" " + string(diffIDs[0]))
 	}
 	jobs := make([]*job, len(diffIDs))
-	firsts := map[digest.Digest]*job{}
+	firsts := map[oci.Digest]*job{}
 	for n, d := range diffIDs {
 		jobs[n] = &job{n: n, blob: p.doc.Layers[n], diffID: d, chain: chains[n], first: firsts[d], done: make(chan struct{})}
 		if firsts[d] == nil {
@@ -137,7 +136,7 @@ func (b *build) make(ctx context.Context, j *job) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	for _, d := range []digest.Digest{j.diffID, j.chain} {
+	for _, d := range []oci.Digest{j.diffID, j.chain} {
 		if b.o.Store.HasLayer(b.key, d.Encoded()) {
 			j.dir, j.own = d.Encoded(), d != j.diffID
 			j.res = b.known(j.dir)
@@ -195,7 +194,7 @@ func (b *build) fetch(ctx context.Context, j *job) error {
 	if j.res, err = stage.Unpack(req, body); err != nil {
 		return err
 	}
-	if got := digest.Digest(j.res.DiffID); got != j.diffID {
+	if got := oci.Digest(j.res.DiffID); got != j.diffID {
 		return &DigestError{"layer, unpacked,", j.diffID, got}
 	}
 	// The limit is the image's: 500 layers, each just below it, are a way around.
@@ -247,10 +246,10 @@ func (b *build) publish(rec *store.Record, h store.Handle, name store.Name) (*Im
 			return nil, err
 		}
 	}
-	if err := b.add.PutRecord(rec, name, b.t.text); err != nil {
+	if err := b.add.PutRecord(rec, name, b.t.Text); err != nil {
 		return nil, err
 	}
-	return imageOf(b.o.Store, name.Ref, h, rec), nil
+	return image.Of(b.o.Store, name.Ref, h, rec), nil
 }
 
 // end removes what was not published, by way of the stage that made it, or a new one where that

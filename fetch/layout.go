@@ -9,8 +9,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"cove/fetch/oci"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -24,14 +24,14 @@ const maxIndex = 8 << 20
 type layout struct {
 	open  func(name string) (io.ReadCloser, int64, error) // a file of the layout, and its size
 	done  func() error
-	first v1.Descriptor // what the reference names
+	first oci.Descriptor // what the reference names
 }
 
 // openLayout opens a layout that is a directory.
 func openLayout(t *target) (source, error) {
-	dir, err := unix.Open(t.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := unix.Open(t.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: t.path, Err: err}
+		return nil, &os.PathError{Op: "open", Path: t.Path, Err: err}
 	}
 	l := &layout{
 		open: func(name string) (io.ReadCloser, int64, error) {
@@ -95,7 +95,7 @@ func regular(fd int, name string) (*os.File, error) {
 
 // openArchive opens a layout in a tar.
 func openArchive(t *target, o Options) (source, error) {
-	a, err := openTar(t.path, o)
+	a, err := openTar(t.Path, o)
 	if err != nil {
 		return nil, err
 	}
@@ -114,8 +114,8 @@ func openArchive(t *target, o Options) (source, error) {
 
 // begin reads the index and finds what the reference names.
 func (l *layout) begin(t *target) error {
-	if err := l.find(t.tag); err != nil {
-		return errors.Join(fmt.Errorf("read %s: %w", t.path, err), l.done())
+	if err := l.find(t.Tag); err != nil {
+		return errors.Join(fmt.Errorf("read %s: %w", t.Path, err), l.done())
 	}
 	return nil
 }
@@ -125,13 +125,13 @@ func (l *layout) find(tag string) error {
 	if err != nil {
 		return err
 	}
-	var index v1.Index
+	var index oci.Index
 	if err := json.Unmarshal(data, &index); err != nil {
 		return fmt.Errorf("index.json: %w", err)
 	}
-	var found []v1.Descriptor
+	var found []oci.Descriptor
 	for _, m := range index.Manifests {
-		if tag == "" || m.Annotations[v1.AnnotationRefName] == tag || string(m.Digest) == strings.TrimPrefix(tag, "@") {
+		if tag == "" || m.Annotations[oci.AnnotationRefName] == tag || string(m.Digest) == strings.TrimPrefix(tag, "@") {
 			found = append(found, m)
 		}
 	}
@@ -163,14 +163,14 @@ func (l *layout) small(name string, most int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, most))
 }
 
-func blobName(d digest.Digest) string { return "blobs/" + string(d.Algorithm()) + "/" + d.Encoded() }
+func blobName(d oci.Digest) string { return "blobs/sha256/" + d.Encoded() }
 
-func (l *layout) manifest(_ context.Context, d digest.Digest) ([]byte, string, error) {
+func (l *layout) manifest(_ context.Context, d oci.Digest) ([]byte, string, error) {
 	mediaType := ""
 	if d == "" {
 		d, mediaType = l.first.Digest, l.first.MediaType
 	}
-	if err := checkDigest(d); err != nil {
+	if err := d.Check(); err != nil {
 		return nil, "", err
 	}
 	data, err := l.small(blobName(d), maxManifest)
@@ -183,7 +183,7 @@ func (l *layout) manifest(_ context.Context, d digest.Digest) ([]byte, string, e
 	return data, mediaType, err
 }
 
-func (l *layout) blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+func (l *layout) blob(_ context.Context, d oci.Descriptor) (io.ReadCloser, error) {
 	r, size, err := l.open(blobName(d.Digest))
 	if err != nil {
 		return nil, err

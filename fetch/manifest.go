@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"cove/fetch/oci"
 )
 
 const (
@@ -21,23 +20,10 @@ const (
 	dockerSchema1  = "application/vnd.docker.distribution.manifest.v1+"
 )
 
-// document is any of the documents a manifest digest may name.
-type document struct {
-	SchemaVersion int             `json:"schemaVersion"`
-	MediaType     string          `json:"mediaType"`
-	ArtifactType  string          `json:"artifactType"`
-	Config        *v1.Descriptor  `json:"config"`
-	Layers        []v1.Descriptor `json:"layers"`
-	Manifests     []v1.Descriptor `json:"manifests"`
-	FSLayers      json.RawMessage `json:"fsLayers"`
-}
-
-func (d *document) isIndex() bool { return d.Manifests != nil }
-
 // parseDocument reads a manifest or an index and refuses what could be read as both: whoever
 // checked it as one must not have it used as the other (CVE-2021-41190).
-func parseDocument(data []byte, mediaType string) (*document, error) {
-	var d document
+func parseDocument(data []byte, mediaType string) (*oci.Document, error) {
+	var d oci.Document
 	if err := json.Unmarshal(data, &d); err != nil {
 		return nil, jsonError("manifest", err)
 	}
@@ -55,17 +41,17 @@ func parseDocument(data []byte, mediaType string) (*document, error) {
 	}
 	for _, t := range []string{d.MediaType, mediaType} {
 		switch t {
-		case v1.MediaTypeImageIndex, dockerList:
-			if !d.isIndex() {
+		case oci.MediaTypeIndex, dockerList:
+			if !d.IsIndex() {
 				return nil, fmt.Errorf("index of type %q lists no manifests", t)
 			}
-		case v1.MediaTypeImageManifest, dockerManifest:
-			if d.isIndex() {
+		case oci.MediaTypeManifest, dockerManifest:
+			if d.IsIndex() {
 				return nil, fmt.Errorf("manifest of type %q is an index", t)
 			}
 		}
 	}
-	if d.isIndex() {
+	if d.IsIndex() {
 		return &d, nil
 	}
 	return &d, checkImage(&d)
@@ -75,28 +61,28 @@ func parseDocument(data []byte, mediaType string) (*document, error) {
 // its digest, is asked: what registries say in headers is often made up.
 func checkDocumentType(t string) error {
 	switch t {
-	case "", v1.MediaTypeImageIndex, v1.MediaTypeImageManifest, dockerList, dockerManifest:
+	case "", oci.MediaTypeIndex, oci.MediaTypeManifest, dockerList, dockerManifest:
 		return nil
 	}
 	if strings.HasPrefix(t, dockerSchema1) {
 		return nil // named as what it is later
 	}
-	return fmt.Errorf("of type %s: neither an image nor an index", short(t))
+	return fmt.Errorf("of type %s: neither an image nor an index", oci.Short(t))
 }
 
 // checkImage refuses manifests of things that are no images.
-func checkImage(d *document) error {
+func checkImage(d *oci.Document) error {
 	if d.Config == nil {
 		return errors.New("manifest without a config: no image")
 	}
 	switch d.Config.MediaType {
-	case v1.MediaTypeImageConfig, dockerConfig:
+	case oci.MediaTypeConfig, dockerConfig:
 	default:
 		kind := d.ArtifactType
 		if kind == "" {
 			kind = d.Config.MediaType
 		}
-		return fmt.Errorf("not an image, but an artifact of type %s", short(kind))
+		return fmt.Errorf("not an image, but an artifact of type %s", oci.Short(kind))
 	}
 	if err := checkDescriptor(*d.Config, maxConfig); err != nil {
 		return fmt.Errorf("config: %w", err)
@@ -117,7 +103,7 @@ func checkImage(d *document) error {
 
 func checkLayerType(t string) error {
 	if strings.HasSuffix(t, "+encrypted") {
-		return fmt.Errorf("of type %s: encrypted layers cannot be read", short(t))
+		return fmt.Errorf("of type %s: encrypted layers cannot be read", oci.Short(t))
 	}
 	for _, prefix := range []string{
 		"application/vnd.oci.image.layer.v1.tar",
@@ -130,26 +116,15 @@ func checkLayerType(t string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("of type %s: not a file system layer", short(t))
+	return fmt.Errorf("of type %s: not a file system layer", oci.Short(t))
 }
 
-func checkDescriptor(d v1.Descriptor, most int64) error {
-	if err := checkDigest(d.Digest); err != nil {
+func checkDescriptor(d oci.Descriptor, most int64) error {
+	if err := d.Digest.Check(); err != nil {
 		return err
 	}
 	if d.Size < 0 || d.Size > most {
 		return fmt.Errorf("%s: size %d", d.Digest, d.Size)
-	}
-	return nil
-}
-
-// checkDigest accepts sha256, which everything that makes images uses.
-func checkDigest(d digest.Digest) error {
-	if err := d.Validate(); err != nil {
-		return fmt.Errorf("digest %s: %w", short(string(d)), err)
-	}
-	if d.Algorithm() != digest.SHA256 {
-		return fmt.Errorf("digest %s: only sha256 is known here", short(string(d)))
 	}
 	return nil
 }
@@ -160,13 +135,13 @@ func jsonError(what string, err error) error {
 	if len(text) > 500 {
 		text = text[:500] + "..."
 	}
-	return fmt.Errorf("%s is not understood: %s", what, clean(text))
+	return fmt.Errorf("%s is not understood: %s", what, oci.Clean(text))
 }
 
 // A DigestError says that bytes are not those that were named.
 type DigestError struct {
 	What      string
-	Want, Got digest.Digest
+	Want, Got oci.Digest
 }
 
 func (e *DigestError) Error() string {
@@ -184,34 +159,34 @@ func (e *SizeError) Error() string {
 }
 
 // verify checks bytes against the descriptor that named them.
-func verify(what string, data []byte, d v1.Descriptor) error {
+func verify(what string, data []byte, d oci.Descriptor) error {
 	if int64(len(data)) != d.Size {
 		return &SizeError{what, d.Size, int64(len(data))}
 	}
 	return verifyDigest(what, data, d.Digest)
 }
 
-func verifyDigest(what string, data []byte, want digest.Digest) error {
-	if got := digest.FromBytes(data); got != want {
+func verifyDigest(what string, data []byte, want oci.Digest) error {
+	if got := oci.FromBytes(data); got != want {
 		return &DigestError{what, want, got}
 	}
 	return nil
 }
 
 // parseConfig reads an image's config for a manifest with that many layers.
-func parseConfig(data []byte, layers int) (*v1.Image, error) {
-	var c v1.Image
+func parseConfig(data []byte, layers int) (*oci.Image, error) {
+	var c oci.Image
 	if err := json.Unmarshal(data, &c); err != nil {
 		return nil, jsonError("config", err)
 	}
 	if c.RootFS.Type != "layers" {
-		return nil, fmt.Errorf("config: rootfs of type %s", short(c.RootFS.Type))
+		return nil, fmt.Errorf("config: rootfs of type %s", oci.Short(c.RootFS.Type))
 	}
 	if len(c.RootFS.DiffIDs) != layers {
 		return nil, fmt.Errorf("config names %d layers, the manifest %d", len(c.RootFS.DiffIDs), layers)
 	}
 	for i, d := range c.RootFS.DiffIDs {
-		if err := checkDigest(d); err != nil {
+		if err := d.Check(); err != nil {
 			return nil, fmt.Errorf("config: layer %d: %w", i+1, err)
 		}
 	}
@@ -219,12 +194,12 @@ func parseConfig(data []byte, layers int) (*v1.Image, error) {
 }
 
 // checkStrings refuses what no process could be started with.
-func checkStrings(c *v1.ImageConfig) error {
+func checkStrings(c *oci.ImageConfig) error {
 	lists := [][]string{c.Env, c.Entrypoint, c.Cmd, {c.User, c.WorkingDir, c.StopSignal}}
 	for _, l := range lists {
 		for _, s := range l {
 			if strings.IndexByte(s, 0) >= 0 {
-				return fmt.Errorf("config holds a NUL in %s", short(s))
+				return fmt.Errorf("config holds a NUL in %s", oci.Short(s))
 			}
 		}
 	}
@@ -232,13 +207,13 @@ func checkStrings(c *v1.ImageConfig) error {
 }
 
 // chainIDs are the names of the layers on top of those below them (image-spec config.md).
-func chainIDs(diffIDs []digest.Digest) []digest.Digest {
-	out := make([]digest.Digest, len(diffIDs))
+func chainIDs(diffIDs []oci.Digest) []oci.Digest {
+	out := make([]oci.Digest, len(diffIDs))
 	for i, d := range diffIDs {
 		if i == 0 {
 			out[i] = d
 		} else {
-			out[i] = digest.FromString(string(out[i-1]) + " " + string(d))
+			out[i] = oci.FromString(string(out[i-1]) + " " + string(d))
 		}
 	}
 	return out

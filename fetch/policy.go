@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"cove/fetch/image"
+
 	"go.podman.io/image/v5/docker/reference"
 )
 
@@ -84,7 +86,7 @@ func readPolicy() (string, []byte, error) {
 // requirements finds the most special scope: the image's own, those above it, the transport's
 // "", and the default.
 func (p *policy) requirements(t *target, named reference.Named) []requirement {
-	scopes := p.Transports[string(t.via)]
+	scopes := p.Transports[string(t.Via)]
 	for _, s := range scopesOf(t, named) {
 		if reqs, ok := scopes[s]; ok {
 			return reqs
@@ -95,7 +97,7 @@ func (p *policy) requirements(t *target, named reference.Named) []requirement {
 
 func scopesOf(t *target, named reference.Named) []string {
 	var out []string
-	if t.via == viaRegistry {
+	if t.Via == image.ViaRegistry {
 		out = append(out, named.String(), named.Name())
 		host := reference.Domain(named)
 		for name := named.Name(); name != host; {
@@ -114,10 +116,10 @@ func scopesOf(t *target, named reference.Named) []string {
 		}
 		return append(out, "")
 	}
-	if t.tag != "" {
-		out = append(out, t.path+":"+t.tag)
+	if t.Tag != "" {
+		out = append(out, t.Path+":"+t.Tag)
 	}
-	for p := t.path; p != "/"; p = filepath.Dir(p) {
+	for p := t.Path; p != "/"; p = filepath.Dir(p) {
 		out = append(out, p)
 	}
 	return append(out, "/", "")

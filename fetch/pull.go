@@ -9,16 +9,13 @@ import (
 	"syscall"
 	"time"
 
+	"cove/fetch/image"
+	"cove/fetch/oci"
 	"cove/fetch/store"
 
-	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/types"
 )
-
-// maxIndexDepth is how many documents may lie between a reference and a manifest.
-const maxIndexDepth = 4
 
 // Pull returns the image that ref names, for o's platform and id mapping, fetching what the
 // store lacks as o.Policy has it. When ctx ends nothing is left of it but ctx's error.
@@ -27,7 +24,7 @@ func Pull(ctx context.Context, ref string, o Options) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	want, err := parsePlatform(o.Platform)
+	want, err := oci.ParsePlatform(o.Platform)
 	if err != nil {
 		return nil, fmt.Errorf("pull %q: %w", ref, err)
 	}
@@ -38,9 +35,9 @@ func Pull(ctx context.Context, ref string, o Options) (*Image, error) {
 	return img, nil
 }
 
-func (t *target) pull(ctx context.Context, o Options, want v1.Platform) (*Image, error) {
-	found, err := t.lookup(o, want)
-	if err == nil && (found.Kind != Stored || o.Policy == Missing || o.Policy == Never) {
+func (t *target) pull(ctx context.Context, o Options, want oci.Platform) (*Image, error) {
+	found, err := t.Lookup(o.local(), want)
+	if err == nil && found.Final(o.Policy) {
 		return found, nil
 	}
 	if err != nil && !errors.Is(err, store.ErrNotFound) || o.Policy == Never {
@@ -86,16 +83,16 @@ func systemContext(o Options) *types.SystemContext {
 type puller struct {
 	o    Options
 	t    *target
-	want v1.Platform
+	want oci.Platform
 	sys  *types.SystemContext
 
 	src    source
-	ref    string                   // canonical
-	index  digest.Digest            // what ref names, where that is an index
-	docs   map[digest.Digest][]byte // to keep: manifests, indexes, config
-	man    v1.Descriptor
-	doc    *document
-	config *v1.Image
+	ref    string                // canonical
+	index  oci.Digest            // what ref names, where that is an index
+	docs   map[oci.Digest][]byte // to keep: manifests, indexes, config
+	man    oci.Descriptor
+	doc    *oci.Document
+	config *oci.Image
 
 	mu sync.Mutex // of Progress
 }
@@ -111,10 +108,10 @@ func (p *puller) event(e Event) {
 // run tries what the reference may mean, in order.
 func (p *puller) run(ctx context.Context) (*Image, error) {
 	names := []reference.Named{nil}
-	if p.t.via == viaRegistry {
+	if p.t.Via == image.ViaRegistry {
 		var err error
 		if names, err = candidates(p.sys, p.t); err != nil {
-			return nil, &wireError{clean(err.Error()), err}
+			return nil, &wireError{oci.Clean(err.Error()), err}
 		}
 	}
 	var errs []error
@@ -136,26 +133,26 @@ func (p *puller) run(ctx context.Context) (*Image, error) {
 
 // from pulls from one source.
 func (p *puller) from(ctx context.Context, named reference.Named) (*Image, error) {
-	p.ref = p.t.text
+	p.ref = p.t.Text
 	if named != nil {
 		p.ref = named.String()
 	}
 	if err := checkPolicy(p.t, named); err != nil {
 		return nil, err
 	}
-	stamp := p.t.stamp()
+	stamp := p.t.Stamp()
 	src, err := openSource(ctx, p.sys, p.t, named, p.o)
 	if err != nil {
 		return nil, err
 	}
 	defer src.close()
 	p.src = src
-	p.docs = map[digest.Digest][]byte{}
+	p.docs = map[oci.Digest][]byte{}
 	if err := p.resolve(ctx); err != nil {
 		return nil, err
 	}
 	p.event(Event{Kind: Resolved, Ref: p.ref, Digest: p.man.Digest, Layers: len(p.doc.Layers)})
-	name := store.Name{Ref: p.ref, Platform: platformString(p.want), Manifest: p.man.Digest, Index: p.index, Stamp: stamp}
+	name := store.Name{Ref: p.ref, Platform: p.want.String(), Manifest: p.man.Digest, Index: p.index, Stamp: stamp}
 	img, err := p.layers(ctx, name)
 	if err != nil {
 		return nil, err
@@ -166,17 +163,16 @@ func (p *puller) from(ctx context.Context, named reference.Named) (*Image, error
 
 // resolve goes from the reference to a manifest and its config, every step checked.
 func (p *puller) resolve(ctx context.Context) error {
-	pinned, isPinned := p.t.wantDigest()
 	data, mediaType, err := p.src.manifest(ctx, "")
 	if err != nil {
 		return fmt.Errorf("fetch manifest: %w", err)
 	}
-	if isPinned {
-		if err := verifyDigest("manifest", data, pinned); err != nil {
+	if p.t.Pinned != "" {
+		if err := verifyDigest("manifest", data, p.t.Pinned); err != nil {
 			return err
 		}
 	}
-	man := v1.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data)), MediaType: mediaType}
+	man := oci.Descriptor{Digest: oci.FromBytes(data), Size: int64(len(data)), MediaType: mediaType}
 	p.index = ""
 	for depth := 0; ; depth++ {
 		p.docs[man.Digest] = data
@@ -184,17 +180,17 @@ func (p *puller) resolve(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !doc.isIndex() {
+		if !doc.IsIndex() {
 			p.man, p.doc = man, doc
 			break
 		}
-		if depth == maxIndexDepth {
+		if depth == image.MaxIndexDepth {
 			return errors.New("indexes nested too deeply")
 		}
 		if p.index == "" {
 			p.index = man.Digest
 		}
-		if man, err = choose(doc.Manifests, p.want); err != nil {
+		if man, err = oci.Choose(doc.Manifests, p.want); err != nil {
 			return err
 		}
 		if err := checkDescriptor(man, maxManifest); err != nil {
@@ -229,13 +225,13 @@ func (p *puller) readConfig(ctx context.Context) error {
 	if have.Architecture == "" {
 		have.Architecture = p.want.Architecture
 	}
-	if variantNumber(have.Variant) > 9 {
+	if oci.VariantNumber(have.Variant) > 9 {
 		have.Variant = "" // free text; what is shown of it is our own
 	}
-	p.config.Platform = normalize(have)
+	p.config.Platform = have.Normalize()
 	// Variants in configs are often missing or wrong; the index has already said its word on them.
 	if have = p.config.Platform; have.OS != p.want.OS || have.Architecture != p.want.Architecture {
-		return &PlatformError{Want: platformString(p.want), Have: []string{clean(platformString(have))}}
+		return &oci.PlatformError{Want: p.want.String(), Have: []string{oci.Clean(have.String())}}
 	}
 	return nil
 }
@@ -244,7 +240,7 @@ func (p *puller) readConfig(ctx context.Context) error {
 func (p *puller) record(layers []store.LayerRecord) *store.Record {
 	return &store.Record{
 		Manifest: p.man.Digest, MediaType: p.man.MediaType, ConfigID: p.doc.Config.Digest,
-		Platform: platformString(p.config.Platform), Created: p.config.Created, Pulled: time.Now().UTC(),
+		Platform: p.config.Platform.String(), Created: p.config.Created, Pulled: time.Now().UTC(),
 		IDMap: p.o.IDMap, Config: p.config.Config, Layers: layers,
 	}
 }

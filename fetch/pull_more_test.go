@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cove/fetch/layer"
+	"cove/fetch/oci"
 	rt "cove/fetch/registrytest"
 	"cove/fetch/store"
 
@@ -480,7 +481,7 @@ func TestUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := o.Store.Remove(ctx, img.Ref)
-	if err != nil || len(got.Kept) != 1 || got.Kept[0] != d {
+	if err != nil || len(got.Kept) != 1 || got.Kept[0] != oci.Digest(d) {
 		t.Fatalf("%+v %v", got, err)
 	}
 	if _, err := os.Stat(img.Layers[0] + "/a"); err != nil {

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"cove/fetch/layer"
+	"cove/fetch/layer/stage"
+	"cove/fetch/oci"
 	"cove/fetch/registrytest"
 	"cove/fetch/store"
 	"cove/userns"
@@ -15,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Args[0] == layer.StageName {
-		layer.StageMain()
+		stage.Main()
 	}
 	os.Exit(m.Run())
 }
@@ -97,7 +99,7 @@ func TestPullAndLookup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Digest != d || len(got.Layers) != 1 || got.Config.Entrypoint[0] != "/bin/web" {
+	if got.Digest != oci.Digest(d) || len(got.Layers) != 1 || got.Config.Entrypoint[0] != "/bin/web" {
 		t.Fatalf("%+v", got)
 	}
 	if uid, gid, err := got.User(); uid != 33 || gid != 34 || err != nil {
@@ -105,14 +107,14 @@ func TestPullAndLookup(t *testing.T) {
 	}
 	hits := r.Hits("")
 	again, err := Pull(context.Background(), ref, o)
-	if err != nil || again.Digest != d {
+	if err != nil || again.Digest != oci.Digest(d) {
 		t.Fatalf("%+v %v", again, err)
 	}
 	if r.Hits("") != hits {
 		t.Error("the second pull asked the registry")
 	}
 	o.Policy = Never
-	if found, err := Lookup(ref, o); err != nil || found.Digest != d || found.Ref != got.Ref {
+	if found, err := Lookup(ref, o); err != nil || found.Digest != oci.Digest(d) || found.Ref != got.Ref {
 		t.Errorf("%+v %v", found, err)
 	}
 }

@@ -1,103 +1,51 @@
 package fetch
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
+	"cove/fetch/image"
+	"cove/fetch/oci"
+
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/types"
 )
 
-type transport string
-
-const (
-	viaHost          transport = "host"
-	viaDir           transport = "dir"
-	viaRegistry      transport = "docker"
-	viaOCI           transport = "oci"
-	viaOCIArchive    transport = "oci-archive"
-	viaDockerArchive transport = "docker-archive"
-)
-
 // target is a reference, taken apart.
 type target struct {
-	via   transport
-	text  string          // what names it in the store: canonical, or as typed when short
-	short bool            // a registry reference without a registry
-	named reference.Named // viaRegistry: with a tag or digest
-	path  string          // the others: absolute
-	tag   string          // the rest of it, may be ""
+	image.Target
+	named reference.Named // ViaRegistry: with a tag or digest
 }
 
-// parse takes a reference apart. It looks at the file system only to tell a path's colons from
-// the one before a tag.
+// parse takes a reference apart.
 func parse(ref string) (*target, error) {
-	if ref == "host" {
-		return &target{via: viaHost, text: ref}, nil
-	}
-	scheme, rest, ok := strings.Cut(ref, ":")
-	if ok {
-		switch via := transport(scheme); via {
-		case viaDir, viaOCI, viaOCIArchive, viaDockerArchive:
-			return parsePath(via, rest)
-		case "docker":
-			if name, ok := strings.CutPrefix(rest, "//"); ok {
-				return parseRegistry(name)
-			}
-		case "docker-daemon", "containers-storage", "ostree", "sif", "atomic", "tarball":
-			return nil, fmt.Errorf("transport %q is none of ours (docker, oci, oci-archive, docker-archive, dir, host)", scheme)
+	t := &target{}
+	plain, err := image.Parse(ref, func(name string) (*image.Target, error) {
+		named, err := reference.ParseNormalizedNamed(name)
+		if err != nil {
+			return nil, fmt.Errorf("reference %q: %w", name, err)
 		}
-	}
-	return parseRegistry(ref)
-}
-
-// parsePath splits PATH[:TAG]. Both may hold colons; the longest PATH that exists is meant.
-func parsePath(via transport, rest string) (*target, error) {
-	if rest == "" || strings.IndexByte(rest, 0) >= 0 {
-		return nil, fmt.Errorf("%s: needs a path", via)
-	}
-	path, tag := rest, ""
-	if via != viaDir {
-		for {
-			if _, err := os.Lstat(path); err == nil || !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errNotDir) {
-				break
-			}
-			i := strings.LastIndexByte(path, ':')
-			if i <= 0 {
-				path, tag, _ = strings.Cut(rest, ":") // to be told as missing
-				break
-			}
-			path, tag = path[:i], rest[i+1:]
-		}
-	}
-	abs, err := filepath.Abs(path)
+		t.named = withOneTag(named)
+		return registryTarget(name, t.named), nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	t := &target{via: via, path: abs, tag: tag, text: string(via) + ":" + abs}
-	if tag != "" {
-		t.text += ":" + tag
-	}
+	t.Target = *plain
 	return t, nil
 }
 
-func parseRegistry(name string) (*target, error) {
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		return nil, fmt.Errorf("reference %q: %w", name, err)
+func registryTarget(name string, named reference.Named) *image.Target {
+	t := &image.Target{Via: image.ViaRegistry, Text: named.String()}
+	if image.IsShort(name) {
+		t.Text = name
 	}
-	t := &target{via: viaRegistry, named: withOneTag(named), short: isShort(name)}
-	t.text = t.named.String()
-	if t.short {
-		t.text = name
+	if d, ok := named.(reference.Digested); ok {
+		t.Pinned = oci.Digest(d.Digest())
 	}
-	return t, nil
+	return t
 }
 
 // withOneTag adds ":latest" where there is neither tag nor digest; of a tag and a digest the
@@ -111,41 +59,22 @@ func withOneTag(named reference.Named) reference.Named {
 	return reference.TagNameOnly(named)
 }
 
-// isShort tells a name that does not say its registry, as docker has it: the first component is
-// a host when it holds a dot or a colon, or is localhost.
-func isShort(name string) bool {
-	host, _, ok := strings.Cut(name, "/")
-	return !ok || !strings.ContainsAny(host, ".:") && host != "localhost"
-}
-
-// wantDigest returns the digest that the reference itself pins.
-func (t *target) wantDigest() (digest.Digest, bool) {
-	if t.via != viaRegistry {
-		return "", false
-	}
-	d, ok := t.named.(reference.Digested)
-	if !ok {
-		return "", false
-	}
-	return d.Digest(), true
-}
-
 // candidates are the full references that a registry reference may mean, in order.
 func candidates(sys *types.SystemContext, t *target) ([]reference.Named, error) {
-	if !t.short {
+	if !image.IsShort(t.Text) {
 		return []reference.Named{t.named}, nil
 	}
-	typed, err := reference.Parse(t.text)
+	typed, err := reference.Parse(t.Text)
 	if err != nil {
-		return nil, fmt.Errorf("reference %q: %w", t.text, err)
+		return nil, fmt.Errorf("reference %q: %w", t.Text, err)
 	}
 	repo, ok := typed.(reference.Named)
 	if !ok {
-		return nil, fmt.Errorf("reference %q names no repository", t.text)
+		return nil, fmt.Errorf("reference %q names no repository", t.Text)
 	}
 	alias, _, err := sysregistriesv2.ResolveShortNameAlias(sys, reference.TrimNamed(repo).String())
 	if err != nil {
-		return nil, fmt.Errorf("short name %q: %w", t.text, err)
+		return nil, fmt.Errorf("short name %q: %w", t.Text, err)
 	}
 	if alias != nil {
 		named, err := sameTag(alias, t.named)
@@ -153,7 +82,7 @@ func candidates(sys *types.SystemContext, t *target) ([]reference.Named, error) 
 	}
 	registries, err := sysregistriesv2.UnqualifiedSearchRegistries(sys)
 	if err != nil {
-		return nil, fmt.Errorf("short name %q: %w", t.text, err)
+		return nil, fmt.Errorf("short name %q: %w", t.Text, err)
 	}
 	if len(registries) == 0 {
 		return []reference.Named{t.named}, nil // docker.io/library
@@ -162,7 +91,7 @@ func candidates(sys *types.SystemContext, t *target) ([]reference.Named, error) 
 	for _, r := range registries {
 		base, err := reference.ParseNormalizedNamed(r + "/" + reference.TrimNamed(repo).String())
 		if err != nil {
-			return nil, fmt.Errorf("short name %q in registry %q: %w", t.text, r, err)
+			return nil, fmt.Errorf("short name %q in registry %q: %w", t.Text, r, err)
 		}
 		named, err := sameTag(base, t.named)
 		if err != nil {
@@ -177,7 +106,7 @@ func candidates(sys *types.SystemContext, t *target) ([]reference.Named, error) 
 	// Asking one registry after the other lets the first one answer for any name; "enforcing"
 	// forbids it without asking the user, and cove does not ask.
 	if len(out) > 1 && mode == types.ShortNameModeEnforcing {
-		return nil, fmt.Errorf("short name %q may mean %s: write it in full (registries.conf has short-name-mode enforcing)", t.text, joinNames(out))
+		return nil, fmt.Errorf("short name %q may mean %s: write it in full (registries.conf has short-name-mode enforcing)", t.Text, joinNames(out))
 	}
 	return out, nil
 }

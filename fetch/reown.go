@@ -7,10 +7,9 @@ import (
 	"time"
 
 	"cove/fetch/layer"
+	"cove/fetch/oci"
 	"cove/fetch/store"
 	"cove/userns"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // reownKnown makes the image for this id mapping out of the same one for another mapping of the
@@ -40,22 +39,22 @@ func (p *puller) reownKnown(ctx context.Context) (*Image, error) {
 
 // knownName is what the reference named when it was last pulled.
 func (p *puller) knownName() (store.Name, error) {
-	platform := platformString(p.want)
-	if d, ok := p.t.wantDigest(); ok {
-		name := store.Name{Ref: p.t.text, Platform: platform, Manifest: d}
+	platform := p.want.String()
+	if d := p.t.Pinned; d != "" {
+		name := store.Name{Ref: p.t.Text, Platform: platform, Manifest: d}
 		if data, err := p.o.Store.Blob(d); err == nil {
-			if doc, err := parseDocument(data, ""); err == nil && doc.isIndex() {
-				m, err := choose(doc.Manifests, p.want)
+			if doc, err := parseDocument(data, ""); err == nil && doc.IsIndex() {
+				m, err := oci.Choose(doc.Manifests, p.want)
 				if err != nil {
 					return name, err
 				}
 				name.Manifest, name.Index = m.Digest, d
 			}
 		}
-		return name, checkDigest(name.Manifest)
+		return name, name.Manifest.Check()
 	}
-	name, err := p.o.Store.Resolve(p.t.text, platform)
-	if err == nil && name.Stamp != p.t.stamp() {
+	name, err := p.o.Store.Resolve(p.t.Text, platform)
+	if err == nil && name.Stamp != p.t.Stamp() {
 		err = store.ErrNotFound
 	}
 	return name, err
@@ -101,7 +100,7 @@ func (p *puller) reown(ctx context.Context, rec *store.Record, h store.Handle, n
 	}
 	b := &build{puller: p, add: add, key: h.Key}
 	defer func() { err = errors.Join(err, b.end()) }()
-	var diffIDs []digest.Digest
+	var diffIDs []oci.Digest
 	for _, l := range rec.Layers {
 		diffIDs = append(diffIDs, l.DiffID)
 	}

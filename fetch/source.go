@@ -10,8 +10,10 @@ import (
 	"syscall"
 	"time"
 
+	"cove/fetch/image"
+	"cove/fetch/oci"
+
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	"go.podman.io/image/v5/docker"
 	"go.podman.io/image/v5/docker/reference"
@@ -23,26 +25,26 @@ import (
 // before it is checked by who asked.
 type source interface {
 	// manifest returns the document that d names, or, when d is "", what the reference names.
-	manifest(ctx context.Context, d digest.Digest) (data []byte, mediaType string, err error)
+	manifest(ctx context.Context, d oci.Digest) (data []byte, mediaType string, err error)
 	// blob opens what d names. It may be called by several goroutines at once.
-	blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error)
+	blob(ctx context.Context, d oci.Descriptor) (io.ReadCloser, error)
 	close() error
 }
 
 // openSource opens what t names; named is the registry reference to use, if it is one.
 func openSource(ctx context.Context, sys *types.SystemContext, t *target, named reference.Named, o Options) (source, error) {
 	quiet()
-	switch t.via {
-	case viaRegistry:
+	switch t.Via {
+	case image.ViaRegistry:
 		return openRegistry(ctx, sys, named)
-	case viaOCI:
+	case image.ViaOCI:
 		return openLayout(t)
-	case viaOCIArchive:
+	case image.ViaOCIArchive:
 		return openArchive(t, o)
-	case viaDockerArchive:
+	case image.ViaDockerArchive:
 		return openDockerArchive(ctx, t, o)
 	}
-	return nil, fmt.Errorf("nothing to fetch from %q", t.via)
+	return nil, fmt.Errorf("nothing to fetch from %q", t.Via)
 }
 
 // quiet keeps the library's own log off the terminal: it holds what registries sent, raw, and
@@ -77,10 +79,11 @@ func openRegistry(ctx context.Context, sys *types.SystemContext, named reference
 	return &librarySource{src: src, sys: &own, named: named}, nil
 }
 
-func (s *librarySource) manifest(ctx context.Context, d digest.Digest) (data []byte, mediaType string, err error) {
+func (s *librarySource) manifest(ctx context.Context, d oci.Digest) (data []byte, mediaType string, err error) {
 	var instance *digest.Digest
 	if d != "" {
-		instance = &d
+		its := digest.Digest(d)
+		instance = &its
 	}
 	err = retry(ctx, func() (err error) {
 		data, mediaType, err = s.src.GetManifest(ctx, instance)
@@ -92,12 +95,12 @@ func (s *librarySource) manifest(ctx context.Context, d digest.Digest) (data []b
 	return data, mediaType, err
 }
 
-func (s *librarySource) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+func (s *librarySource) blob(ctx context.Context, d oci.Descriptor) (io.ReadCloser, error) {
 	if !s.src.HasThreadSafeGetBlob() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 	}
-	r, _, err := s.src.GetBlob(ctx, types.BlobInfo{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType}, none.NoCache)
+	r, _, err := s.src.GetBlob(ctx, types.BlobInfo{Digest: digest.Digest(d.Digest), Size: d.Size, MediaType: d.MediaType}, none.NoCache)
 	if err != nil {
 		return nil, fromWire(err, s.sys, s.named)
 	}

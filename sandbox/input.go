@@ -2,7 +2,7 @@ package sandbox
 
 import (
 	"cove/config"
-	"cove/fetch"
+	"cove/fetch/image"
 	"cove/sandbox/host"
 	"cove/userns"
 )
@@ -12,7 +12,7 @@ type Input struct {
 	Profile *config.Profile
 	Host    *host.Host
 	IDMap   userns.IDMap
-	Image   *fetch.Image
+	Image   *image.Image
 
 	ID         string   // of this sandbox: 16 hex digits, see NewID
 	Name       string   // --name; "" makes one from the project's folder and the ID

@@ -17,8 +17,9 @@ import (
 	"time"
 
 	"cove/config"
-	"cove/fetch"
+	"cove/fetch/image"
 	"cove/fetch/layer"
+	"cove/fetch/layer/stage"
 	"cove/sandbox/host"
 	"cove/sandbox/spec"
 	"cove/userns"
@@ -31,7 +32,7 @@ const jobVar = "COVE_TEST_JOB"
 func TestMain(m *testing.M) {
 	switch os.Args[0] {
 	case layer.StageName:
-		layer.StageMain()
+		stage.Main()
 	case KeeperName:
 		os.Exit(KeeperMain())
 	}
@@ -104,7 +105,7 @@ func (j *job) input(argv []string) Input {
 			Network:   config.Network{Mode: j.Network}, Env: config.Env{Set: j.Env},
 			Security: config.Security{Caps: []string{"default"}}},
 		Host: &host.Host{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Name: "tester", LandlockScope: true},
-		ID:   j.ID, Argv: argv, IDMap: j.IDMap, Image: &fetch.Image{Ref: "host", Kind: fetch.Host},
+		ID:   j.ID, Argv: argv, IDMap: j.IDMap, Image: &image.Image{Ref: "host", Kind: image.Host},
 		Cwd: string(j.Cwd), HostHome: "/home/tester", Hide: j.Hide, LookupEnv: os.LookupEnv, User: j.FirstUser,
 	}
 	for _, m := range j.Mounts {

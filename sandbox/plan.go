@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"cove/config"
-	"cove/fetch"
+	"cove/fetch/image"
 	"cove/sandbox/host"
 	"cove/sandbox/network/driver"
 	"cove/sandbox/spec"
@@ -103,7 +103,7 @@ func (p *planner) root() error {
 	img, h := p.in.Image, p.in.Host
 	root := &p.spec.Root
 	root.Image, root.Digest, root.ReadOnly = img.Ref, string(img.Digest), p.in.ReadOnly
-	if img.Kind == fetch.Host {
+	if img.Kind == image.Host {
 		root.Kind, root.ReadOnly = spec.RootHost, true
 		return nil
 	}

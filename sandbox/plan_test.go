@@ -12,12 +12,11 @@ import (
 	"testing"
 
 	"cove/config"
-	"cove/fetch"
+	"cove/fetch/image"
+	"cove/fetch/oci"
 	"cove/sandbox/host"
 	"cove/sandbox/spec"
 	"cove/userns"
-
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -42,7 +41,7 @@ func input(change ...func(*Input)) Input {
 			Helpers: host.Helpers{FuseOverlayfs: "/usr/bin/fuse-overlayfs", Slirp4netns: "/usr/bin/slirp4netns", Pasta: "/usr/bin/pasta"},
 			Tried:   host.Tried{NativeOverlay: host.Fact{OK: true}, FuseMount: host.Fact{OK: true}, MapRange: host.Fact{OK: true}}},
 		IDMap: rangeMap,
-		Image: &fetch.Image{Ref: "host", Kind: fetch.Host},
+		Image: &image.Image{Ref: "host", Kind: image.Host},
 		ID:    "0123456789abcdef", Argv: []string{"true"}, UseEntrypoint: true,
 		Cwd: "/home/anna/My Project!/sub", HostHome: "/home/anna",
 	}
@@ -60,8 +59,8 @@ func setEnvironment(in *Input, env map[string]string) {
 // web makes the image one of layers, with all that a config can say.
 func web(in *Input) {
 	in.Profile.Image = "web:1"
-	in.Image = &fetch.Image{Ref: "docker.io/library/web:1", Kind: fetch.Stored, Digest: "sha256:1234", Layers: []string{"/store/a", "/store/b"},
-		Config: v1.ImageConfig{User: "www:www", Env: []string{"PATH=/app/bin:/bin", "LANG=C", "APP=1", "=odd", "noequals"},
+	in.Image = &image.Image{Ref: "docker.io/library/web:1", Kind: image.Stored, Digest: "sha256:1234", Layers: []string{"/store/a", "/store/b"},
+		Config: oci.ImageConfig{User: "www:www", Env: []string{"PATH=/app/bin:/bin", "LANG=C", "APP=1", "=odd", "noequals"},
 			Entrypoint: []string{"/entry", "-x"}, Cmd: []string{"serve"}, WorkingDir: "/srv"}}
 }
 
@@ -151,7 +150,7 @@ func TestPlanArgv(t *testing.T) {
 	entrypoint := func(a ...string) func(*Input) {
 		return func(in *Input) { in.HasEntrypoint, in.Entrypoint = true, a }
 	}
-	bare := func(in *Input) { in.Image.Config = v1.ImageConfig{} }
+	bare := func(in *Input) { in.Image.Config = oci.ImageConfig{} }
 	for name, c := range map[string]struct {
 		in   Input
 		want []string // nil: ErrNoCommand

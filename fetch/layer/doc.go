@@ -3,7 +3,8 @@
 // A tar is written by a stranger, so it is unpacked where its names can mean nothing else: in a
 // stage of this binary ("cove-unpack") with the sandbox's own id mapping, no network, and every
 // unpacking thread pivoted into the layer's directory. The parent hashes what comes off the wire
-// and pipes it in; the stage decompresses, hashes and unpacks in the same pass:
+// and pipes it in; the stage decompresses, hashes and unpacks in the same pass. This package is the
+// parent's half, and light, for a sandbox's start links it too; package stage is the other:
 //
 //	parent                             cove-unpack (PID 1 inside, uid 0 of the mapping)
 //	  | ---- Hello{dirs, idmap} -----> |  opens dirs by path, then changes ids
@@ -17,7 +18,7 @@
 //
 // The directory is in overlayfs's own format: a whiteout is a character device 0:0, an opaque
 // directory has user.overlay.opaque=y (overlayfs.rst, "userxattr"). Layers do not know each
-// other, except where the format needs it: see below.go.
+// other, except where the format needs it: see below_linux.go in package stage.
 //
 // It follows the OCI image-spec 1.1 layer.md, and pax(5) and tar(5) by way of archive/tar.
 package layer

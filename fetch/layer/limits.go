@@ -2,6 +2,8 @@ package layer
 
 import (
 	"fmt"
+
+	"cove/fetch/oci"
 )
 
 // Limits bound what one layer may become, and Bytes all those of an image together. A zero field means the default.
@@ -62,5 +64,5 @@ func (e *UnmappedIDError) Error() string {
 	if e.GID {
 		kind = "gid"
 	}
-	return fmt.Sprintf("entry %s belongs to %s %d, which is not mapped", short(e.Entry), kind, e.ID)
+	return fmt.Sprintf("entry %s belongs to %s %d, which is not mapped", oci.Short(e.Entry), kind, e.ID)
 }

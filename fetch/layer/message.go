@@ -2,52 +2,55 @@ package layer
 
 import (
 	"errors"
-	"fmt"
 
 	"cove/userns"
 
 	"golang.org/x/sys/unix"
 )
 
-// hello is the first message: what the stage may touch, and the ids it has.
-type hello struct {
+// Hello is the first message: what the stage may touch, and the ids it has.
+type Hello struct {
 	Dirs  []string     `json:"dirs"` // absolute; opened by path while the stage is still the caller
 	IDMap userns.IDMap `json:"idmap"`
 }
 
-// place is a directory in one of hello.Dirs. Name is a single component, or "" for the directory itself.
-type place struct {
+// Place is a directory in one of Hello.Dirs, those given to Start. Name is a single component, or
+// "" for the directory itself.
+type Place struct {
 	Dir  int    `json:"dir"`
 	Name string `json:"name,omitempty"`
 }
 
-type op string
+// Op is what a Request asks for.
+type Op string
 
 const (
-	opUnpack  op = "unpack"  // the pipe comes with it
-	opBelow   op = "below"   // answers a reply with NeedsBelow, for the same ID
-	opRemove  op = "remove"  // what At names, and all in it
-	opCopy    op = "copy"    // From[0] into At, owners translated from the mapping Was
-	opFlatten op = "flatten" // From, lowest first, merged into At
+	OpUnpack  Op = "unpack"  // the pipe comes with it
+	OpBelow   Op = "below"   // answers a reply with NeedsBelow, for the same ID
+	OpRemove  Op = "remove"  // what At names, and all in it
+	OpCopy    Op = "copy"    // From[0] into At, owners translated from the mapping Was
+	OpFlatten Op = "flatten" // From, lowest first, merged into At
 )
 
-type request struct {
+// Request is what the stage is asked, by a number of its own.
+type Request struct {
 	ID     uint64       `json:"id"`
-	Op     op           `json:"op"`
-	At     place        `json:"at"`
-	From   []place      `json:"from,omitempty"`
+	Op     Op           `json:"op"`
+	At     Place        `json:"at"`
+	From   []Place      `json:"from,omitempty"`
 	Lowest bool         `json:"lowest,omitempty"` // unpack: nothing lies below
 	Limits Limits       `json:"limits,omitzero"`
 	Was    userns.IDMap `json:"was,omitzero"`
 	Fail   bool         `json:"fail,omitempty"` // below: there will be none
 }
 
-type reply struct {
+// Reply answers the Request of that number.
+type Reply struct {
 	ID         uint64     `json:"id"`
 	Ready      bool       `json:"ready,omitempty"`
 	NeedsBelow bool       `json:"needsBelow,omitempty"` // not the last reply to this request
 	Result     Result     `json:"result,omitzero"`
-	Err        *wireError `json:"err,omitempty"`
+	Err        *WireError `json:"err,omitempty"`
 }
 
 // Result says what a layer became.
@@ -62,29 +65,30 @@ type Result struct {
 	Dependent bool `json:"dependent,omitempty"`
 }
 
-// wireError carries an error over the socket so that the parent can still tell its kind.
-type wireError struct {
+// WireError carries an error over the socket so that the parent can still tell its kind.
+type WireError struct {
 	Text     string           `json:"text"`
 	Unmapped *UnmappedIDError `json:"unmapped,omitempty"`
 	Limit    *LimitError      `json:"limit,omitempty"`
 	Errno    unix.Errno       `json:"errno,omitempty"`
 }
 
-func toWire(err error) *wireError {
+// ToWire makes err fit to be sent.
+func ToWire(err error) *WireError {
 	if err == nil {
 		return nil
 	}
-	w := &wireError{Text: err.Error()}
+	w := &WireError{Text: err.Error()}
 	errors.As(err, &w.Unmapped)
 	errors.As(err, &w.Limit)
 	errors.As(err, &w.Errno)
 	return w
 }
 
-func (w *wireError) Error() string { return w.Text }
+func (w *WireError) Error() string { return w.Text }
 
 // Unwrap offers the typed error first, then the errno (ENOSPC, EDQUOT).
-func (w *wireError) Unwrap() []error {
+func (w *WireError) Unwrap() []error {
 	var out []error
 	if w.Unmapped != nil {
 		out = append(out, w.Unmapped)
@@ -96,22 +100,4 @@ func (w *wireError) Unwrap() []error {
 		out = append(out, w.Errno)
 	}
 	return out
-}
-
-// entryError names the entry that an error is about, quoted: names are the image's own words.
-func entryError(name string, err error) error {
-	var unmapped *UnmappedIDError
-	if errors.As(err, &unmapped) {
-		return err // names it already
-	}
-	return fmt.Errorf("entry %s: %w", short(name), err)
-}
-
-// short quotes a name or the start of one: a tar may hold a megabyte of it.
-func short(name string) string {
-	const shown = 256
-	if len(name) > shown {
-		return fmt.Sprintf("%q...", name[:shown])
-	}
-	return fmt.Sprintf("%q", name)
 }

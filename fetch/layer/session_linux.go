@@ -13,22 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StageName is the argv[0] under which main hands over to StageMain.
+// StageName is the argv[0] under which main hands over to the stage.
 const StageName = "cove-unpack"
-
-// Place names a directory to work in: one of those given to Start by index, or, with Name, an
-// entry in it.
-type Place struct {
-	Dir  int
-	Name string
-}
 
 // Session is a running stage. Its methods may be called at the same time.
 type Session struct {
 	child  *userns.Child
 	mu     sync.Mutex
 	next   uint64
-	calls  map[uint64]chan reply
+	calls  map[uint64]chan Reply
 	failed error // why no further reply will come
 	done   chan struct{}
 }
@@ -43,9 +36,9 @@ func Start(ctx context.Context, m userns.IDMap, dirs ...string) (*Session, error
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", StageName, err)
 	}
-	s := &Session{child: child, calls: map[uint64]chan reply{}, done: make(chan struct{})}
-	var first reply
-	err = child.Conn.Send(hello{Dirs: dirs, IDMap: m})
+	s := &Session{child: child, calls: map[uint64]chan Reply{}, done: make(chan struct{})}
+	var first Reply
+	err = child.Conn.Send(Hello{Dirs: dirs, IDMap: m})
 	if err == nil {
 		_, err = child.Conn.Recv(&first)
 	}
@@ -67,7 +60,7 @@ func Start(ctx context.Context, m userns.IDMap, dirs ...string) (*Session, error
 func (s *Session) receive() {
 	defer close(s.done)
 	for {
-		var r reply
+		var r Reply
 		_, err := s.child.Conn.Recv(&r)
 		s.mu.Lock()
 		if err != nil {
@@ -91,8 +84,8 @@ func (s *Session) receive() {
 }
 
 // send numbers a request, registers for its replies, and sends it.
-func (s *Session) send(req *request, files ...*os.File) (chan reply, error) {
-	c := make(chan reply, 2) // one NeedsBelow, one result: receive never blocks
+func (s *Session) send(req *Request, files ...*os.File) (chan Reply, error) {
+	c := make(chan Reply, 2) // one NeedsBelow, one result: receive never blocks
 	s.mu.Lock()
 	if s.failed != nil {
 		s.mu.Unlock()
@@ -112,7 +105,7 @@ func (s *Session) send(req *request, files ...*os.File) (chan reply, error) {
 }
 
 // call sends a request that has one reply and waits for it.
-func (s *Session) call(req *request) (Result, error) {
+func (s *Session) call(req *Request) (Result, error) {
 	c, err := s.send(req)
 	if err != nil {
 		return Result{}, err
@@ -120,7 +113,7 @@ func (s *Session) call(req *request) (Result, error) {
 	return s.result(c)
 }
 
-func (s *Session) result(c chan reply) (Result, error) {
+func (s *Session) result(c chan Reply) (Result, error) {
 	r, ok := <-c
 	if !ok {
 		s.mu.Lock()
@@ -151,7 +144,7 @@ func (s *Session) Unpack(req UnpackRequest, r io.Reader) (Result, error) {
 	}
 	// Where the user's pipe pages are used up (pipe(7)), the default size serves, more slowly.
 	_, _ = unix.FcntlInt(pw.Fd(), unix.F_SETPIPE_SZ, 1<<20)
-	m := &request{Op: opUnpack, At: place(req.At), Lowest: req.Below == nil, Limits: req.Limits.WithDefaults()}
+	m := &Request{Op: OpUnpack, At: req.At, Lowest: req.Below == nil, Limits: req.Limits.WithDefaults()}
 	c, err := s.send(m, pr)
 	pr.Close()
 	if err != nil {
@@ -191,7 +184,7 @@ func feed(pw *os.File, r io.Reader) error {
 }
 
 // await waits for the result and serves the stage's question for what lies below.
-func (s *Session) await(id uint64, c chan reply, below func() ([]Place, error)) (Result, error) {
+func (s *Session) await(id uint64, c chan Reply, below func() ([]Place, error)) (Result, error) {
 	for {
 		r, ok := <-c
 		if !ok {
@@ -205,12 +198,10 @@ func (s *Session) await(id uint64, c chan reply, below func() ([]Place, error)) 
 			}
 			return r.Result, nil
 		}
-		answer := &request{ID: id, Op: opBelow}
+		answer := &Request{ID: id, Op: OpBelow}
 		places, err := below()
 		answer.Fail = err != nil
-		for _, p := range places {
-			answer.From = append(answer.From, place(p))
-		}
+		answer.From = places
 		if serr := s.child.Conn.Send(answer); err == nil {
 			err = serr
 		}
@@ -223,24 +214,23 @@ func (s *Session) await(id uint64, c chan reply, below func() ([]Place, error)) 
 
 // Remove removes a directory and everything in it. That it is not there is no error.
 func (s *Session) Remove(at Place) error {
-	_, err := s.call(&request{Op: opRemove, At: place(at)})
+	_, err := s.call(&Request{Op: OpRemove, At: at})
 	return err
 }
 
 // Copy copies a layer made under the mapping was into the empty directory at, each file's owner
 // the same id inside as before.
 func (s *Session) Copy(from, at Place, was userns.IDMap) (Result, error) {
-	return s.call(&request{Op: opCopy, At: place(at), From: []place{place(from)}, Was: was})
+	return s.call(&Request{Op: OpCopy, At: at, From: []Place{from}, Was: was})
 }
 
 // Flatten merges layers, lowest first, into the empty directory at.
 func (s *Session) Flatten(from []Place, at Place) (Result, error) {
-	req := &request{Op: opFlatten, At: place(at)}
-	for _, p := range from {
-		req.From = append(req.From, place(p))
-	}
-	return s.call(req)
+	return s.call(&Request{Op: OpFlatten, At: at, From: from})
 }
+
+// Pid is the stage's process id out here.
+func (s *Session) Pid() int { return s.child.Pid() }
 
 // Interrupt ends the stage at once; calls that wait for it fail. Close must still follow.
 func (s *Session) Interrupt() { s.child.Kill() }

@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"cove/fetch/oci"
 	"cove/userns"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
@@ -83,7 +83,7 @@ func (a *Adding) LayersDir() string { return a.s.path("layers", a.key) }
 
 // LockLayers takes the right to make the layers with these diffIDs, and waits while another
 // process makes one of them. All at once and in order, so that no two can wait for each other.
-func (a *Adding) LockLayers(ctx context.Context, diffIDs []digest.Digest) error {
+func (a *Adding) LockLayers(ctx context.Context, diffIDs []oci.Digest) error {
 	ids := slices.Clone(diffIDs)
 	slices.Sort(ids)
 	for _, id := range slices.Compact(ids) {
@@ -133,9 +133,9 @@ func (a *Adding) PublishLayers(names map[string]string) error {
 }
 
 // PutBlob keeps a manifest or config, whose digest the caller has checked.
-func (a *Adding) PutBlob(d digest.Digest, data []byte) error {
+func (a *Adding) PutBlob(d oci.Digest, data []byte) error {
 	path := a.s.path("blobs", "sha256", d.Encoded())
-	if old, err := os.ReadFile(path); err == nil && digest.FromBytes(old) == d {
+	if old, err := os.ReadFile(path); err == nil && oci.FromBytes(old) == d {
 		return nil
 	}
 	return a.s.writeFile(path, data)
@@ -143,12 +143,12 @@ func (a *Adding) PutBlob(d digest.Digest, data []byte) error {
 
 // Name is what a user knows an image by.
 type Name struct {
-	Ref      string        `json:"ref"`             // canonical
-	Typed    string        `json:"typed,omitempty"` // when this entry is for a short form of Ref
-	Platform string        `json:"platform"`
-	Manifest digest.Digest `json:"manifest"`
-	Index    digest.Digest `json:"index,omitempty"` // what the ref names, where that is an index
-	Stamp    string        `json:"stamp,omitempty"` // of a file on this machine: the state that was read
+	Ref      string     `json:"ref"`             // canonical
+	Typed    string     `json:"typed,omitempty"` // when this entry is for a short form of Ref
+	Platform string     `json:"platform"`
+	Manifest oci.Digest `json:"manifest"`
+	Index    oci.Digest `json:"index,omitempty"` // what the ref names, where that is an index
+	Stamp    string     `json:"stamp,omitempty"` // of a file on this machine: the state that was read
 }
 
 // PutRecord makes the image known: the record first, then its name, and the short form that it

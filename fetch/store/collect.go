@@ -12,19 +12,19 @@ import (
 	"strings"
 
 	"cove/fetch/layer"
+	"cove/fetch/oci"
 	"cove/userns"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
 // Removed says what a removal took away.
 type Removed struct {
-	Names  []string        `json:"names"`  // references
-	Images []digest.Digest `json:"images"` // manifests
-	Layers int             `json:"layers"`
-	Bytes  int64           `json:"bytes"` // of the layers, unpacked
-	Kept   []digest.Digest `json:"kept"`  // images that something runs from: the next collection takes them
+	Names  []string     `json:"names"`  // references
+	Images []oci.Digest `json:"images"` // manifests
+	Layers int          `json:"layers"`
+	Bytes  int64        `json:"bytes"` // of the layers, unpacked
+	Kept   []oci.Digest `json:"kept"`  // images that something runs from: the next collection takes them
 }
 
 // Remove takes the image's names away, or that one name when it is one, and then everything
@@ -41,7 +41,7 @@ func (s *Store) Remove(ctx context.Context, ref string) (Removed, error) {
 	if err != nil {
 		return Removed{}, err
 	}
-	digests := map[digest.Digest]bool{}
+	digests := map[oci.Digest]bool{}
 	for _, f := range found {
 		digests[f.Digest] = true
 	}
@@ -110,7 +110,7 @@ func (s *Store) collect(ctx context.Context, wait bool) (r Removed, err error) {
 
 // liveSet is what must stay.
 type liveSet struct {
-	blobs  map[digest.Digest]bool
+	blobs  map[oci.Digest]bool
 	layers map[string]bool // KEY/HEX
 }
 
@@ -120,8 +120,8 @@ func (s *Store) dropRecords(r *Removed) (*liveSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	named := map[digest.Digest]bool{}
-	live := &liveSet{blobs: map[digest.Digest]bool{}, layers: map[string]bool{}}
+	named := map[oci.Digest]bool{}
+	live := &liveSet{blobs: map[oci.Digest]bool{}, layers: map[string]bool{}}
 	for _, n := range names {
 		named[n.Manifest] = true
 		live.blobs[n.Index] = true
@@ -189,7 +189,7 @@ func (s *Store) dropBlobs(live *liveSet) error {
 		return err
 	}
 	for _, b := range blobs {
-		if !live.blobs[digest.NewDigestFromEncoded(digest.SHA256, b)] {
+		if !live.blobs[oci.FromEncoded(b)] {
 			if err := removeIfThere(s.path("blobs", "sha256", b)); err != nil {
 				return err
 			}

@@ -13,7 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
+	"cove/fetch/oci"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -124,7 +125,7 @@ func (s *Store) records() ([]Handle, error) {
 	for _, f := range files {
 		base, ok := strings.CutSuffix(f, ".json")
 		hexID, key, ok2 := strings.Cut(base, ".")
-		d := digest.NewDigestFromEncoded(digest.SHA256, hexID)
+		d := oci.FromEncoded(hexID)
 		if ok && ok2 && d.Validate() == nil {
 			out = append(out, Handle{d, key})
 		}
@@ -149,12 +150,12 @@ func (s *Store) names() ([]Name, error) {
 }
 
 // Blob reads a manifest or config, checked again: ErrNotFound when it is damaged.
-func (s *Store) Blob(d digest.Digest) ([]byte, error) {
+func (s *Store) Blob(d oci.Digest) ([]byte, error) {
 	if err := d.Validate(); err != nil {
 		return nil, err
 	}
 	data, err := os.ReadFile(s.path("blobs", "sha256", d.Encoded()))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && digest.FromBytes(data) != d {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && oci.FromBytes(data) != d {
 		return nil, ErrNotFound
 	}
 	return data, err
@@ -202,7 +203,7 @@ func (s *Store) Images() ([]Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	byDigest := map[digest.Digest]*Summary{}
+	byDigest := map[oci.Digest]*Summary{}
 	for _, h := range handles {
 		rec, err := s.Record(h)
 		if err != nil {

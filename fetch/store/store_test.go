@@ -12,15 +12,16 @@ import (
 	"time"
 
 	"cove/fetch/layer"
+	"cove/fetch/layer/stage"
+	"cove/fetch/oci"
 	"cove/userns"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
 	if os.Args[0] == layer.StageName {
-		layer.StageMain()
+		stage.Main()
 	}
 	os.Exit(m.Run())
 }
@@ -230,12 +231,12 @@ func TestSweepBesideStarts(t *testing.T) {
 
 func TestLayerLocks(t *testing.T) {
 	s, m := open(t), testMap(t)
-	one, two := digest.FromString("1"), digest.FromString("2")
+	one, two := oci.FromString("1"), oci.FromString("2")
 	a, err := s.Begin(ctx, m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.LockLayers(ctx, []digest.Digest{two, one, two}); err != nil {
+	if err := a.LockLayers(ctx, []oci.Digest{two, one, two}); err != nil {
 		t.Fatal(err)
 	}
 	b, err := s.Begin(ctx, m)
@@ -244,11 +245,11 @@ func TestLayerLocks(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	if err := b.LockLayers(short, []digest.Digest{one}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := b.LockLayers(short, []oci.Digest{one}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("two make one layer: %v", err)
 	}
 	a.End()
-	if err := b.LockLayers(ctx, []digest.Digest{one}); err != nil {
+	if err := b.LockLayers(ctx, []oci.Digest{one}); err != nil {
 		t.Fatal(err)
 	}
 	b.End()
@@ -257,12 +258,12 @@ func TestLayerLocks(t *testing.T) {
 // A damaged or missing piece is no image, and no reason to fail.
 func TestDamage(t *testing.T) {
 	s, m := open(t), testMap(t)
-	h := Handle{digest.FromString("m"), m.Key()}
+	h := Handle{oci.FromString("m"), m.Key()}
 	a, err := s.Begin(ctx, m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec := &Record{Manifest: h.Manifest, ConfigID: digest.FromString("c"), IDMap: m, Layers: []LayerRecord{{Dir: "gone"}}}
+	rec := &Record{Manifest: h.Manifest, ConfigID: oci.FromString("c"), IDMap: m, Layers: []LayerRecord{{Dir: "gone"}}}
 	if err := a.PutRecord(rec, Name{Ref: "x/y:1", Platform: "linux/amd64", Manifest: h.Manifest}, "y"); err != nil {
 		t.Fatal(err)
 	}

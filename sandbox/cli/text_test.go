@@ -15,10 +15,10 @@ import (
 
 	"cove/config"
 	"cove/fetch"
+	"cove/fetch/oci"
 	"cove/sandbox/host"
 	"cove/userns"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
@@ -321,9 +321,9 @@ func TestSizeAndAgo(t *testing.T) {
 
 // pull plays a pull of n layers, the first of which is there already.
 func pull(p *progress, n int) {
-	p.event(fetch.Event{Kind: fetch.Resolved, Ref: "r/\x1bx:1", Digest: digest.FromString("m"), Layers: n})
+	p.event(fetch.Event{Kind: fetch.Resolved, Ref: "r/\x1bx:1", Digest: oci.FromString("m"), Layers: n})
 	for i := range n {
-		p.event(fetch.Event{Kind: fetch.LayerStart, Layer: i, Digest: digest.FromString("l"), Total: 2000})
+		p.event(fetch.Event{Kind: fetch.LayerStart, Layer: i, Digest: oci.FromString("l"), Total: 2000})
 		p.event(fetch.Event{Kind: fetch.LayerBytes, Layer: i, Bytes: 1000, Total: 2000})
 	}
 	for i := range n {

@@ -1,9 +1,11 @@
-package layer
+package stage
 
 import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"cove/fetch/layer"
 
 	"golang.org/x/sys/unix"
 )
@@ -115,7 +117,7 @@ func (u *unpacker) copyUp(path string) error {
 	}
 	if f.st.Mode&unix.S_IFMT == unix.S_IFREG {
 		if f.st.Size > u.lim.Bytes-u.res.Bytes {
-			return &LimitError{What: "bytes", Max: u.lim.Bytes}
+			return &layer.LimitError{What: "bytes", Max: u.lim.Bytes}
 		}
 		u.res.Bytes += f.st.Size
 	}

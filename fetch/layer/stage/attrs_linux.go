@@ -1,4 +1,4 @@
-package layer
+package stage
 
 import (
 	"archive/tar"
@@ -8,23 +8,26 @@ import (
 	"strings"
 	"time"
 
+	"cove/fetch/layer"
+	"cove/fetch/oci"
+
 	"golang.org/x/sys/unix"
 )
 
 // owner returns the entry's owner, as an id inside, when it is mapped.
 func (u *unpacker) owner(h *tar.Header) (uid, gid uint32, err error) {
 	if id := int64(h.Uid); id < 0 || id > math.MaxUint32 {
-		return 0, 0, &UnmappedIDError{Entry: h.Name, ID: id}
+		return 0, 0, &layer.UnmappedIDError{Entry: h.Name, ID: id}
 	}
 	if id := int64(h.Gid); id < 0 || id > math.MaxUint32 {
-		return 0, 0, &UnmappedIDError{Entry: h.Name, ID: id, GID: true}
+		return 0, 0, &layer.UnmappedIDError{Entry: h.Name, ID: id, GID: true}
 	}
 	uid, gid = uint32(h.Uid), uint32(h.Gid)
 	if _, ok := u.idmap.HostUID(uid); !ok {
-		return 0, 0, &UnmappedIDError{Entry: h.Name, ID: int64(uid)}
+		return 0, 0, &layer.UnmappedIDError{Entry: h.Name, ID: int64(uid)}
 	}
 	if _, ok := u.idmap.HostGID(gid); !ok {
-		return 0, 0, &UnmappedIDError{Entry: h.Name, ID: int64(gid), GID: true}
+		return 0, 0, &layer.UnmappedIDError{Entry: h.Name, ID: int64(gid), GID: true}
 	}
 	return uid, gid, nil
 }
@@ -124,9 +127,9 @@ func (u *unpacker) xattrs(h *tar.Header, path string) error {
 // xattrError says of an attribute that it does not fit in words of its own: the disk is not full.
 func xattrError(name, value string, err error) error {
 	if (err == unix.ENOSPC || err == unix.E2BIG || err == unix.ERANGE) && len(name)+len(value) > 1000 {
-		return fmt.Errorf("extended attribute %s of %d bytes: too large for the store's file system", short(name), len(value))
+		return fmt.Errorf("extended attribute %s of %d bytes: too large for the store's file system", oci.Short(name), len(value))
 	}
-	return fmt.Errorf("extended attribute %s: %w", short(name), err)
+	return fmt.Errorf("extended attribute %s: %w", oci.Short(name), err)
 }
 
 // clearXattrs takes off what an earlier entry, or the directory below that this one was made
@@ -146,7 +149,7 @@ func clearXattrs(path string) error {
 			continue
 		}
 		if err := unix.Fremovexattr(fd, name); err != nil && err != unix.ENODATA {
-			return fmt.Errorf("extended attribute %s: %w", short(name), err)
+			return fmt.Errorf("extended attribute %s: %w", oci.Short(name), err)
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package layer
+package stage
 
 import (
 	"encoding/binary"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"cove/fetch/layer"
 	"cove/userns"
 
 	"golang.org/x/sys/unix"
@@ -19,26 +20,26 @@ type copier struct {
 	own   func(*unix.Stat_t) (owners, error) // who owns the copy of a file
 	raw   bool                               // keep whiteouts and overlay attributes: a layer stays a layer
 	links map[inode]string                   // files with several names -> the copy's first
-	res   Result
+	res   layer.Result
 }
 
 type inode struct{ dev, ino uint64 }
 
 type owners struct{ uid, gid uint32 }
 
-// copyLayer is opCopy: the same layer for another id mapping.
-func (st *stage) copyLayer(req request) (Result, error) {
+// copyLayer is OpCopy: the same layer for another id mapping.
+func (st *stage) copyLayer(req layer.Request) (layer.Result, error) {
 	if len(req.From) != 1 {
-		return Result{}, fmt.Errorf("copy from %d places", len(req.From))
+		return layer.Result{}, fmt.Errorf("copy from %d places", len(req.From))
 	}
 	src, err := st.open(req.From[0])
 	if err != nil {
-		return Result{}, err
+		return layer.Result{}, err
 	}
 	defer unix.Close(src)
 	dst, err := st.open(req.At)
 	if err != nil {
-		return Result{}, err
+		return layer.Result{}, err
 	}
 	defer unix.Close(dst)
 	c := &copier{root: dst, raw: true, links: map[inode]string{}, own: func(s *unix.Stat_t) (owners, error) {
@@ -48,16 +49,16 @@ func (st *stage) copyLayer(req request) (Result, error) {
 	return c.res, err
 }
 
-// flatten is opFlatten.
-func (st *stage) flatten(req request) (Result, error) {
+// flatten is OpFlatten.
+func (st *stage) flatten(req layer.Request) (layer.Result, error) {
 	layers, err := st.openAll(req.From)
 	if err != nil {
-		return Result{}, err
+		return layer.Result{}, err
 	}
 	defer closeFDs(layers)
 	dst, err := st.open(req.At)
 	if err != nil {
-		return Result{}, err
+		return layer.Result{}, err
 	}
 	defer unix.Close(dst)
 	upper := make([]int, 0, len(layers)) // uppermost first
@@ -84,10 +85,10 @@ func translate(s *unix.Stat_t, was, now userns.IDMap) (owners, error) {
 		return owners{}, fmt.Errorf("owner %d:%d is outside the layer's own mapping", s.Uid, s.Gid)
 	}
 	if _, ok := now.HostUID(uid); !ok {
-		return owners{}, &UnmappedIDError{ID: int64(uid)}
+		return owners{}, &layer.UnmappedIDError{ID: int64(uid)}
 	}
 	if _, ok := now.HostGID(gid); !ok {
-		return owners{}, &UnmappedIDError{ID: int64(gid), GID: true}
+		return owners{}, &layer.UnmappedIDError{ID: int64(gid), GID: true}
 	}
 	return owners{uid, gid}, nil
 }

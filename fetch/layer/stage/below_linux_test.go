@@ -1,4 +1,4 @@
-package layer
+package stage
 
 import (
 	"archive/tar"
@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"cove/fetch/layer"
 
 	"golang.org/x/sys/unix"
 )
@@ -115,7 +117,7 @@ func TestStacking(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, testMap(t))
-			var places []Place
+			var places []layer.Place
 			for n, hdrs := range c.layers {
 				at, path, res, err := b.unpack(tarOf(t, nil, hdrs...), places...)
 				if err != nil {
@@ -166,7 +168,7 @@ func TestBelowThatFails(t *testing.T) {
 	b := newBench(t, testMap(t))
 	at, _ := b.fresh()
 	why := errors.New("the lower layer was a lie")
-	_, err := b.s.Unpack(UnpackRequest{At: at, Below: func() ([]Place, error) { return nil, why }},
+	_, err := b.s.Unpack(layer.UnpackRequest{At: at, Below: func() ([]layer.Place, error) { return nil, why }},
 		strings.NewReader(string(tarOf(t, nil, file("d/x")))))
 	if !errors.Is(err, why) {
 		t.Errorf("%v", err)
@@ -208,7 +210,7 @@ func TestAwkwardShapesEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	deep := strings.Repeat("d/", 2040)
-	var places []Place
+	var places []layer.Place
 	for n := range 4 {
 		at, _, _, err := b.unpack(tarOf(t, nil, file(deep+fmt.Sprint(n))), places...)
 		if err != nil {
@@ -232,7 +234,7 @@ func TestRemoveDeepTree(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The stage's own limit: the dozen descriptors it has, those of one removal, and few more.
-	pid := b.s.child.Pid()
+	pid := b.s.Pid()
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: maxOpen + 50, Max: maxOpen + 50}, nil); err != nil {
 		t.Fatal(err)
 	}

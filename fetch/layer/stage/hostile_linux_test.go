@@ -1,4 +1,4 @@
-package layer
+package stage
 
 import (
 	"archive/tar"
@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"cove/fetch/layer"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -131,7 +133,7 @@ func TestRefusedEntries(t *testing.T) {
 		})
 	}
 	_, _, _, err := b.unpack(tarOf(t, nil, tar.Header{Name: "home/\x1b[31mbob", Uid: 70_000}))
-	var u *UnmappedIDError
+	var u *layer.UnmappedIDError
 	if !errors.As(err, &u) || u.ID != 70_000 || u.GID || strings.Contains(err.Error(), "\x1b") {
 		t.Errorf("%v", err)
 	}
@@ -231,21 +233,21 @@ func TestLimits(t *testing.T) {
 	}
 	for what, c := range map[string]struct {
 		stream []byte
-		lim    Limits
+		lim    layer.Limits
 	}{
-		"ratio":   {bomb.Bytes(), Limits{RatioFrom: 1 << 20}},
-		"bytes":   {bomb.Bytes(), Limits{Bytes: 1 << 20}},
-		"entries": {tarOf(t, nil, many...), Limits{Entries: 99}},
+		"ratio":   {bomb.Bytes(), layer.Limits{RatioFrom: 1 << 20}},
+		"bytes":   {bomb.Bytes(), layer.Limits{Bytes: 1 << 20}},
+		"entries": {tarOf(t, nil, many...), layer.Limits{Entries: 99}},
 	} {
 		at, _ := b.fresh()
-		_, err := b.s.Unpack(UnpackRequest{At: at, Limits: c.lim}, bytes.NewReader(c.stream))
-		var lim *LimitError
+		_, err := b.s.Unpack(layer.UnpackRequest{At: at, Limits: c.lim}, bytes.NewReader(c.stream))
+		var lim *layer.LimitError
 		if !errors.As(err, &lim) || lim.What != what {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	at, _ := b.fresh()
-	if _, err := b.s.Unpack(UnpackRequest{At: at}, bytes.NewReader(bomb.Bytes())); err != nil {
+	if _, err := b.s.Unpack(layer.UnpackRequest{At: at}, bytes.NewReader(bomb.Bytes())); err != nil {
 		t.Errorf("64 MiB of zeros are no bomb: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package fetch
+package image
 
 import (
 	"bufio"
@@ -175,11 +175,13 @@ func readRegular(dir int, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := regular(fd, name)
-	if err != nil {
-		return nil, err
-	}
+	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
+	if st, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !st.Mode().IsRegular() {
+		return nil, &os.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxPasswd+1))
 	if err == nil && len(data) > maxPasswd {
 		err = errors.New("larger than 1 MiB")

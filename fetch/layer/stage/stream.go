@@ -1,4 +1,4 @@
-package layer
+package stage
 
 import (
 	"bufio"
@@ -10,6 +10,8 @@ import (
 	"io"
 	"runtime"
 	"sync/atomic"
+
+	"cove/fetch/layer"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -29,7 +31,7 @@ var errStopped = errors.New("stopped")
 // stream decompresses on one goroutine, hashes on the next, and is read by a third: the tar's.
 type stream struct {
 	src    io.ReadCloser
-	lim    Limits
+	lim    layer.Limits
 	large  func() error
 	in     atomic.Int64 // compressed bytes so far
 	ready  chan []byte  // decompressed and hashed; closed at the end
@@ -42,7 +44,7 @@ type stream struct {
 }
 
 // newStream starts a stream. large is called, and waited for, before a frame that takes much memory.
-func newStream(src io.ReadCloser, lim Limits, large func() error) *stream {
+func newStream(src io.ReadCloser, lim layer.Limits, large func() error) *stream {
 	s := &stream{src: src, lim: lim, large: large, ready: make(chan []byte, blocks), free: make(chan []byte, blocks), stop: make(chan struct{})}
 	for range blocks {
 		s.free <- make([]byte, blockSize)
@@ -87,10 +89,10 @@ func (s *stream) decompress(r io.Reader, out chan<- []byte) error {
 		n, err := io.ReadFull(d, b[:blockSize])
 		total += int64(n)
 		if total > s.lim.Bytes {
-			return &LimitError{What: "bytes", Max: s.lim.Bytes}
+			return &layer.LimitError{What: "bytes", Max: s.lim.Bytes}
 		}
 		if total > s.lim.RatioFrom && total/s.lim.Ratio > s.in.Load() {
-			return &LimitError{What: "ratio", Max: s.lim.Ratio}
+			return &layer.LimitError{What: "ratio", Max: s.lim.Ratio}
 		}
 		if n > 0 {
 			select {

@@ -1,13 +1,15 @@
-package layer
+package stage
 
 import (
 	"fmt"
+
+	"cove/fetch/layer"
 
 	"golang.org/x/sys/unix"
 )
 
 // remove removes what p names and everything in it.
-func (st *stage) remove(p place) error {
+func (st *stage) remove(p layer.Place) error {
 	dir, err := st.dir(p)
 	if err != nil {
 		return err

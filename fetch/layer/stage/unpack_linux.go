@@ -1,4 +1,4 @@
-package layer
+package stage
 
 import (
 	"archive/tar"
@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"cove/fetch/layer"
+	"cove/fetch/oci"
 	"cove/userns"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +19,8 @@ import (
 // path below is relative to that root, and every link leads back into it.
 type unpacker struct {
 	idmap userns.IDMap
-	lim   Limits
-	res   Result
+	lim   layer.Limits
+	res   layer.Result
 	buf   []byte
 
 	askBelow func() ([]int, error) // nil: nothing lies below
@@ -42,7 +44,7 @@ type unpacker struct {
 
 type times struct{ atime, mtime time.Time }
 
-func newUnpacker(m userns.IDMap, lim Limits) *unpacker {
+func newUnpacker(m userns.IDMap, lim layer.Limits) *unpacker {
 	return &unpacker{
 		idmap: m, lim: lim, buf: make([]byte, 256<<10), parentFD: -1,
 		uid: int(lowest(m.UIDs)), gid: int(lowest(m.GIDs)),
@@ -79,7 +81,7 @@ func (u *unpacker) run(r io.Reader) error {
 			return fmt.Errorf("read tar: %w", err)
 		}
 		if u.res.Entries++; u.res.Entries > u.lim.Entries {
-			return &LimitError{What: "entries", Max: u.lim.Entries}
+			return &layer.LimitError{What: "entries", Max: u.lim.Entries}
 		}
 		if err := u.entry(h, t); err != nil {
 			return entryError(h.Name, err)
@@ -252,7 +254,7 @@ const maxNameBytes = 512 << 20
 func (u *unpacker) keepBytes(path string) error {
 	u.nameBytes += int64(len(path)) + 64
 	if u.nameBytes > maxNameBytes {
-		return &LimitError{What: "bytes", Max: maxNameBytes}
+		return &layer.LimitError{What: "bytes", Max: maxNameBytes}
 	}
 	return nil
 }
@@ -339,7 +341,7 @@ func (u *unpacker) symlink(h *tar.Header, path, base string) error {
 		return err
 	}
 	if h.Linkname == "" || strings.IndexByte(h.Linkname, 0) >= 0 {
-		return fmt.Errorf("symbolic link to %s", short(h.Linkname))
+		return fmt.Errorf("symbolic link to %s", oci.Short(h.Linkname))
 	}
 	err = u.make(path, base, func() error { return unix.Symlinkat(h.Linkname, u.parentFD, base) })
 	if err != nil {
@@ -372,24 +374,24 @@ func (u *unpacker) fifo(h *tar.Header, path, base string) error {
 // up first, as overlayfs itself would on link(2).
 func (u *unpacker) hardlink(h *tar.Header, parent, path, base string) error {
 	if strings.HasPrefix(h.Linkname, "/") {
-		return fmt.Errorf("hard link to %s: an absolute path", short(h.Linkname))
+		return fmt.Errorf("hard link to %s: an absolute path", oci.Short(h.Linkname))
 	}
 	comps, err := components(h.Linkname)
 	if err == nil && len(comps) == 0 {
 		err = errors.New("not a file")
 	}
 	if err != nil {
-		return fmt.Errorf("hard link to %s: %w", short(h.Linkname), err)
+		return fmt.Errorf("hard link to %s: %w", oci.Short(h.Linkname), err)
 	}
 	u.borrowing = true
 	targetDir, err := u.enter(comps[:len(comps)-1])
 	u.borrowing = false
 	if err != nil {
-		return fmt.Errorf("hard link to %s: %w", short(h.Linkname), err)
+		return fmt.Errorf("hard link to %s: %w", oci.Short(h.Linkname), err)
 	}
 	target := join(targetDir, comps[len(comps)-1])
 	if target == path {
-		return fmt.Errorf("hard link to %s: itself", short(h.Linkname))
+		return fmt.Errorf("hard link to %s: itself", oci.Short(h.Linkname))
 	}
 	var st unix.Stat_t
 	err = unix.Lstat(target, &st)
@@ -400,18 +402,18 @@ func (u *unpacker) hardlink(h *tar.Header, parent, path, base string) error {
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("hard link to %s: %w", short(h.Linkname), err)
+		return fmt.Errorf("hard link to %s: %w", oci.Short(h.Linkname), err)
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		return fmt.Errorf("hard link to %s: a directory", short(h.Linkname))
+		return fmt.Errorf("hard link to %s: a directory", oci.Short(h.Linkname))
 	case isWhiteout(&st):
-		return fmt.Errorf("hard link to %s: removed by this layer", short(h.Linkname))
+		return fmt.Errorf("hard link to %s: removed by this layer", oci.Short(h.Linkname))
 	}
 	if _, err := u.enterReal(parent); err != nil {
 		return err
 	}
 	err = u.make(path, base, func() error { return unix.Linkat(unix.AT_FDCWD, target, u.parentFD, base, 0) })
 	if err != nil {
-		return fmt.Errorf("hard link to %s: %w", short(h.Linkname), err)
+		return fmt.Errorf("hard link to %s: %w", oci.Short(h.Linkname), err)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package layer
+package stage
 
 import (
 	"archive/tar"
@@ -10,12 +10,13 @@ import (
 	"path/filepath"
 	"testing"
 
+	"cove/fetch/layer"
 	"cove/userns"
 )
 
 func TestMain(m *testing.M) {
-	if os.Args[0] == StageName {
-		StageMain()
+	if os.Args[0] == layer.StageName {
+		Main()
 	}
 	os.Exit(m.Run())
 }
@@ -60,7 +61,7 @@ type bench struct {
 	t   testing.TB
 	m   userns.IDMap
 	dir string
-	s   *Session
+	s   *layer.Session
 	n   int
 }
 
@@ -68,14 +69,14 @@ func newBench(t testing.TB, m userns.IDMap) *bench {
 	t.Helper()
 	dir := t.TempDir()
 	own(t, m, dir)
-	s, err := Start(context.Background(), m, dir)
+	s, err := layer.Start(context.Background(), m, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := &bench{t: t, m: m, dir: dir, s: s}
 	t.Cleanup(func() {
 		for i := range b.n {
-			if err := s.Remove(Place{Name: fmt.Sprint(i)}); err != nil {
+			if err := s.Remove(layer.Place{Name: fmt.Sprint(i)}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -99,7 +100,7 @@ func own(t testing.TB, m userns.IDMap, dir string) {
 }
 
 // fresh makes one more directory and returns its place and path.
-func (b *bench) fresh() (Place, string) {
+func (b *bench) fresh() (layer.Place, string) {
 	b.t.Helper()
 	name := fmt.Sprint(b.n)
 	b.n++
@@ -108,16 +109,16 @@ func (b *bench) fresh() (Place, string) {
 		b.t.Fatal(err)
 	}
 	own(b.t, b.m, path)
-	return Place{Name: name}, path
+	return layer.Place{Name: name}, path
 }
 
 // unpack unpacks stream on top of the layers below.
-func (b *bench) unpack(stream []byte, below ...Place) (Place, string, Result, error) {
+func (b *bench) unpack(stream []byte, below ...layer.Place) (layer.Place, string, layer.Result, error) {
 	b.t.Helper()
 	at, path := b.fresh()
-	req := UnpackRequest{At: at}
+	req := layer.UnpackRequest{At: at}
 	if len(below) > 0 {
-		req.Below = func() ([]Place, error) { return below, nil }
+		req.Below = func() ([]layer.Place, error) { return below, nil }
 	}
 	res, err := b.s.Unpack(req, bytes.NewReader(stream))
 	return at, path, res, err

@@ -1,4 +1,4 @@
-package layer
+package stage
 
 import (
 	"archive/tar"
@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cove/fetch/layer"
 )
 
 // FuzzUnpack's law: whatever the stream, unpacking ends, and touches nothing outside its
@@ -34,8 +36,8 @@ func FuzzUnpack(f *testing.F) {
 		b.t = t
 		at, _ := b.fresh()
 		b.n-- // removed here, not at the end
-		req := UnpackRequest{At: at, Limits: Limits{Bytes: 1 << 24, Entries: 1000},
-			Below: func() ([]Place, error) { return []Place{low}, nil }}
+		req := layer.UnpackRequest{At: at, Limits: layer.Limits{Bytes: 1 << 24, Entries: 1000},
+			Below: func() ([]layer.Place, error) { return []layer.Place{low}, nil }}
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -90,7 +92,7 @@ func FuzzEntries(f *testing.F) {
 		b.t = t
 		at, _ := b.fresh()
 		b.n--
-		_, _ = b.s.Unpack(UnpackRequest{At: at, Below: func() ([]Place, error) { return []Place{low}, nil }}, &buf)
+		_, _ = b.s.Unpack(layer.UnpackRequest{At: at, Below: func() ([]layer.Place, error) { return []layer.Place{low}, nil }}, &buf)
 		if err := b.s.Remove(at); err != nil {
 			t.Fatal(err)
 		}

@@ -1,10 +1,12 @@
-package layer
+package stage
 
 import (
 	"archive/tar"
 	"bytes"
 	"fmt"
 	"io"
+
+	"cove/fetch/layer"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +21,7 @@ func (u *unpacker) file(h *tar.Header, path, base string, r io.Reader) error {
 		return fmt.Errorf("size %d", h.Size)
 	}
 	if h.Size > u.lim.Bytes-u.res.Bytes {
-		return &LimitError{What: "bytes", Max: u.lim.Bytes}
+		return &layer.LimitError{What: "bytes", Max: u.lim.Bytes}
 	}
 	u.res.Bytes += h.Size
 	// With no umask and no ACL the file has the right permissions from the start. Special bits

@@ -1,4 +1,4 @@
-package layer
+package stage
 
 import (
 	"fmt"
@@ -9,35 +9,36 @@ import (
 	"sync"
 	"syscall"
 
+	"cove/fetch/layer"
 	"cove/userns"
 	"cove/userns/fdpass"
 
 	"golang.org/x/sys/unix"
 )
 
-// StageMain is the whole life of a cove-unpack stage. It never returns.
-func StageMain() {
+// Main is the whole life of a cove-unpack stage. It never returns.
+func Main() {
 	// PR_SET_PDEATHSIG belongs to the thread that asks for it.
 	runtime.LockOSThread()
 	conn, err := fdpass.FromFD(userns.ConnFD)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "cove: %s is started by cove itself: %v\n", StageName, err)
+		fmt.Fprintf(os.Stderr, "cove: %s is started by cove itself: %v\n", layer.StageName, err)
 		os.Exit(2)
 	}
-	var h hello
+	var h layer.Hello
 	if _, err := conn.Recv(&h); err != nil {
 		os.Exit(1) // the parent is gone
 	}
-	st := &stage{conn: conn, idmap: h.IDMap, below: map[uint64]chan request{}}
+	st := &stage{conn: conn, idmap: h.IDMap, below: map[uint64]chan layer.Request{}}
 	if err := st.enter(h); err != nil {
-		_ = conn.Send(reply{Err: toWire(err)})
+		_ = conn.Send(layer.Reply{Err: layer.ToWire(err)})
 		os.Exit(1)
 	}
-	if conn.Send(reply{Ready: true}) != nil {
+	if conn.Send(layer.Reply{Ready: true}) != nil {
 		os.Exit(1)
 	}
 	for {
-		var req request
+		var req layer.Request
 		files, err := conn.Recv(&req)
 		if err != nil {
 			os.Exit(0) // PID 1: everything else in here ends too
@@ -49,14 +50,14 @@ func StageMain() {
 type stage struct {
 	conn  *fdpass.Conn
 	idmap userns.IDMap
-	dirs  []int // descriptors of hello.Dirs
+	dirs  []int // descriptors of Hello.Dirs
 
 	mu    sync.Mutex
-	below map[uint64]chan request // unpackings that may ask for what lies below
+	below map[uint64]chan layer.Request // unpackings that may ask for what lies below
 }
 
 // enter opens the directories and then becomes the mapping's root.
-func (st *stage) enter(h hello) error {
+func (st *stage) enter(h layer.Hello) error {
 	// Before any credential changes: the caller's own home (0700) cannot be walked through by
 	// a subordinate id, and a descriptor from the parent would lie on the parent's mounts,
 	// which this mount namespace may not clone (open_tree(2)).
@@ -122,8 +123,8 @@ func lowest(rs []userns.Range) uint32 {
 }
 
 // dispatch starts a request on a goroutine of its own.
-func (st *stage) dispatch(req request, files []*os.File) {
-	if req.Op == opBelow {
+func (st *stage) dispatch(req layer.Request, files []*os.File) {
+	if req.Op == layer.OpBelow {
 		st.mu.Lock()
 		c := st.below[req.ID]
 		delete(st.below, req.ID)
@@ -133,9 +134,9 @@ func (st *stage) dispatch(req request, files []*os.File) {
 		}
 		return
 	}
-	if req.Op == opUnpack {
+	if req.Op == layer.OpUnpack {
 		st.mu.Lock()
-		st.below[req.ID] = make(chan request, 1)
+		st.below[req.ID] = make(chan layer.Request, 1)
 		st.mu.Unlock()
 	}
 	go func() {
@@ -143,36 +144,36 @@ func (st *stage) dispatch(req request, files []*os.File) {
 		for _, f := range files {
 			f.Close() // the parent's feeder sees a broken pipe, if it still writes
 		}
-		if st.conn.Send(reply{ID: req.ID, Result: res, Err: toWire(err)}) != nil {
+		if st.conn.Send(layer.Reply{ID: req.ID, Result: res, Err: layer.ToWire(err)}) != nil {
 			os.Exit(1)
 		}
 	}()
 }
 
-func (st *stage) serve(req request, files []*os.File) (Result, error) {
+func (st *stage) serve(req layer.Request, files []*os.File) (layer.Result, error) {
 	switch req.Op {
-	case opUnpack:
+	case layer.OpUnpack:
 		defer func() {
 			st.mu.Lock()
 			delete(st.below, req.ID)
 			st.mu.Unlock()
 		}()
 		if len(files) != 1 {
-			return Result{}, fmt.Errorf("unpack came with %d descriptors", len(files))
+			return layer.Result{}, fmt.Errorf("unpack came with %d descriptors", len(files))
 		}
 		return st.unpack(req, files[0])
-	case opRemove:
-		return Result{}, st.remove(req.At)
-	case opCopy:
+	case layer.OpRemove:
+		return layer.Result{}, st.remove(req.At)
+	case layer.OpCopy:
 		return st.copyLayer(req)
-	case opFlatten:
+	case layer.OpFlatten:
 		return st.flatten(req)
 	}
-	return Result{}, fmt.Errorf("unknown request %q", req.Op)
+	return layer.Result{}, fmt.Errorf("unknown request %q", req.Op)
 }
 
 // open opens the directory that p names. Name is one component, so that it cannot lead elsewhere.
-func (st *stage) open(p place) (int, error) {
+func (st *stage) open(p layer.Place) (int, error) {
 	dir, err := st.dir(p)
 	if err != nil {
 		return -1, err
@@ -188,14 +189,14 @@ func (st *stage) open(p place) (int, error) {
 	return fd, nil
 }
 
-func (st *stage) dir(p place) (int, error) {
+func (st *stage) dir(p layer.Place) (int, error) {
 	if p.Dir < 0 || p.Dir >= len(st.dirs) || strings.Contains(p.Name, "/") || p.Name == "." || p.Name == ".." {
 		return -1, fmt.Errorf("no such place: %d %q", p.Dir, p.Name)
 	}
 	return st.dirs[p.Dir], nil
 }
 
-func (st *stage) openAll(ps []place) ([]int, error) {
+func (st *stage) openAll(ps []layer.Place) ([]int, error) {
 	fds := make([]int, 0, len(ps))
 	for _, p := range ps {
 		fd, err := st.open(p)
@@ -216,10 +217,10 @@ func closeFDs(fds []int) {
 
 // unpack runs one unpacking on a thread of its own, which ends with it: a thread that has been
 // confined is of no use to anything else.
-func (st *stage) unpack(req request, pipe *os.File) (Result, error) {
+func (st *stage) unpack(req layer.Request, pipe *os.File) (layer.Result, error) {
 	at, err := st.open(req.At)
 	if err != nil {
-		return Result{}, err
+		return layer.Result{}, err
 	}
 	defer unix.Close(at)
 	u := newUnpacker(st.idmap, req.Limits)
@@ -239,7 +240,7 @@ func (st *stage) unpack(req request, pipe *os.File) (Result, error) {
 	}
 	src, err := pollable(pipe)
 	if err != nil {
-		return Result{}, err
+		return layer.Result{}, err
 	}
 	defer src.Close()
 	stream := newStream(src, req.Limits, large)
@@ -280,7 +281,7 @@ func (st *stage) askBelow(id uint64) ([]int, error) {
 	st.mu.Lock()
 	c := st.below[id]
 	st.mu.Unlock()
-	if err := st.conn.Send(reply{ID: id, NeedsBelow: true}); err != nil {
+	if err := st.conn.Send(layer.Reply{ID: id, NeedsBelow: true}); err != nil {
 		return nil, err
 	}
 	req := <-c

@@ -1,17 +1,24 @@
-package fetch
+package oci
 
 import (
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
-
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// parsePlatform reads "os/arch[/variant]", or "arch" alone; "" is this machine's.
-func parsePlatform(s string) (v1.Platform, error) {
-	p := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
+// Platform is what an image runs on (image-spec image-index.md, "platform").
+type Platform struct {
+	Architecture string   `json:"architecture"`
+	OS           string   `json:"os"`
+	OSVersion    string   `json:"os.version,omitempty"`
+	OSFeatures   []string `json:"os.features,omitempty"`
+	Variant      string   `json:"variant,omitempty"`
+}
+
+// ParsePlatform reads "os/arch[/variant]", or "arch" alone; "" is this machine's.
+func ParsePlatform(s string) (Platform, error) {
+	p := Platform{OS: "linux", Architecture: runtime.GOARCH}
 	if s != "" {
 		parts := strings.Split(s, "/")
 		if len(parts) == 1 {
@@ -25,11 +32,11 @@ func parsePlatform(s string) (v1.Platform, error) {
 			p.Variant = parts[2]
 		}
 	}
-	return normalize(p), nil
+	return p.Normalize(), nil
 }
 
-// normalize gives the names that people and uname(1) use the ones that images use.
-func normalize(p v1.Platform) v1.Platform {
+// Normalize gives the names that people and uname(1) use the ones that images use.
+func (p Platform) Normalize() Platform {
 	p.OS, p.Architecture, p.Variant = strings.ToLower(p.OS), strings.ToLower(p.Architecture), strings.ToLower(p.Variant)
 	switch p.Architecture {
 	case "x86_64", "x86-64":
@@ -53,7 +60,7 @@ func normalize(p v1.Platform) v1.Platform {
 	return p
 }
 
-func platformString(p v1.Platform) string {
+func (p Platform) String() string {
 	s := p.OS + "/" + p.Architecture
 	if p.Variant != "" {
 		s += "/" + p.Variant
@@ -61,9 +68,9 @@ func platformString(p v1.Platform) string {
 	return s
 }
 
-// serves tells how well an image for have runs where want is: 0 not at all, more is better.
-func serves(have, want v1.Platform) int {
-	have, want = normalize(have), normalize(want)
+// Serves tells how well an image for p runs where want is: 0 not at all, more is better.
+func (p Platform) Serves(want Platform) int {
+	have, want := p.Normalize(), want.Normalize()
 	if have.OS != want.OS || have.Architecture != want.Architecture {
 		return 0
 	}
@@ -71,14 +78,15 @@ func serves(have, want v1.Platform) int {
 		return 100
 	}
 	// Variants are supersets of the ones before them: v6 code runs on v7, v1 (no variant) on v3.
-	h, w := variantNumber(have.Variant), variantNumber(want.Variant)
+	h, w := VariantNumber(have.Variant), VariantNumber(want.Variant)
 	if h > w {
 		return 0
 	}
 	return 1 + h
 }
 
-func variantNumber(v string) int {
+// VariantNumber is N of a variant "vN", and 0 where there is none.
+func VariantNumber(v string) int {
 	if len(v) == 2 && v[0] == 'v' && v[1] >= '0' && v[1] <= '9' {
 		return int(v[1] - '0')
 	}
@@ -106,8 +114,8 @@ func (e *PlatformError) Error() string {
 	return fmt.Sprintf("no image for %s; there is %s%s", e.Want, strings.Join(have, ", "), more)
 }
 
-// choose picks an index's best entry for want.
-func choose(ms []v1.Descriptor, want v1.Platform) (v1.Descriptor, error) {
+// Choose picks an index's best entry for want.
+func Choose(ms []Descriptor, want Platform) (Descriptor, error) {
 	best, at := 0, -1
 	var have []string
 	seen := map[string]bool{}
@@ -118,11 +126,11 @@ func choose(ms []v1.Descriptor, want v1.Platform) (v1.Descriptor, error) {
 		if m.Platform.OS == "unknown" || m.Annotations["vnd.docker.reference.type"] != "" {
 			continue // an attestation
 		}
-		if s := clean(platformString(*m.Platform)); !seen[s] {
+		if s := Clean(m.Platform.String()); !seen[s] {
 			seen[s] = true
 			have = append(have, s[:min(len(s), 100)])
 		}
-		if fit := serves(*m.Platform, want); fit > best {
+		if fit := m.Platform.Serves(want); fit > best {
 			best, at = fit, i
 		}
 	}
@@ -132,5 +140,5 @@ func choose(ms []v1.Descriptor, want v1.Platform) (v1.Descriptor, error) {
 	if len(ms) == 1 && ms[0].Platform == nil {
 		return ms[0], nil // its config will tell
 	}
-	return v1.Descriptor{}, &PlatformError{Want: platformString(want), Have: have}
+	return Descriptor{}, &PlatformError{Want: want.String(), Have: have}
 }
