@@ -3,8 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -19,8 +17,11 @@ type Publish struct {
 
 // String is the long form that ParsePublish reads: 127.0.0.1:8080:80/tcp.
 func (p Publish) String() string {
-	host := net.JoinHostPort(p.HostIP, strconv.Itoa(int(p.HostPort)))
-	return fmt.Sprintf("%s:%d/%s", host, p.ContainerPort, p.Proto)
+	host := p.HostIP
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return fmt.Sprintf("%s:%d:%d/%s", host, p.HostPort, p.ContainerPort, p.Proto)
 }
 
 // ParsePublish reads [[ADDRESS:]HOSTPORT:]PORT[/tcp|/udp], as podman's -p has it. An IPv6 address stands in brackets.
@@ -45,11 +46,11 @@ func ParsePublish(text string) (Publish, error) {
 		if !two {
 			return p, errors.New("an address needs two ports: ADDRESS:HOSTPORT:PORT")
 		}
-		ip, err := netip.ParseAddr(address)
-		if err != nil || ip.Zone() != "" {
+		addr, ok := parseIP(address)
+		if !ok {
 			return p, fmt.Errorf("%q is not an IP address", address)
 		}
-		p.HostIP = ip.Unmap().String()
+		p.HostIP = addr.String()
 	}
 	if p.HostPort, err = parsePort(host); err != nil {
 		return p, err
@@ -102,13 +103,13 @@ func (p Publish) conflicts(q Publish) bool {
 	if p.Proto != q.Proto || p.HostPort != q.HostPort {
 		return false
 	}
-	a, errA := netip.ParseAddr(p.HostIP)
-	b, errB := netip.ParseAddr(q.HostIP)
-	if errA != nil || errB != nil {
+	a, okA := parseIP(p.HostIP)
+	b, okB := parseIP(q.HostIP)
+	if !okA || !okB {
 		return p.HostIP == q.HostIP
 	}
-	if a.Is4() != b.Is4() {
+	if a.is4() != b.is4() {
 		return false
 	}
-	return a == b || a.IsUnspecified() || b.IsUnspecified()
+	return a == b || a.unspecified() || b.unspecified()
 }
