@@ -66,6 +66,19 @@ func FromFD(fd int) (*Conn, error) {
 // FD returns the descriptor, for poll(2) and getsockopt(2).
 func (c *Conn) FD() int { return c.fd }
 
+// Detach gives the connection's descriptor away, as it is: Close does nothing any more.
+func (c *Conn) Detach() *os.File {
+	var f *os.File
+	c.once.Do(func() {
+		c.recvMu.Lock()
+		defer c.recvMu.Unlock()
+		c.sendMu.Lock()
+		defer c.sendMu.Unlock()
+		f, c.closed = os.NewFile(uintptr(c.fd), "socket"), true
+	})
+	return f
+}
+
 // Close shuts the connection down, which wakes a Recv on either end, and releases it.
 func (c *Conn) Close() error {
 	var err error
