@@ -44,65 +44,85 @@ func MayMap() bool {
 	return data[0].Effective&both == both
 }
 
-// writeMaps maps ids into the user namespace of pid: directly where the caller may, otherwise
-// by the setuid helpers, both at once.
-func writeMaps(ctx context.Context, pid int, m IDMap) error {
+// startMaps begins to map ids into the user namespace of pid: directly where the caller may, otherwise
+// by the setuid helpers, both at once. The maps are there when wait returns nil.
+func startMaps(ctx context.Context, pid int, m IDMap) (wait func() error, err error) {
 	if m.Single() || MayMap() {
-		return writeDirectly(pid, m)
+		return func() error { return nil }, writeDirectly(pid, m)
 	}
 	newuidmap, newgidmap, err := Helpers()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	gids := make(chan error, 1)
-	go func() { gids <- runHelper(ctx, newgidmap, pid, m.GIDs) }()
-	return errors.Join(runHelper(ctx, newuidmap, pid, m.UIDs), <-gids)
+	uids, err := startHelper(newuidmap, pid, m.UIDs)
+	if err != nil {
+		return nil, err
+	}
+	gids, err := startHelper(newgidmap, pid, m.GIDs)
+	if err != nil {
+		return nil, errors.Join(err, uids.wait(ctx))
+	}
+	return func() error { return errors.Join(uids.wait(ctx), gids.wait(ctx)) }, nil
 }
 
 // helperTime is far more than a helper takes on the slowest machine: one that looks users up over a network may hang.
 const helperTime = 30 * time.Second
 
-func runHelper(ctx context.Context, helper string, pid int, ranges []Range) error {
-	argv := []string{helper, strconv.Itoa(pid)}
+// helper is newuidmap or newgidmap at work.
+type helper struct {
+	path string
+	pid  int
+	said *os.File // what it says on stderr
+}
+
+func startHelper(path string, pid int, ranges []Range) (*helper, error) {
+	argv := []string{path, strconv.Itoa(pid)}
 	for _, r := range ranges {
 		argv = append(argv, utoa(r.ContainerID), utoa(r.HostID), utoa(r.Size))
 	}
 	said, stderr, err := os.Pipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer said.Close()
+	defer stderr.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		stderr.Close()
-		return err
+		said.Close()
+		return nil, err
 	}
 	defer null.Close()
-	child, err := syscall.ForkExec(helper, argv, &syscall.ProcAttr{
+	child, err := syscall.ForkExec(path, argv, &syscall.ProcAttr{
 		Dir: "/", Env: []string{}, Files: []uintptr{null.Fd(), null.Fd(), stderr.Fd()},
 	})
-	stderr.Close()
 	if err != nil {
-		return &HelperError{Helper: helper, Err: &os.PathError{Op: "exec", Path: helper, Err: err}}
+		said.Close()
+		return nil, &HelperError{Helper: path, Err: &os.PathError{Op: "exec", Path: path, Err: err}}
 	}
+	return &helper{path, child, said}, nil
+}
+
+// wait waits for the helper's end.
+func (h *helper) wait(ctx context.Context) error {
+	defer h.said.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, helperTime, fmt.Errorf("it did not end within %s", helperTime))
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = unix.Kill(child, unix.SIGKILL) })
-	text, _ := io.ReadAll(io.LimitReader(said, maxHelperText))
+	stop := context.AfterFunc(ctx, func() { _ = unix.Kill(h.pid, unix.SIGKILL) })
+	text, _ := io.ReadAll(io.LimitReader(h.said, maxHelperText))
 	var status syscall.WaitStatus
+	var err error
 	for {
-		if _, err = syscall.Wait4(child, &status, 0, nil); err != syscall.EINTR {
+		if _, err = syscall.Wait4(h.pid, &status, 0, nil); err != syscall.EINTR {
 			break
 		}
 	}
 	if !stop() && ctx.Err() != nil {
-		return &HelperError{Helper: helper, Err: context.Cause(ctx)}
+		return &HelperError{Helper: h.path, Err: context.Cause(ctx)}
 	}
 	if err == nil && status != 0 {
 		err = fmt.Errorf("it ended with status %d", status.ExitStatus())
 	}
 	if err != nil {
-		return &HelperError{Helper: helper, Text: strings.TrimSpace(string(text)), Err: err}
+		return &HelperError{Helper: h.path, Text: strings.TrimSpace(string(text)), Err: err}
 	}
 	return nil
 }

@@ -55,7 +55,18 @@ func Start(ctx context.Context, cfg Config) (*Child, error) {
 }
 
 // Map maps the stage's ids; it is to be called once, before the stage's first message.
-func (c *Child) Map(ctx context.Context, m IDMap) error { return writeMaps(ctx, c.pid, m) }
+func (c *Child) Map(ctx context.Context, m IDMap) error {
+	wait, err := c.StartMap(ctx, m)
+	if err != nil {
+		return err
+	}
+	return wait()
+}
+
+// StartMap is Map for who has other things to do meanwhile: wait, which is to be called once, returns when it is done.
+func (c *Child) StartMap(ctx context.Context, m IDMap) (wait func() error, err error) {
+	return startMaps(ctx, c.pid, m)
+}
 
 // Discard ends a stage that is of no use, and waits until it is gone.
 func (c *Child) Discard() {
@@ -79,7 +90,7 @@ func Fork(cfg Config) (*Child, error) {
 	}
 	defer theirs.Close()
 	attr := &syscall.ProcAttr{Env: append([]string{}, cfg.Env...), Dir: "/", Sys: &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | cfg.Namespaces,
+		Cloneflags:  unix.CLONE_NEWUSER | cfg.Namespaces | likeVfork,
 		AmbientCaps: allCaps(),
 		Pdeathsig:   unix.SIGKILL,
 		Setsid:      !cfg.Stdio,
@@ -110,6 +121,12 @@ func Fork(cfg Config) (*Child, error) {
 	}
 	return c, nil
 }
+
+// likeVfork lets the child borrow this process's memory until its exec. Package syscall does so by itself but for
+// CLONE_NEWUSER, where it may have to write the maps of a child that waits for them; here that is done after the exec.
+// A copy would cost more than its making: every page that this process writes to meanwhile has to be copied, and each
+// time the other processors are interrupted to forget the old one.
+const likeVfork = unix.CLONE_VM | unix.CLONE_VFORK
 
 // fork runs the fork on a thread of its own that lives as long as the child: PR_SET_PDEATHSIG
 // fires when the parent *thread* ends, not the process (PR_SET_PDEATHSIG(2const)). It does without
