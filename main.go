@@ -9,17 +9,18 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"cove/fetch/layer"
 	"cove/fetch/layer/stage"
 	"cove/sandbox"
 	"cove/sandbox/cli"
 	"cove/sandbox/host"
+	"cove/sandbox/network/driver"
+	"cove/sandbox/start"
 
+	// Its init takes over the usual `cove run`, before the packages that this does not need have begun.
+	_ "cove/sandbox/quick"
 	// Its init takes over where argv[0] names one of the stages inside, before the packages that the
 	// rest of cove needs have begun: a sandbox starts in half the time.
 	_ "cove/sandbox/stage"
@@ -38,35 +39,10 @@ func run(args []string) int {
 	case host.StageName:
 		return host.StageMain()
 	case sandbox.KeeperName:
-		return sandbox.KeeperMain()
+		return sandbox.KeeperMain(driver.Network{})
 	}
-	keepOwnerBits()
-	ctx, stop := untilSignal()
+	start.KeepOwnerBits()
+	ctx, stop := start.UntilSignal()
 	defer stop()
 	return cli.Main(ctx, args)
-}
-
-// keepOwnerBits lets this process use what it makes: under a umask such as 0777 it could not even enter a folder of its
-// own, nor the next cove remove it.
-func keepOwnerBits() {
-	old := syscall.Umask(0o077)
-	syscall.Umask(old &^ 0o700)
-}
-
-// untilSignal is a context that ends when somebody wants cove to end. A second signal ends cove at once. Who hands
-// signals on to a command inside listens for itself.
-func untilSignal() (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	c := make(chan os.Signal, 1)
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
-		if !signal.Ignored(sig) { // nohup(1), and a shell's background jobs
-			signal.Notify(c, sig)
-		}
-	}
-	go func() {
-		sig := <-c
-		signal.Stop(c)
-		cancel(cli.Interrupted{Signal: int(sig.(syscall.Signal))})
-	}()
-	return ctx, func() { signal.Stop(c); cancel(nil) }
 }

@@ -19,6 +19,7 @@ import (
 	"cove/fetch/layer"
 	"cove/fetch/registrytest"
 	"cove/sandbox"
+	"cove/sandbox/clitest"
 	"cove/sandbox/host"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -35,21 +36,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"cove": cove})
 }
 
-// statusFile names the file in which `cove` leaves its exit code, for the script command `status`:
-// what testscript's own exec tells is only whether it was 0.
-const statusFile = "COVE_TEST_STATUS"
-
-func cove() {
-	name := os.Getenv(statusFile)
-	os.Unsetenv(statusFile)
-	code := run(os.Args)
-	if name != "" {
-		if err := os.WriteFile(name, []byte(strconv.Itoa(code)), 0o600); err != nil {
-			fmt.Fprintln(os.Stderr, "test:", err)
-		}
-	}
-	os.Exit(code)
-}
+func cove() { clitest.Exit(run(os.Args)) }
 
 // TestScripts runs testdata/script. Each script has an empty home and a store of its own.
 func TestScripts(t *testing.T) { scripts(t, "testdata/script") }
@@ -94,6 +81,9 @@ func TestImports(t *testing.T) {
 		"cove/fetch/layer":   {"cove/fetch/store", "cove/fetch/layer/stage"},
 		"cove/fetch":         {"cove/config", "cove/sandbox", "cove/sandbox/spec"},
 		"cove/sandbox":       {"cove/sandbox/cli", "github.com/urfave/cli/v2"},
+		// See package start for why: these are initialised late, or let others be that take their time.
+		"cove/sandbox/quick": {"github.com/urfave/cli/v2", "go.podman.io/image/v5/docker/reference", "github.com/opencontainers/go-digest",
+			"regexp", "net", "net/netip", "unique", "runtime/debug", "text/template"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", pkg).Output()
 		if err != nil {
@@ -134,7 +124,7 @@ func setup(e *testscript.Env) error {
 	e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "config"))
 	e.Setenv("XDG_RUNTIME_DIR", run)
 	e.Setenv("TERM", "xterm")
-	e.Setenv(statusFile, filepath.Join(run, "status"))
+	e.Setenv(clitest.StatusFile, filepath.Join(run, "status"))
 	vars := append([]string{}, e.Vars...)
 	e.Defer(func() { cleanUp(e, vars, run) })
 	return nil
@@ -212,12 +202,12 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: status N")
 	}
-	got, err := os.ReadFile(ts.Getenv(statusFile))
+	got, err := os.ReadFile(ts.Getenv(clitest.StatusFile))
 	ts.Check(err)
 	if string(got) != args[0] {
 		ts.Fatalf("exit code %s, want %s", got, args[0])
 	}
-	ts.Check(os.Remove(ts.Getenv(statusFile))) // so that the next one cannot be this one
+	ts.Check(os.Remove(ts.Getenv(clitest.StatusFile))) // so that the next one cannot be this one
 }
 
 // pty DIALOGUE COMMAND...: the command on a terminal of its own, as a person uses it. The file DIALOGUE has lines
@@ -240,7 +230,7 @@ func pty(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := exec.Command(bin, args[2:]...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	for _, name := range []string{"PATH", "HOME", "TERM", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "COVE_HIDE", "COVE_STORE", "NO_COLOR", "PS1", statusFile} {
+	for _, name := range []string{"PATH", "HOME", "TERM", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "COVE_HIDE", "COVE_STORE", "NO_COLOR", "PS1", clitest.StatusFile} {
 		if value := ts.Getenv(name); value != "" {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -157,7 +156,7 @@ func (b *box) resolvConf(dns []spec.IP) error {
 func resolvText(dns []spec.IP, search []string) string {
 	var out strings.Builder
 	for _, server := range dns {
-		fmt.Fprintf(&out, "nameserver %s\n", net.IP(server))
+		fmt.Fprintf(&out, "nameserver %s\n", server)
 	}
 	if len(search) > 0 {
 		fmt.Fprintf(&out, "search %s\n", strings.Join(search, " "))

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -156,19 +155,14 @@ type request struct {
 }
 
 // listenSocket makes the socket of a sandbox. It is bound by way of a descriptor of its
-// directory, since a path has to fit 108 bytes (unix(7)).
-func listenSocket(dir string) (*net.UnixListener, error) {
+// directory, since a path has to fit 108 bytes (unix(7)). It goes with the directory.
+func listenSocket(dir string) (*fdpass.Listener, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("/proc/self/fd/%d/sock", d.Fd()), Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	l.SetUnlinkOnClose(false) // it goes with the directory
-	return l, nil
+	return fdpass.Listen(fmt.Sprintf("/proc/self/fd/%d/sock", d.Fd()))
 }
 
 func dialSocket(dir string) (*fdpass.Conn, error) {
@@ -189,10 +183,10 @@ func dialSocket(dir string) (*fdpass.Conn, error) {
 }
 
 // serve takes the connections of other coves: sessions go to init, stop is done here.
-func (c *control) serve(l *net.UnixListener, stop func(sig unix.Signal)) {
+func (c *control) serve(l *fdpass.Listener, stop func(sig unix.Signal)) {
 	for {
-		conn, err := l.AcceptUnix()
-		if errors.Is(err, net.ErrClosed) {
+		conn, err := l.Accept()
+		if errors.Is(err, os.ErrClosed) {
 			return
 		}
 		if err != nil {
@@ -204,44 +198,29 @@ func (c *control) serve(l *net.UnixListener, stop func(sig unix.Signal)) {
 	}
 }
 
-func (c *control) serveOne(conn *net.UnixConn, stop func(unix.Signal)) {
-	f, err := conn.File()
-	conn.Close()
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return
-	}
-	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+func (c *control) serveOne(conn *fdpass.Conn, stop func(unix.Signal)) {
+	peer, err := unix.GetsockoptUcred(conn.FD(), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil || int(peer.Uid) != os.Getuid() {
-		_ = unix.Close(fd)
-		return
-	}
-	talk, err := fdpass.FromFD(fd)
-	if err != nil {
-		_ = unix.Close(fd)
+		conn.Close()
 		return
 	}
 	var r request
-	files, err := talk.Recv(&r)
+	files, err := conn.Recv(&r)
 	for _, f := range files {
 		f.Close()
 	}
 	switch {
 	case err != nil:
 	case r.Session:
-		if err := c.session(f, false); err != nil {
-			return
-		}
-		// Only this end's copy goes; a shutdown would end the client's talk with init.
-		_ = unix.Close(fd)
+		// Only this end's copy goes then; a shutdown would end the client's talk with init.
+		f := conn.Detach()
+		_ = c.session(f, false)
+		f.Close()
 		return
 	case r.Stop > 0:
+		defer conn.Close() // the peer sees the end of the sandbox by its lock
 		stop(unix.Signal(r.Stop))
-		return // the peer sees the end of the sandbox by its lock
+		return
 	}
-	talk.Close()
+	conn.Close()
 }

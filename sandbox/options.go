@@ -6,14 +6,16 @@ import (
 	"os"
 
 	"cove/fetch/store"
+	"cove/sandbox/network"
 )
 
 // Options is what a run needs besides its Spec: where things are on this machine.
 type Options struct {
-	Store      *store.Store  // nil for a host root file system
-	Image      *store.Handle // of the layers that are to be kept while it runs; nil without
-	RuntimeDir string        // $XDG_RUNTIME_DIR/cove, verified to be ours
-	Project    string        // the project's folder: a second shell there joins the first
+	Store      *store.Store   // nil for a host root file system
+	Image      *store.Handle  // of the layers that are to be kept while it runs; nil without
+	RuntimeDir string         // $XDG_RUNTIME_DIR/cove, verified to be ours
+	Network    network.Driver // for a user-mode network and published ports
+	Project    string         // the project's folder: a second shell there joins the first
 
 	FuseOverlayfs string // path of the program; "" when there is none
 	ProfileHash   string // of the profile that the Spec was made of

@@ -12,7 +12,7 @@ import (
 	"cove/config"
 	"cove/fetch/image"
 	"cove/sandbox/host"
-	"cove/sandbox/network/driver"
+	"cove/sandbox/network"
 	"cove/sandbox/spec"
 )
 
@@ -185,12 +185,12 @@ func (p *planner) network() error {
 
 // chooseDriver picks the program that carries a user-mode network. slirp4netns comes first: it is up sooner.
 func chooseDriver(want string, have host.Helpers) (string, error) {
-	missing := &driver.MissingError{}
+	missing := &host.MissingError{}
 	for _, d := range []struct{ name, path, pkg string }{
-		{driver.Slirp, have.Slirp4netns, "slirp4netns"},
-		{driver.Pasta, have.Pasta, "passt"},
+		{network.Slirp, have.Slirp4netns, "slirp4netns"},
+		{network.Pasta, have.Pasta, "passt"},
 	} {
-		if want != d.name && want != driver.Auto {
+		if want != d.name && want != network.Auto {
 			continue
 		}
 		if d.path != "" {

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
 	"cove/sandbox/console"
 	"cove/sandbox/early"
-	"cove/sandbox/network/driver"
 	"cove/sandbox/spec"
+	"cove/sandbox/trace"
 	"cove/userns"
 	"cove/userns/fdpass"
 
@@ -21,24 +22,20 @@ import (
 // Run carries out the Spec with its main command and returns how that ended. Nothing of the
 // sandbox is left when it returns, nor when this process dies before.
 func Run(ctx context.Context, s *spec.Spec, o Options) (Status, error) {
-	box, err := start(ctx, s, o)
+	main, err := newMain(o)
 	if err != nil {
 		return Status{}, err
 	}
-	conn, theirs, err := fdpass.Pair()
+	defer main.close()
+	box, err := start(ctx, s, o, main)
 	if err != nil {
-		return Status{}, errors.Join(err, box.end())
+		return Status{}, err
 	}
-	defer conn.Close()
-	if err = box.control.session(theirs, true); err == nil {
-		theirs.Close()
-		var exited *spec.Exited
-		exited, err = console.Run(conn, s.Process, console.Stdio{In: o.Stdin, Out: o.Stdout, Err: o.Stderr,
-			TTY: console.UseTTY(o.Stdin, o.Stdout)})
-		if err == nil {
-			// What an error in the taking down would say is no part of how the command ended.
-			return Status{Code: exited.Code, Signal: exited.Signal, Text: exited.Text}, box.end()
-		}
+	exited, err := main.run(box)
+	trace.Step("command ended")
+	if err == nil {
+		// What an error in the taking down would say is no part of how the command ended.
+		return Status{Code: exited.Code, Signal: exited.Signal, Text: exited.Text}, box.end()
 	}
 	if errors.Is(err, console.ErrLost) && box.stopped.Load() {
 		return Status{Signal: int(unix.SIGKILL)}, box.end()
@@ -48,7 +45,8 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (Status, error) {
 
 // start makes the sandbox, up to an init that waits for sessions. Each step that something has to
 // be undone for pushes that onto the box; end undoes them, last first.
-func start(ctx context.Context, s *spec.Spec, o Options) (box *box, err error) {
+// The main command, where there is one, is started on the way.
+func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box *box, err error) {
 	box = newBox(s, o)
 	defer func() {
 		if err != nil {
@@ -85,6 +83,13 @@ func start(ctx context.Context, s *spec.Spec, o Options) (box *box, err error) {
 		return box, err
 	}
 	defer closeFiles(mounts)
+	trace.Step("made state, protection")
+	// Before the command runs, so that who hears of it finds the sandbox; they wait until init listens.
+	listener, err := box.open()
+	if err != nil {
+		return box, err
+	}
+	trace.Step("opened to others")
 	if err := box.adopt(ids); err != nil {
 		return box, err
 	}
@@ -93,21 +98,34 @@ func start(ctx context.Context, s *spec.Spec, o Options) (box *box, err error) {
 	if err != nil {
 		return box, err
 	}
-	if err := box.control.conn.Send(spec.ToInit{Setup: &spec.Setup{Spec: s, Link: link, Debug: box.debug()}}, mounts...); err != nil {
+	if err := box.sendSetup(link, mounts, main); err != nil {
 		return box, fmt.Errorf("send the Spec to init: %w", err)
 	}
-	// Init has work to do now. Who comes in meanwhile waits at its socket.
+	trace.Step("sent Spec")
+	// Init has work to do now.
 	if err := box.publishPorts(ctx); err != nil {
 		return box, err
 	}
-	if err := box.open(); err != nil {
-		return box, err
-	}
+	go box.control.serve(listener, box.stop)
 	if err := box.awaitReady(ctx); err != nil {
 		return box, err
 	}
+	trace.Step("heard ready")
 	box.log("init is ready")
 	return box, nil
+}
+
+// sendSetup tells init what to make, and the main command to start in it. With ports to publish that one waits until
+// they are: main.run starts it.
+func (b *box) sendSetup(link spec.Link, mounts []*os.File, main *mainCommand) error {
+	setup := &spec.Setup{Spec: b.spec, Link: link, Debug: b.debug()}
+	if main == nil || len(b.spec.Network.Publish) > 0 {
+		return b.control.conn.Send(spec.ToInit{Setup: setup}, mounts...)
+	}
+	setup.Main = main.start
+	err := b.control.conn.Send(spec.ToInit{Setup: setup}, slices.Concat(mounts, []*os.File{main.theirs}, main.files)...)
+	main.sent()
+	return err
 }
 
 // makeState makes the sandbox's directory in the runtime directory, and sweeps those left behind.
@@ -183,7 +201,17 @@ func beginMapping(ctx context.Context, s *spec.Spec) (*mappingIDs, error) {
 			return nil, err
 		}
 	}
-	go func() { m.done <- m.child.Map(ctx, s.IDMap) }()
+	trace.Step("took init")
+	wait, err := m.child.StartMap(ctx, s.IDMap)
+	if err != nil {
+		m.child.Discard()
+		return nil, err
+	}
+	trace.Step("started the helpers")
+	go func() {
+		m.done <- wait()
+		trace.Step("mapped ids")
+	}()
 	return m, nil
 }
 
@@ -222,13 +250,13 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 	if b.spec.Network.Mode != "user" {
 		return spec.Link{}, b.resolvConf(nil)
 	}
-	link, err := driver.Attach(ctx, b.child.Pid(), driver.Options{Driver: b.spec.Network.Driver})
+	link, err := b.opts.Network.Attach(ctx, b.child.Pid(), b.spec.Network.Driver)
 	if err != nil {
 		return spec.Link{}, fmt.Errorf("attach network: %w", err)
 	}
 	go func() {
 		select {
-		case <-link.Done():
+		case <-link.Done:
 			if !b.ending.Load() {
 				b.warn("%s has ended: there is no network in the sandbox any more", link.Driver)
 			}
@@ -261,7 +289,7 @@ func (b *box) publishPorts(ctx context.Context) error {
 		return nil
 	}
 	// Not the caller's context: ^C is the command's to handle, and its ports stay open while it does.
-	published, err := driver.Publish(context.WithoutCancel(ctx), b.spec.Network.Publish, b.control.dial)
+	published, err := b.opts.Network.Publish(context.WithoutCancel(ctx), b.spec.Network.Publish, b.control.dial)
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
@@ -269,15 +297,14 @@ func (b *box) publishPorts(ctx context.Context) error {
 	return nil
 }
 
-// open lets other coves in: exec, stop and ps.
-func (b *box) open() error {
+// open makes the sandbox known to other coves: exec, stop and ps.
+func (b *box) open() (*fdpass.Listener, error) {
 	listener, err := listenSocket(b.state.dir)
 	if err != nil {
-		return fmt.Errorf("open the sandbox's socket: %w", err)
+		return nil, fmt.Errorf("open the sandbox's socket: %w", err)
 	}
 	b.undo(listener.Close)
-	go b.control.serve(listener, b.stop)
-	return b.state.publish(&record{Info: b.info(), Spec: b.spec})
+	return listener, b.state.publish(&record{Info: b.info(), Spec: b.spec})
 }
 
 func (b *box) info() Info {

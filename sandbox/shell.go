@@ -16,6 +16,7 @@ import (
 	"cove/fetch/store"
 	"cove/sandbox/console"
 	"cove/sandbox/memory"
+	"cove/sandbox/network"
 	"cove/sandbox/spec"
 	"cove/userns"
 	"cove/userns/fdpass"
@@ -145,7 +146,7 @@ func startKeeper(ctx context.Context, s *spec.Spec, o Options) (string, error) {
 }
 
 // KeeperMain is the keeper stage. It returns the exit code.
-func KeeperMain() int {
+func KeeperMain(driver network.Driver) int {
 	conn, err := fdpass.FromFD(3)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", KeeperName)
@@ -159,7 +160,7 @@ func KeeperMain() int {
 	defer cancel()
 	var warnings bytes.Buffer
 	o := Options{RuntimeDir: string(first.RuntimeDir), Image: first.Image, Project: string(first.Project), ProfileHash: first.ProfileHash,
-		FuseOverlayfs: first.FuseOverlayfs, Warn: &warnings, shell: true}
+		FuseOverlayfs: first.FuseOverlayfs, Network: driver, Warn: &warnings, shell: true}
 	box, err := keep(ctx, &first, o)
 	if err != nil {
 		failed := &spec.Failed{Text: err.Error()}
@@ -186,7 +187,7 @@ func keep(ctx context.Context, first *keeperStart, o Options) (*box, error) {
 		}
 		o.Store = s
 	}
-	return start(ctx, first.Spec, o)
+	return start(ctx, first.Spec, o, nil)
 }
 
 // firstShell is how long a keeper waits for its first shell.

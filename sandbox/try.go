@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"cove/sandbox/network/driver"
+	"cove/sandbox/network"
 	"cove/sandbox/stage"
 	"cove/userns"
 
@@ -19,7 +19,7 @@ const tryTime = 20 * time.Second
 // TryNetwork starts a user-mode network as a sandbox does, in namespaces in which nothing else runs and
 // which are gone when it returns: the driver, the interface, its addresses and the filter that keeps
 // the host's out. Not one packet is sent by it.
-func TryNetwork(ctx context.Context, m userns.IDMap, driverName string) error {
+func TryNetwork(ctx context.Context, m userns.IDMap, driver network.Driver, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, tryTime)
 	defer cancel()
 	child, err := userns.Start(ctx, userns.Config{
@@ -31,7 +31,7 @@ func TryNetwork(ctx context.Context, m userns.IDMap, driverName string) error {
 	}
 	defer child.Discard()
 	defer context.AfterFunc(ctx, child.Kill)()
-	link, err := driver.Attach(ctx, child.Pid(), driver.Options{Driver: driverName})
+	link, err := driver.Attach(ctx, child.Pid(), name)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"cove/config"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
 )
@@ -23,7 +24,7 @@ func (c *call) name() string { return strings.Join(c.words, " ") }
 var takesCommand = map[string]bool{"run": true, "shell": true, "exec": true, "unshare": true, "complete": true}
 
 func resolve(commands []*cli.Command, args []string) (*call, error) {
-	front, rest, err := splitOptions(commonFlags(), args, true)
+	front, rest, err := splitOptions(urfaveFlags(start.CommonFlags), args, true)
 	if err != nil {
 		if version(args) {
 			return &call{words: []string{"version"}, args: []string{"version"}}, nil
@@ -34,7 +35,7 @@ func resolve(commands []*cli.Command, args []string) (*call, error) {
 		if len(front) == 1 && front[0] == "--help=true" {
 			return &call{words: []string{"help"}, args: []string{"help"}}, nil
 		}
-		return nil, &usageError{text: "no command", hint: "`cove help` lists the commands; `cove shell` enters the project's sandbox"}
+		return nil, &start.UsageError{Text: "no command", Hint: "`cove help` lists the commands; `cove shell` enters the project's sandbox"}
 	}
 	c := &call{}
 	var found *cli.Command
@@ -44,7 +45,7 @@ func resolve(commands []*cli.Command, args []string) (*call, error) {
 			if len(rest) > 0 && (rest[0] == "--help" || rest[0] == "-h") {
 				return &call{words: []string{"help"}, args: append([]string{"help", "--"}, c.words...)}, nil
 			}
-			return nil, usagef("%s: which one? (%s)", c.name(), strings.Join(names(among), ", "))
+			return nil, start.Usagef("%s: which one? (%s)", c.name(), strings.Join(names(among), ", "))
 		}
 		if found = byName(among, rest[0]); found == nil {
 			return nil, unknownCommand(strings.TrimSpace(c.name()+" "+escape(rest[0])), rest[0], names(among))
@@ -53,7 +54,7 @@ func resolve(commands []*cli.Command, args []string) (*call, error) {
 	}
 	opts, operands, err := splitOptions(found.Flags, rest, takesCommand[c.name()])
 	if err != nil {
-		err.(*usageError).hint = "`cove help " + c.name() + "` lists the options"
+		err.(*start.UsageError).Hint = "`cove help " + c.name() + "` lists the options"
 		return nil, err
 	}
 	c.args = append(append(append(append(c.args, c.words...), front...), opts...), "--")
@@ -66,9 +67,9 @@ func version(args []string) bool {
 }
 
 func unknownCommand(shown, word string, known []string) error {
-	e := &usageError{text: "unknown command " + quote(shown), hint: "`cove help` lists the commands"}
+	e := &start.UsageError{Text: "unknown command " + quote(shown), Hint: "`cove help` lists the commands"}
 	if near := config.Nearest(word, known); near != "" {
-		e.text += "; did you mean " + quote(near) + "?"
+		e.Text += "; did you mean " + quote(near) + "?"
 	}
 	return e
 }
@@ -108,7 +109,7 @@ func splitOptions(flags []cli.Flag, args []string, early bool) (opts, operands [
 			operands = append(operands, arg)
 			continue
 		}
-		name, value, hasValue := optionOf(arg)
+		name, value, hasValue := start.OptionOf(arg)
 		f, isBool := flagNamed(flags, name)
 		switch {
 		case f == "":
@@ -116,29 +117,16 @@ func splitOptions(flags []cli.Flag, args []string, early bool) (opts, operands [
 		case isBool && !hasValue:
 			value = "true"
 		case isBool && value != "true" && value != "false":
-			return nil, nil, usagef("%s: takes no value (or true, false), not %s", dashed(name), quote(value))
+			return nil, nil, start.Usagef("%s: takes no value (or true, false), not %s", dashed(name), quote(value))
 		case !isBool && !hasValue:
 			if i++; i == len(args) {
-				return nil, nil, usagef("%s: needs a value", dashed(name))
+				return nil, nil, start.Usagef("%s: needs a value", dashed(name))
 			}
 			value = args[i]
 		}
 		opts = append(opts, "--"+f+"="+value)
 	}
 	return opts, operands, nil
-}
-
-// optionOf takes --name, --name=value, -n, -nVALUE and -n=VALUE apart.
-func optionOf(arg string) (name, value string, hasValue bool) {
-	if long, ok := strings.CutPrefix(arg, "--"); ok {
-		name, value, hasValue = strings.Cut(long, "=")
-		if len(name) == 1 {
-			name = "-" + name // --v is not -v
-		}
-		return name, value, hasValue
-	}
-	name, value = arg[1:2], arg[2:]
-	return name, strings.TrimPrefix(value, "="), value != ""
 }
 
 func dashed(name string) string {
@@ -173,5 +161,5 @@ func unknownOption(arg string, flags []cli.Flag) error {
 	if near != "" && (len(word) > 1 || near == word) { // any letter is near to any other
 		text += "; did you mean " + dashed(near) + "?"
 	}
-	return &usageError{text: text, hint: "`cove help` lists the commands"}
+	return &start.UsageError{Text: text, Hint: "`cove help` lists the commands"}
 }

@@ -1,12 +1,13 @@
 package cli
 
 import (
+	"context"
 	"reflect"
 	"strings"
 	"testing"
 )
 
-func testApp() *app { return &app{} }
+func testApp() *app { return newApp(context.Background()) }
 
 func TestResolve(t *testing.T) {
 	for line, want := range map[string]string{

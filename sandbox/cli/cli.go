@@ -9,50 +9,36 @@ import (
 	"os"
 
 	"cove/config"
-	"cove/sandbox/host"
+	"cove/sandbox/network/driver"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
 )
 
 // app is one call of cove.
 type app struct {
-	stdin          *os.File
-	stdout, stderr *os.File
-	log            *slog.Logger
-	ctx            context.Context
-	command        string // the command that runs: "run", "image inspect"
-	storeDir       string // --store
-	machine        *host.Host
-	place          *place
+	*start.Call
+	place *place
 }
 
 // Main carries out the command line args, of which the first is the program's name, and returns the exit code.
-// Ctx ends when the user interrupts; its cause may be an Interrupted.
+// Ctx ends when the user interrupts; its cause may be a start.Interrupted.
 func Main(ctx context.Context, args []string) int {
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, ctx: ctx}
-	a.log = slog.New(slog.DiscardHandler)
+	a := newApp(ctx)
 	return a.finish(a.main(args[min(1, len(args)):]))
 }
 
-// Interrupted is the cause of a context that a signal ended.
-type Interrupted struct{ Signal int }
-
-func (i Interrupted) Error() string { return "interrupted" }
+func newApp(ctx context.Context) *app {
+	a := &app{Call: &start.Call{Ctx: ctx, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Log: slog.New(slog.DiscardHandler),
+		Network: driver.Network{}}}
+	a.Warn, a.Agree, a.Pull = a.warn, a.agree, a.pullShown
+	return a
+}
 
 // exitStatus ends cove with a code and no word: the command inside has said what there was to say.
 type exitStatus int
 
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
-
-// usageError is a wrong command line: exit code 2.
-type usageError struct {
-	text string
-	hint string // "" for the command's own help
-}
-
-func (e *usageError) Error() string { return e.text }
-
-func usagef(format string, args ...any) error { return &usageError{text: fmt.Sprintf(format, args...)} }
 
 // main finds the command, gives its options one spelling, and lets urfave parse and dispatch.
 func (a *app) main(args []string) error {
@@ -61,7 +47,7 @@ func (a *app) main(args []string) error {
 	if err != nil {
 		return err
 	}
-	a.command = call.name()
+	a.Command = call.name()
 	cli.HelpFlag = nil // urfave's would answer before ours
 	u := &cli.App{
 		Name:                      "cove",
@@ -74,7 +60,7 @@ func (a *app) main(args []string) error {
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return err },
 	}
-	return u.RunContext(a.ctx, append([]string{"cove"}, call.args...))
+	return u.RunContext(a.Ctx, append([]string{"cove"}, call.args...))
 }
 
 // commands is everything that cove can do, in the order in which `cove help` tells it.
@@ -93,21 +79,12 @@ func (a *app) commands() []*cli.Command {
 func prepare(all []*cli.Command) {
 	for _, c := range all {
 		c.HideHelp = true // its own help command would catch `cove run help`
-		c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return &usageError{text: err.Error()} }
+		c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return &start.UsageError{Text: err.Error()} }
 		if len(c.Subcommands) > 0 {
 			prepare(c.Subcommands)
 			continue
 		}
-		c.Flags = append(c.Flags, commonFlags()...)
-	}
-}
-
-// commonFlags belong to every command, and may stand before its name too.
-func commonFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "store", Usage: "keep images in `DIR` (also $COVE_STORE)"},
-		&cli.BoolFlag{Name: "debug", Usage: "say on stderr what is done, step by step"},
-		&cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show this text"},
+		c.Flags = append(c.Flags, urfaveFlags(start.CommonFlags)...)
 	}
 }
 
@@ -115,14 +92,14 @@ func commonFlags() []cli.Flag {
 func (a *app) action(do func(*cli.Context) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if c.Bool("help") {
-			return a.showHelp(a.command)
+			return a.showHelp(a.Command)
 		}
-		a.storeDir = c.String("store")
-		if c.IsSet("store") && a.storeDir == "" {
-			return usagef("--store: the folder's name is empty")
+		a.StoreDir = c.String("store")
+		if c.IsSet("store") && a.StoreDir == "" {
+			return start.Usagef("--store: the folder's name is empty")
 		}
 		if c.Bool("debug") {
-			a.log = slog.New(slog.NewTextHandler(&lineWriter{w: a.stderr}, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: dropTime}))
+			a.Log = slog.New(slog.NewTextHandler(&lineWriter{w: a.Stderr}, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: dropTime}))
 		}
 		return do(c)
 	}
@@ -137,15 +114,15 @@ func (a *app) finish(err error) int {
 	if errors.As(err, &status) {
 		return int(status)
 	}
-	var interrupted Interrupted
-	if a.ctx.Err() != nil && errors.As(context.Cause(a.ctx), &interrupted) && errors.Is(err, a.ctx.Err()) {
+	var interrupted start.Interrupted
+	if a.Ctx.Err() != nil && errors.As(context.Cause(a.Ctx), &interrupted) && errors.Is(err, a.Ctx.Err()) {
 		err = interrupted
 		if a.runsACommand() {
-			fmt.Fprintln(a.stderr, "cove: interrupted")
+			fmt.Fprintln(a.Stderr, "cove: interrupted")
 			return 128 + interrupted.Signal
 		}
 	}
-	var usage *usageError
+	var usage *start.UsageError
 	var profile *config.ProfileError
 	switch {
 	case errors.As(err, &usage):
@@ -164,5 +141,5 @@ func (a *app) finish(err error) int {
 
 // runsACommand reports whether the exit code is the code of a command inside, among which 125 is cove's own.
 func (a *app) runsACommand() bool {
-	return a.command == "run" || a.command == "shell" || a.command == "exec" || a.command == "unshare"
+	return a.Command == "run" || a.Command == "shell" || a.Command == "exec" || a.Command == "unshare"
 }

@@ -9,6 +9,7 @@ import (
 	"cove/config"
 	"cove/fetch/store"
 	"cove/sandbox"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
 )
@@ -30,7 +31,7 @@ func (a *app) completionCommand() *cli.Command {
 func (a *app) completion(c *cli.Context) error {
 	shells := []string{"bash", "zsh", "fish"}
 	if c.Args().Len() != 1 {
-		return usagef("which shell? (%s)", strings.Join(shells, ", "))
+		return start.Usagef("which shell? (%s)", strings.Join(shells, ", "))
 	}
 	shell := c.Args().First()
 	if !slices.Contains(shells, shell) {
@@ -38,13 +39,13 @@ func (a *app) completion(c *cli.Context) error {
 		if near := config.Nearest(shell, shells); near != "" {
 			text += "; did you mean " + quote(near) + "?"
 		}
-		return usagef("%s (%s)", text, strings.Join(shells, ", "))
+		return start.Usagef("%s (%s)", text, strings.Join(shells, ", "))
 	}
 	script, err := completionScripts.ReadFile("completion/cove." + shell)
 	if err != nil {
 		return err
 	}
-	_, err = a.stdout.Write(script)
+	_, err = a.Stdout.Write(script)
 	return err
 }
 
@@ -53,7 +54,7 @@ func (a *app) completion(c *cli.Context) error {
 // the command) tells the shell to complete by itself.
 func (a *app) completeCommand() *cli.Command {
 	return &cli.Command{Name: "complete", Hidden: true, Action: a.action(func(c *cli.Context) error {
-		_, err := a.stdout.WriteString(strings.Join(a.complete(c.Args().Slice()), ""))
+		_, err := a.Stdout.WriteString(strings.Join(a.complete(c.Args().Slice()), ""))
 		return err
 	})}
 }
@@ -64,7 +65,7 @@ func (a *app) complete(words []string) []string {
 		words = []string{""}
 	}
 	last := words[len(words)-1]
-	among, flags := a.commands(), commonFlags()
+	among, flags := a.commands(), urfaveFlags(start.CommonFlags)
 	var path []string
 	operands := 0
 	for i := 0; i < len(words)-1; i++ {
@@ -73,7 +74,7 @@ func (a *app) complete(words []string) []string {
 			return a.completeOperand(path, words[i+1:], last)
 		}
 		if strings.HasPrefix(w, "-") && len(w) > 1 {
-			name, _, hasValue := optionOf(w)
+			name, _, hasValue := start.OptionOf(w)
 			f, isBool := flagNamed(flags, name)
 			if f != "" && !isBool && !hasValue {
 				if i++; i == len(words)-1 {
@@ -87,7 +88,7 @@ func (a *app) complete(words []string) []string {
 			if found == nil {
 				return nil
 			}
-			path, among, flags = append(path, found.Name), found.Subcommands, append(found.Flags, commonFlags()...)
+			path, among, flags = append(path, found.Name), found.Subcommands, append(found.Flags, urfaveFlags(start.CommonFlags)...)
 			continue
 		}
 		if takesCommand[strings.Join(path, " ")] {
@@ -97,7 +98,7 @@ func (a *app) complete(words []string) []string {
 	}
 	switch {
 	case strings.HasPrefix(last, "-") && strings.Contains(last, "="):
-		name, value, _ := optionOf(last)
+		name, value, _ := start.OptionOf(last)
 		f, _ := flagNamed(flags, name)
 		return prefixed(strings.TrimSuffix(last, value), a.completeValue(f, value))
 	case strings.HasPrefix(last, "-"):
@@ -235,7 +236,7 @@ func (a *app) sandboxNames() [][2]string {
 }
 
 func (a *app) imageNames() [][2]string {
-	dir, err := config.StoreDir(a.storeDir, os.Getenv)
+	dir, err := config.StoreDir(a.StoreDir, os.Getenv)
 	if err != nil {
 		return nil
 	}

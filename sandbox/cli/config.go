@@ -1,12 +1,10 @@
 package cli
 
 import (
+	"cove/sandbox/start"
 	"fmt"
-	"os"
 	"strings"
 	"unicode/utf8"
-
-	"cove/config"
 
 	"github.com/urfave/cli/v2"
 )
@@ -31,14 +29,14 @@ func profileFlag() cli.Flag {
 
 func (a *app) configShow(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("takes no arguments")
+		return start.Usagef("takes no arguments")
 	}
-	p, err := a.loadProfile(c, nil)
+	p, err := a.LoadProfile(line{c}, nil)
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
-		return writeJSON(a.stdout, p)
+		return writeJSON(a.Stdout, p)
 	}
 	var b strings.Builder
 	file := "none"
@@ -58,32 +56,6 @@ func (a *app) configShow(c *cli.Context) error {
 		pad := max(width-utf8.RuneCountInString(line), 0)
 		fmt.Fprintf(&b, "%s%s   # %s\n", line, strings.Repeat(" ", pad), escape(s.Origin.String()))
 	}
-	_, err = a.stdout.WriteString(b.String())
+	_, err = a.Stdout.WriteString(b.String())
 	return err
-}
-
-// loadProfile finds and reads the profile, lays flags above it, and says what there is to say.
-func (a *app) loadProfile(c *cli.Context, flags []config.Flag) (*config.Profile, error) {
-	opts, err := config.DefaultOptions()
-	if err != nil {
-		return nil, err
-	}
-	opts.ProfileFlag, opts.Flags = c.String("profile"), flags
-	if c.IsSet("profile") && opts.ProfileFlag == "" {
-		return nil, usagef("--profile: the file's name is empty")
-	}
-	p, warnings, err := config.Load(opts)
-	for _, w := range warnings {
-		a.warn("%s", w)
-	}
-	return p, err
-}
-
-// openTrust is what the user has agreed to so far.
-func openTrust() (*config.Trust, error) {
-	dir, err := config.TrustDir(os.Getenv)
-	if err != nil {
-		return nil, err
-	}
-	return config.OpenTrust(dir), nil
 }

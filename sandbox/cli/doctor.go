@@ -11,6 +11,7 @@ import (
 	"cove/sandbox"
 	"cove/sandbox/host"
 	"cove/sandbox/network/driver"
+	"cove/sandbox/start"
 	"cove/userns"
 
 	"github.com/urfave/cli/v2"
@@ -41,7 +42,7 @@ type check struct {
 
 func (a *app) doctor(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("takes no arguments")
+		return start.Usagef("takes no arguments")
 	}
 	h, err := a.examine()
 	if err != nil {
@@ -57,13 +58,13 @@ func (a *app) doctor(c *cli.Context) error {
 		healthy = healthy && (k.OK || !k.Vital)
 	}
 	if c.Bool("json") {
-		err = writeJSON(a.stdout, struct {
+		err = writeJSON(a.Stdout, struct {
 			OK     bool       `json:"ok"`
 			Checks []check    `json:"checks"`
 			Host   *host.Host `json:"host"`
 		}{healthy, checks, h})
 	} else {
-		_, err = a.stdout.WriteString(printChecks(checks))
+		_, err = a.Stdout.WriteString(printChecks(checks))
 	}
 	if err == nil && !healthy {
 		err = exitStatus(1)
@@ -316,9 +317,9 @@ func (a *app) networkChecks(h *host.Host) []check {
 			continue
 		}
 		all.Go(func() {
-			m, err := idmap(h, 0, 0)
+			m, err := start.IDMap(h, 0, 0)
 			if err == nil {
-				err = sandbox.TryNetwork(a.ctx, m, d.name)
+				err = sandbox.TryNetwork(a.Ctx, m, a.Network, d.name)
 			}
 			errs[i] = err
 		})
@@ -462,27 +463,8 @@ func printChecks(checks []check) string {
 	return b.String()
 }
 
-// probe asks the machine, once in a call of cove.
-func (a *app) probe(fresh bool) (*host.Host, error) {
-	if a.machine != nil {
-		return a.machine, nil
-	}
-	return a.inspect(host.Options{Fresh: fresh})
-}
-
 // examine asks the machine everything.
-func (a *app) examine() (*host.Host, error) { return a.inspect(host.Options{Fresh: true, Deep: true}) }
-
-func (a *app) inspect(opts host.Options) (_ *host.Host, err error) {
-	if opts.StoreDir, err = config.StoreDir(a.storeDir, os.Getenv); err != nil {
-		return nil, err
-	}
-	if opts.RuntimeDir, err = config.RuntimeDir(os.Getenv); err != nil {
-		opts.RuntimeDir = "" // nothing is kept then; who needs the folder says what is wrong with it
-	}
-	a.machine, err = host.Probe(a.ctx, opts)
-	return a.machine, err
-}
+func (a *app) examine() (*host.Host, error) { return a.Inspect(host.Options{Fresh: true, Deep: true}) }
 
 // here is where advice is to be followed.
 func (a *app) here() place {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"cove/config"
+	"cove/sandbox/start"
 )
 
 // printError prints an error once: every mistake of a profile on its own line, what was joined below the
@@ -29,22 +30,22 @@ func (a *app) printError(err error) {
 	if h := a.hintFor(err); h != "" {
 		b.WriteString(hintText(h))
 	}
-	_, _ = a.stderr.WriteString(b.String())
+	_, _ = a.Stderr.WriteString(b.String())
 }
 
-func (a *app) printUsage(e *usageError) {
-	hint := e.hint
-	if hint == "" && a.command != "" {
-		hint = "see `cove help " + a.command + "`"
+func (a *app) printUsage(e *start.UsageError) {
+	hint := e.Hint
+	if hint == "" && a.Command != "" {
+		hint = "see `cove help " + a.Command + "`"
 	}
-	text := "cove: " + strings.Join(escapeLines(e.text), "\n      ") + "\n"
-	if a.command != "" {
-		text = "cove: " + a.command + ": " + strings.Join(escapeLines(e.text), "\n      ") + "\n"
+	text := "cove: " + strings.Join(escapeLines(e.Text), "\n      ") + "\n"
+	if a.Command != "" {
+		text = "cove: " + a.Command + ": " + strings.Join(escapeLines(e.Text), "\n      ") + "\n"
 	}
 	if hint != "" {
 		text += hintText(hint)
 	}
-	_, _ = a.stderr.WriteString(text)
+	_, _ = a.Stderr.WriteString(text)
 }
 
 func hintText(h string) string {
@@ -53,5 +54,5 @@ func hintText(h string) string {
 
 // warn says that less is done than was wished.
 func (a *app) warn(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.stderr, "cove: %s\n", escape(fmt.Sprintf(format, args...)))
+	_, _ = fmt.Fprintf(a.Stderr, "cove: %s\n", escape(fmt.Sprintf(format, args...)))
 }

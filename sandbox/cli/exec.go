@@ -8,6 +8,7 @@ import (
 
 	"cove/config"
 	"cove/sandbox"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
 )
@@ -33,18 +34,18 @@ func (a *app) exec(c *cli.Context) error {
 	}
 	switch len(words) {
 	case 0:
-		return usagef("which sandbox? (`cove ps` lists those that run)")
+		return start.Usagef("which sandbox? (`cove ps` lists those that run)")
 	case 1:
-		return usagef("which command in %s?", quote(words[0]))
+		return start.Usagef("which command in %s?", quote(words[0]))
 	}
 	in := sandbox.ExecInput{Argv: words[1:], Workdir: c.String("workdir"), User: c.String("user")}
 	if c.IsSet("workdir") && !filepath.IsAbs(in.Workdir) {
-		return usagef("--workdir %s: want an absolute path inside", quote(in.Workdir))
+		return start.Usagef("--workdir %s: want an absolute path inside", quote(in.Workdir))
 	}
-	for _, e := range wordsOf(c, "env") {
+	for _, e := range (line{c}).Words("env") {
 		name, _, set := strings.Cut(e, "=")
 		if name == "" {
-			return usagef("--env %s: names no variable", quote(e))
+			return start.Usagef("--env %s: names no variable", quote(e))
 		}
 		if !set {
 			value, there := os.LookupEnv(name)
@@ -59,7 +60,7 @@ func (a *app) exec(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	status, err := sandbox.Exec(words[0], in, sandbox.Options{RuntimeDir: dir, Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr, Warn: a.stderr, Log: a.log})
+	status, err := sandbox.Exec(words[0], in, sandbox.Options{RuntimeDir: dir, Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr, Warn: a.Stderr, Log: a.Log})
 	return a.status(status, err)
 }
 
@@ -76,7 +77,7 @@ func (a *app) stopCommand() *cli.Command {
 func (a *app) stop(c *cli.Context) error {
 	names := c.Args().Slice()
 	if c.Bool("all") == (len(names) > 0) {
-		return usagef("want names (`cove ps` lists them) or --all")
+		return start.Usagef("want names (`cove ps` lists them) or --all")
 	}
 	dir, err := config.RuntimeDir(os.Getenv)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"cove/config"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
 )
@@ -40,7 +41,7 @@ func (a *app) showHelp(name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = a.stdout.WriteString(text)
+	_, err = a.Stdout.WriteString(text)
 	return err
 }
 
@@ -67,9 +68,9 @@ func (a *app) helpText(name string) (string, error) {
 	for _, t := range topics {
 		known = append(known, t[0])
 	}
-	e := &usageError{text: "no help on " + quote(name), hint: "`cove help` lists commands and topics"}
+	e := &start.UsageError{Text: "no help on " + quote(name), Hint: "`cove help` lists commands and topics"}
 	if near := config.Nearest(name, known); near != "" {
-		e.text += "; did you mean " + quote(near) + "?"
+		e.Text += "; did you mean " + quote(near) + "?"
 	}
 	return "", e
 }

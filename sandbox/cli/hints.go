@@ -10,6 +10,7 @@ import (
 	"cove/sandbox"
 	"cove/sandbox/host"
 	"cove/sandbox/network/driver"
+	"cove/sandbox/start"
 	"cove/userns"
 
 	"go.podman.io/image/v5/docker"
@@ -28,7 +29,7 @@ var hints = []func(a *app, err error) string{
 	},
 	func(a *app, err error) string {
 		var e *userns.NamespaceError
-		if !errors.Is(err, errNoUserNS) && !errors.As(err, &e) {
+		if !errors.Is(err, start.ErrNoUserNS) && !errors.As(err, &e) {
 			return ""
 		}
 		return a.aboutHost(func(h *host.Host) string {
@@ -36,8 +37,7 @@ var hints = []func(a *app, err error) string{
 				return "user.max_user_namespaces=" + h.Sysctls.MaxUserNS + " are in use already, or that many are nested here"
 			}
 			if h.UserNS.OK { // when it was tried; a security module's policy may have been loaded since
-				a.machine = nil
-				if fresh, err := a.probe(true); err != nil || fresh.UserNS.OK {
+				if fresh, err := a.Machine(true); err != nil || fresh.UserNS.OK {
 					return ""
 				} else {
 					h = fresh
@@ -47,7 +47,7 @@ var hints = []func(a *app, err error) string{
 		})
 	},
 	func(a *app, err error) string {
-		if !errors.Is(err, errNoProc) {
+		if !errors.Is(err, start.ErrNoProc) {
 			return ""
 		}
 		return a.aboutHost(func(h *host.Host) string {
@@ -160,7 +160,7 @@ func (a *app) hintFor(err error) string {
 
 // aboutHost makes a hint of what the machine is; it is asked when nobody has yet.
 func (a *app) aboutHost(f func(*host.Host) string) string {
-	h, err := a.probe(false)
+	h, err := a.Machine(false)
 	if err != nil {
 		return ""
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cove/fetch/store"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
 )
@@ -23,9 +24,9 @@ func (a *app) imagesCommand() *cli.Command {
 
 func (a *app) images(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("takes no arguments")
+		return start.Usagef("takes no arguments")
 	}
-	s, err := a.openStore()
+	s, err := a.OpenStore()
 	if err != nil {
 		return err
 	}
@@ -34,7 +35,7 @@ func (a *app) images(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("json") {
-		return writeJSON(a.stdout, all)
+		return writeJSON(a.Stdout, all)
 	}
 	var rows [][]string
 	now := time.Now()
@@ -51,7 +52,7 @@ func (a *app) images(c *cli.Context) error {
 			rows = append(rows, []string{n, short(i.Digest.String()), i.Platform, size(i.Size), created, ago(i.Pulled, now)})
 		}
 	}
-	return writeTable(a.stdout, []string{"REF", "DIGEST", "PLATFORM", "SIZE", "CREATED", "PULLED"}, rows)
+	return writeTable(a.Stdout, []string{"REF", "DIGEST", "PLATFORM", "SIZE", "CREATED", "PULLED"}, rows)
 }
 
 func (a *app) rmiCommand() *cli.Command {
@@ -66,15 +67,15 @@ func (a *app) rmiCommand() *cli.Command {
 
 func (a *app) rmi(c *cli.Context) error {
 	if !c.Args().Present() {
-		return usagef("which image? (a name, a digest, or the digest's first digits, as `cove images` has them)")
+		return start.Usagef("which image? (a name, a digest, or the digest's first digits, as `cove images` has them)")
 	}
-	s, err := a.openStore()
+	s, err := a.OpenStore()
 	if err != nil {
 		return err
 	}
 	removed := store.Removed{}
 	for _, ref := range c.Args().Slice() {
-		r, err := s.Remove(a.ctx, storedName(s, ref))
+		r, err := s.Remove(a.Ctx, storedName(s, ref))
 		if err != nil {
 			return err
 		}
@@ -95,13 +96,13 @@ func (a *app) gcCommand() *cli.Command {
 
 func (a *app) gc(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("takes no arguments")
+		return start.Usagef("takes no arguments")
 	}
-	s, err := a.openStore()
+	s, err := a.OpenStore()
 	if err != nil {
 		return err
 	}
-	removed, err := s.Collect(a.ctx)
+	removed, err := s.Collect(a.Ctx)
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func add(sum *store.Removed, r store.Removed) {
 
 func (a *app) printRemoved(c *cli.Context, r store.Removed) error {
 	if c.Bool("json") {
-		return writeJSON(a.stdout, r)
+		return writeJSON(a.Stdout, r)
 	}
 	var b strings.Builder
 	for _, n := range r.Names {
@@ -131,7 +132,7 @@ func (a *app) printRemoved(c *cli.Context, r store.Removed) error {
 		fmt.Fprintf(&b, "kept %s: a sandbox runs from it; `cove gc` takes it later\n", short(d.String()))
 	}
 	fmt.Fprintf(&b, "%d layers removed, %s freed\n", r.Layers, size(r.Bytes))
-	_, err := a.stdout.WriteString(b.String())
+	_, err := a.Stdout.WriteString(b.String())
 	return err
 }
 
@@ -152,9 +153,9 @@ func (a *app) imageCommand() *cli.Command {
 // imageInspect prints JSON with and without --json: there is no table that would hold it.
 func (a *app) imageInspect(c *cli.Context) error {
 	if !c.Args().Present() {
-		return usagef("which image?")
+		return start.Usagef("which image?")
 	}
-	s, err := a.openStore()
+	s, err := a.OpenStore()
 	if err != nil {
 		return err
 	}
@@ -174,7 +175,7 @@ func (a *app) imageInspect(c *cli.Context) error {
 		}
 		all = append(all, one)
 	}
-	return writeJSON(a.stdout, all)
+	return writeJSON(a.Stdout, all)
 }
 
 // storedName is the name that the store has for what was typed: a short name stands for the one on Docker's registry, and

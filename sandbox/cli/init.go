@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"cove/config"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
 )
@@ -23,7 +24,7 @@ func (a *app) initCommand() *cli.Command {
 
 func (a *app) init(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("takes no arguments; it writes cove.toml into the current folder")
+		return start.Usagef("takes no arguments; it writes cove.toml into the current folder")
 	}
 	dir, err := os.Getwd()
 	if err != nil {
@@ -46,6 +47,6 @@ func (a *app) init(c *cli.Context) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(fmt.Errorf("write %q: %w", path, err), os.Remove(path))
 	}
-	_, err = fmt.Fprintf(a.stdout, "wrote %s; `cove shell` enters the sandbox\n", escape(path))
+	_, err = fmt.Fprintf(a.Stdout, "wrote %s; `cove shell` enters the sandbox\n", escape(path))
 	return err
 }

@@ -7,6 +7,7 @@ import (
 
 	"cove/config"
 	"cove/sandbox"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
 )
@@ -23,7 +24,7 @@ func (a *app) psCommand() *cli.Command {
 
 func (a *app) ps(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("takes no arguments")
+		return start.Usagef("takes no arguments")
 	}
 	dir, err := config.RuntimeDir(os.Getenv)
 	if err != nil {
@@ -37,13 +38,13 @@ func (a *app) ps(c *cli.Context) error {
 		if running == nil {
 			running = []sandbox.Info{}
 		}
-		return writeJSON(a.stdout, running)
+		return writeJSON(a.Stdout, running)
 	}
 	var rows [][]string
 	for _, s := range running {
 		rows = append(rows, []string{s.Name, s.ID, s.Image, ago(s.Started, time.Now()), string(s.Project), commandLine(s.Command)})
 	}
-	return writeTable(a.stdout, []string{"NAME", "ID", "IMAGE", "STARTED", "PROJECT", "COMMAND"}, rows)
+	return writeTable(a.Stdout, []string{"NAME", "ID", "IMAGE", "STARTED", "PROJECT", "COMMAND"}, rows)
 }
 
 // commandLine is argv for people, shortened.

@@ -6,11 +6,11 @@ import (
 
 	"cove/config"
 	"cove/fetch"
-	"cove/fetch/store"
+	"cove/fetch/image"
 	"cove/sandbox"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
-	"os"
 )
 
 func (a *app) pullCommand() *cli.Command {
@@ -28,44 +28,44 @@ func (a *app) pullCommand() *cli.Command {
 }
 
 func (a *app) pull(c *cli.Context) error {
-	policy, err := pullPolicy(c)
+	policy, err := start.PullPolicy(line{c})
 	if err != nil {
 		return err
 	}
 	refs, user := c.Args().Slice(), ""
 	if len(refs) == 0 {
-		p, err := a.loadProfile(c, nil)
+		p, err := a.LoadProfile(line{c}, nil)
 		if err != nil {
 			return err
 		}
 		if p.Image == "host" {
-			return usagef("which image? (no REF was given, and the profile's image is the host)")
+			return start.Usagef("which image? (no REF was given, and the profile's image is the host)")
 		}
-		if err := a.checkTrust(p); err != nil {
+		if err := a.CheckTrust(p); err != nil {
 			return err
 		}
 		refs, user = []string{p.Image}, p.User
 	}
-	h, err := a.probe(false)
+	h, err := a.Machine(false)
 	if err != nil {
 		return err
 	}
 	if !h.UserNS.OK {
-		return errNoUserNS
+		return start.ErrNoUserNS
 	}
 	var pulled []pulledImage
 	for _, ref := range refs {
 		in := sandbox.Input{Profile: &config.Profile{Image: ref, User: user}, Host: h}
-		if _, err := a.image(&in, c.String("platform"), policy); err != nil {
+		if _, err := a.Image(&in, c.String("platform"), policy); err != nil {
 			return err
 		}
 		pulled = append(pulled, pulledImage{in.Image.Ref, in.Image.Digest.String(), in.Image.ID.String(), in.Image.Platform})
 	}
 	if c.Bool("json") {
-		return writeJSON(a.stdout, pulled)
+		return writeJSON(a.Stdout, pulled)
 	}
 	for _, p := range pulled {
-		if _, err := fmt.Fprintf(a.stdout, "%s %s\n", p.Digest, escape(p.Ref)); err != nil {
+		if _, err := fmt.Fprintf(a.Stdout, "%s %s\n", p.Digest, escape(p.Ref)); err != nil {
 			return err
 		}
 	}
@@ -79,34 +79,22 @@ type pulledImage struct {
 	Platform string `json:"platform"`
 }
 
-// pullOne gets one image, and shows that on stderr when anything has to be fetched.
-func (a *app) pullOne(ref string, o fetch.Options) (*fetch.Image, error) {
+// pullShown gets one image, and shows that on stderr when anything has to be fetched.
+func (a *app) pullShown(w start.Wanted) (*image.Image, error) {
 	var p *progress
+	o := fetch.Options{Store: w.Store, IDMap: w.IDMap, Platform: w.Platform, Policy: w.Policy}
 	o.Progress = func(e fetch.Event) {
 		if p == nil {
-			p = newProgress(a.stderr)
+			p = newProgress(a.Stderr)
 		}
 		p.event(e)
 	}
-	image, err := fetch.Pull(a.ctx, ref, o)
+	img, err := fetch.Pull(a.Ctx, w.Ref, o)
 	if p != nil {
 		p.finish()
 	}
-	if err != nil && a.ctx.Err() != nil {
-		return nil, errors.Join(a.ctx.Err(), err)
+	if err != nil && a.Ctx.Err() != nil {
+		return nil, errors.Join(a.Ctx.Err(), err)
 	}
-	return image, err
-}
-
-func pullPolicy(c *cli.Context) (fetch.PullPolicy, error) {
-	word, err := choice(c, "pull", "missing", "always", "never", "newer")
-	return map[string]fetch.PullPolicy{"missing": fetch.Missing, "always": fetch.Always, "never": fetch.Never, "newer": fetch.Newer}[word], err
-}
-
-func (a *app) openStore() (*store.Store, error) {
-	dir, err := config.StoreDir(a.storeDir, os.Getenv)
-	if err != nil {
-		return nil, err
-	}
-	return store.Open(dir)
+	return img, err
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cove/sandbox"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
 )
@@ -11,7 +12,7 @@ func (a *app) shellCommand() *cli.Command {
 		Name:      "shell",
 		Usage:     "enter the project's sandbox, or join the one that runs",
 		UsageText: "cove shell [OPTIONS] [--] [COMMAND [ARG...]]",
-		Flags:     sandboxFlags(),
+		Flags:     urfaveFlags(start.Flags),
 		Action:    a.action(a.shell),
 	}
 }
@@ -22,9 +23,9 @@ func (a *app) shell(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("dry-run") {
-		return writeJSON(a.stdout, plan.spec)
+		return writeJSON(a.Stdout, plan.Spec)
 	}
-	status, joined, err := sandbox.Shell(a.ctx, plan.spec, plan.options)
-	a.log.Debug("shell ended", "joined", joined)
+	status, joined, err := sandbox.Shell(a.Ctx, plan.Spec, plan.Options)
+	a.Log.Debug("shell ended", "joined", joined)
 	return a.status(status, err)
 }

@@ -17,6 +17,7 @@ import (
 	"cove/fetch"
 	"cove/fetch/oci"
 	"cove/sandbox/host"
+	"cove/sandbox/start"
 	"cove/userns"
 
 	"golang.org/x/sys/unix"
@@ -60,7 +61,7 @@ func printed(t *testing.T, a *app, err error) (text string, code int) {
 		t.Fatal(ferr)
 	}
 	defer f.Close()
-	a.stderr, a.ctx = f, t.Context()
+	a.Stderr, a.Ctx = f, t.Context()
 	code = a.finish(err)
 	b, ferr := os.ReadFile(f.Name())
 	if ferr != nil {
@@ -80,14 +81,14 @@ func TestFinish(t *testing.T) {
 		{"run", "", exitStatus(42), 42},
 		{"run", "cove: broken\n", errors.New("broken"), 125},
 		{"images", "cove: broken\n", errors.New("broken"), 1},
-		{"images", "cove: images: bad\ncove: hint: see `cove help images`\n", usagef("bad"), 2},
-		{"run", "cove: run: bad\ncove: hint: see `cove help run`\n", fmt.Errorf("x: %w", usagef("bad")), 2},
+		{"images", "cove: images: bad\ncove: hint: see `cove help images`\n", start.Usagef("bad"), 2},
+		{"run", "cove: run: bad\ncove: hint: see `cove help run`\n", fmt.Errorf("x: %w", start.Usagef("bad")), 2},
 		{"run", "cove: \"a\\x1b.toml\":1:2: x\ncove: --env: y\n", fmt.Errorf("load: %w", mistakes), 2},
 		{"pull", "cove: first\n      second\n", errors.Join(errors.New("first"), errors.New("second")), 1},
 		{"pull", "cove: \\x1b[31mred\\a\n", errors.New("\x1b[31mred\a"), 1},
 		{"run", "cove: profile \"/p\" is not trusted: nobody agreed to what it grants\ncove: hint: `cove trust` shows what it grants and asks; there is no terminal here to ask on\n", &errUntrusted{file: "/p"}, 125},
 	} {
-		if text, code := printed(t, &app{command: c.command}, c.err); text != c.text || code != c.code {
+		if text, code := printed(t, &app{Call: &start.Call{Command: c.command}}, c.err); text != c.text || code != c.code {
 			t.Errorf("%s, %v: %q and %d, want %q and %d", c.command, c.err, text, code, c.text, c.code)
 		}
 	}
@@ -95,11 +96,11 @@ func TestFinish(t *testing.T) {
 
 // The hints of a machine without user namespaces cite what was seen there.
 func TestUserNSHint(t *testing.T) {
-	a := &app{command: "run", place: &place{family: debian}, machine: &host.Host{
+	a := &app{place: &place{family: debian}, Call: &start.Call{Command: "run", Known: &host.Host{
 		Tried:   host.Tried{UserNS: host.Fact{Why: "create user namespace: operation not permitted"}},
 		Sysctls: host.Sysctls{AppArmorRestrict: "1", MaxUserNS: "100"},
-	}}
-	text, code := printed(t, a, errNoUserNS)
+	}}}
+	text, code := printed(t, a, start.ErrNoUserNS)
 	for _, want := range []string{"operation not permitted", "kernel.apparmor_restrict_unprivileged_userns=1", "apparmor_parser -r", "userns,"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in the hint:\n%s", want, text)
@@ -108,16 +109,16 @@ func TestUserNSHint(t *testing.T) {
 	if code != 125 {
 		t.Errorf("exit code %d", code)
 	}
-	a.machine.Sysctls = host.Sysctls{UserNSClone: "0"}
-	if text, _ = printed(t, a, errNoUserNS); !strings.Contains(text, "echo kernel.unprivileged_userns_clone=1 | sudo tee") {
+	a.Known.Sysctls = host.Sysctls{UserNSClone: "0"}
+	if text, _ = printed(t, a, start.ErrNoUserNS); !strings.Contains(text, "echo kernel.unprivileged_userns_clone=1 | sudo tee") {
 		t.Errorf("%s", text)
 	}
 }
 
 // In a container /proc is covered in part, and then no other can be mounted.
 func TestProcHint(t *testing.T) {
-	a := &app{command: "run", place: &place{around: host.Podman}, machine: &host.Host{Tried: host.Tried{ProcMount: host.Fact{Why: "operation not permitted"}}}}
-	text, code := printed(t, a, errNoProc)
+	a := &app{place: &place{around: host.Podman}, Call: &start.Call{Command: "run", Known: &host.Host{Tried: host.Tried{ProcMount: host.Fact{Why: "operation not permitted"}}}}}
+	text, code := printed(t, a, start.ErrNoProc)
 	if !strings.Contains(text, "mount proc: operation not permitted") || !strings.Contains(text, "--security-opt unmask=ALL") || code != 125 {
 		t.Errorf("%d\n%s", code, text)
 	}
@@ -125,15 +126,15 @@ func TestProcHint(t *testing.T) {
 
 // What a security module forbids, no sysctl mends: the profile is named.
 func TestUserNSLabel(t *testing.T) {
-	a := &app{command: "run", place: &place{family: debian}, machine: &host.Host{
+	a := &app{place: &place{family: debian}, Call: &start.Call{Command: "run", Known: &host.Host{
 		Tried: host.Tried{UserNS: host.Fact{Why: "create user namespace: permission denied"}}, Label: "strict\x1b (enforce)",
-	}}
+	}}}
 	text, _ := printed(t, a, &userns.NamespaceError{Err: unix.EACCES})
 	if want := `hint: user namespaces: create user namespace: permission denied (cove runs under the AppArmor profile "strict\x1b (enforce)")`; !strings.Contains(text, want) {
 		t.Errorf("%q is not in\n%s", want, text)
 	}
-	a.machine.Label = "unconfined"
-	if text, _ = printed(t, a, errNoUserNS); strings.Contains(text, "AppArmor") {
+	a.Known.Label = "unconfined"
+	if text, _ = printed(t, a, start.ErrNoUserNS); strings.Contains(text, "AppArmor") {
 		t.Errorf("%s", text)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"cove/config"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -47,7 +48,7 @@ var errDeclined = errors.New("not agreed to; nothing was done")
 
 func (a *app) trust(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("takes no arguments; --profile FILE names a profile")
+		return start.Usagef("takes no arguments; --profile FILE names a profile")
 	}
 	chosen := 0
 	for _, f := range []string{"show", "yes", "revoke"} {
@@ -56,19 +57,19 @@ func (a *app) trust(c *cli.Context) error {
 		}
 	}
 	if chosen > 1 {
-		return usagef("--show, --yes and --revoke exclude each other")
+		return start.Usagef("--show, --yes and --revoke exclude each other")
 	}
 	if c.Bool("json") && !c.Bool("show") {
-		return usagef("--json goes with --show")
+		return start.Usagef("--json goes with --show")
 	}
-	p, err := a.loadProfile(c, nil)
+	p, err := a.LoadProfile(line{c}, nil)
 	if err != nil {
 		return err
 	}
 	if p.File == "" {
 		return errors.New("there is no profile here (cove.toml, in this folder or above)")
 	}
-	t, err := openTrust()
+	t, err := start.OpenTrust()
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (a *app) trust(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("json") {
-		return writeJSON(a.stdout, struct {
+		return writeJSON(a.Stdout, struct {
 			File    string         `json:"file"`
 			Trusted bool           `json:"trusted"`
 			New     []config.Grant `json:"new"`
@@ -88,7 +89,7 @@ func (a *app) trust(c *cli.Context) error {
 			Gone    []config.Grant `json:"gone"`
 		}{p.File, d.Trusted, notNil(d.New), notNil(d.Kept), notNil(d.Gone)})
 	}
-	if _, err := a.stdout.WriteString(grantsText(p, d)); err != nil || c.Bool("show") {
+	if _, err := a.Stdout.WriteString(grantsText(p, d)); err != nil || c.Bool("show") {
 		return err
 	}
 	if d.Trusted && !d.Changed {
@@ -109,17 +110,8 @@ func notNil(g []config.Grant) []config.Grant {
 	return g
 }
 
-// checkTrust lets a profile pass that wants nothing but what was agreed to, and asks where somebody can
-// answer. Nothing may have been done for the profile before: no pull, no mount, no folder.
-func (a *app) checkTrust(p *config.Profile) error {
-	t, err := openTrust()
-	if err != nil {
-		return err
-	}
-	d, err := t.Check(p)
-	if err != nil || d.Trusted {
-		return err
-	}
+// agree asks for what a profile wants, where somebody can answer.
+func (a *app) agree(t *config.Trust, p *config.Profile, d config.Decision) error {
 	if err := a.ask(p.File, d, grantsText(p, d)); err != nil {
 		return err
 	}
@@ -174,7 +166,7 @@ func (a *app) ask(file string, d config.Decision, text string) error {
 	if _, err := io.WriteString(question, text+"Agree? [y/N] "); err != nil {
 		return err
 	}
-	answer, err := readLine(a.ctx, tty)
+	answer, err := readLine(a.Ctx, tty)
 	if err != nil {
 		fmt.Fprintln(question)
 		return err
@@ -188,11 +180,11 @@ func (a *app) ask(file string, d config.Decision, text string) error {
 
 // terminal is where a person can be asked: stdin and stderr when both are one, else the terminal that stderr is.
 func (a *app) terminal() (in, out *os.File, done func()) {
-	if !isTerminal(a.stderr) {
+	if !isTerminal(a.Stderr) {
 		return nil, nil, nil
 	}
-	if isTerminal(a.stdin) {
-		return a.stdin, a.stderr, func() {}
+	if isTerminal(a.Stdin) {
+		return a.Stdin, a.Stderr, func() {}
 	}
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {

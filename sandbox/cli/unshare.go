@@ -6,8 +6,9 @@ import (
 	"strings"
 
 	"cove/config"
-	"cove/fetch"
+	"cove/fetch/image"
 	"cove/sandbox"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
 )
@@ -25,33 +26,33 @@ func (a *app) unshareCommand() *cli.Command {
 }
 
 func (a *app) unshare(c *cli.Context) error {
-	h, err := a.probe(false)
+	h, err := a.Machine(false)
 	if err != nil {
 		return err
 	}
 	if !h.UserNS.OK {
-		return errNoUserNS
+		return start.ErrNoUserNS
 	}
-	m, err := idmap(h, 0, 0)
+	m, err := start.IDMap(h, 0, 0)
 	if err != nil {
 		return err
 	}
 	var mounts []sandbox.UnshareMount
-	for _, v := range wordsOf(c, "mount") {
+	for _, v := range (line{c}).Words("mount") {
 		cut := strings.LastIndexByte(v, '=')
 		if cut <= 0 || cut == len(v)-1 {
-			return usagef("--mount %s: want REF=DIR", quote(v))
+			return start.Usagef("--mount %s: want REF=DIR", quote(v))
 		}
 		target, err := filepath.Abs(v[cut+1:])
 		if err != nil {
 			return err
 		}
 		in := sandbox.Input{Profile: &config.Profile{Image: v[:cut]}, Host: h}
-		if _, err := a.image(&in, "", fetch.Missing); err != nil {
+		if _, err := a.Image(&in, "", image.Missing); err != nil {
 			return err
 		}
-		if in.Image.Kind == fetch.Host {
-			return usagef("--mount %s: the host is no image", quote(v))
+		if in.Image.Kind == image.Host {
+			return start.Usagef("--mount %s: the host is no image", quote(v))
 		}
 		mounts = append(mounts, sandbox.UnshareMount{Layers: in.Image.Layers, Target: target})
 	}
@@ -62,6 +63,6 @@ func (a *app) unshare(c *cli.Context) error {
 			argv = []string{shell}
 		}
 	}
-	status, err := sandbox.Unshare(a.ctx, m, mounts, argv)
+	status, err := sandbox.Unshare(a.Ctx, m, mounts, argv)
 	return a.status(status, err)
 }

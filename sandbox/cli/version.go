@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cove/sandbox/start"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -23,11 +24,11 @@ func (a *app) versionCommand() *cli.Command {
 
 func (a *app) version(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("takes no arguments")
+		return start.Usagef("takes no arguments")
 	}
 	version, revision := buildInfo()
 	if c.Bool("json") {
-		return writeJSON(a.stdout, struct {
+		return writeJSON(a.Stdout, struct {
 			Version  string `json:"version"`
 			Revision string `json:"revision,omitempty"`
 			Go       string `json:"go"`
@@ -37,7 +38,7 @@ func (a *app) version(c *cli.Context) error {
 	if revision != "" {
 		version += " (" + revision + ")"
 	}
-	_, err := fmt.Fprintf(a.stdout, "cove %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err := fmt.Fprintf(a.Stdout, "cove %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return err
 }
 

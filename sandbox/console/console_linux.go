@@ -34,34 +34,77 @@ var ErrLost = errors.New("the sandbox ended before its command did")
 // forwarded are the signals that are passed on to the command.
 var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT}
 
-// session is a command as its client sees it.
-type session struct {
-	conn   *fdpass.Conn
-	io     Stdio
-	master *os.File // of the pty, with a terminal
-	relay  relays
-	saved  *term.State // the terminal's state before it was made raw
+// Session is a command as its client sees it.
+type Session struct {
+	conn     *fdpass.Conn
+	io       Stdio
+	incoming chan os.Signal
+	master   *os.File // of the pty, with a terminal
+	relay    relays
+	saved    *term.State // the terminal's state before it was made raw
 }
+
+// New begins to take the caller's signals, for a command that is to be started next. Close gives them back.
+func New(stdio Stdio) *Session {
+	s := &Session{io: stdio, incoming: make(chan os.Signal, 32)}
+	for _, sig := range forwarded {
+		// What the caller was told to ignore (nohup, a job of a plain shell) stays ignored.
+		if !signal.Ignored(sig) {
+			signal.Notify(s.incoming, sig)
+		}
+	}
+	return s
+}
+
+// Close ends it, and puts the terminal back. It may be called twice.
+func (s *Session) Close() {
+	s.relay.handedOver()
+	s.restore()
+	signal.Stop(s.incoming)
+}
+
+// Start is what init is to be told of the command, but for the process, and the descriptors to send with it. HandedOver
+// is to be called when they were.
+func (s *Session) Start() (*spec.Start, []*os.File, error) {
+	start := &spec.Start{TTY: s.io.TTY}
+	if !s.io.TTY {
+		files, err := s.relay.prepare(s.io)
+		return start, files, err
+	}
+	if ws, err := unix.IoctlGetWinsize(int(s.io.Out.Fd()), unix.TIOCGWINSZ); err == nil {
+		start.Rows, start.Cols = ws.Row, ws.Col
+	}
+	return start, nil, nil
+}
+
+// HandedOver closes the command's own descriptors here.
+func (s *Session) HandedOver() { s.relay.handedOver() }
 
 // Run starts the process over conn and returns how it ended. The caller's terminal is put back
 // before it returns. A sandbox that goes away meanwhile is ErrLost.
 func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
-	s := &session{conn: conn, io: stdio}
-	incoming := make(chan os.Signal, 32)
-	for _, sig := range forwarded {
-		// What the caller was told to ignore (nohup, a job of a plain shell) stays ignored.
-		if !signal.Ignored(sig) {
-			signal.Notify(incoming, sig)
-		}
-	}
-	defer signal.Stop(incoming)
-	messages, err := s.start(p)
+	s := New(stdio)
+	defer s.Close()
+	start, files, err := s.Start()
 	if err != nil {
 		return nil, err
 	}
-	defer s.restore()
-	if stdio.TTY {
-		signal.Notify(incoming, unix.SIGWINCH)
+	start.Process = p
+	if err := conn.Send(spec.FromClient{Start: start}, files...); err != nil {
+		return nil, fmt.Errorf("start the command: %w", err)
+	}
+	s.HandedOver()
+	return s.Follow(conn)
+}
+
+// Follow relays for a command that was started over conn, and returns how it ended.
+func (s *Session) Follow(conn *fdpass.Conn) (*spec.Exited, error) {
+	s.conn = conn
+	defer s.Close()
+	messages := make(chan toClient, 4)
+	go s.listen(messages)
+	if s.io.TTY {
+		signal.Notify(s.incoming, unix.SIGWINCH)
 	}
 	for {
 		select {
@@ -83,7 +126,7 @@ func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
 				s.relay.drain()
 				return m.Exited, nil
 			}
-		case sig := <-incoming:
+		case sig := <-s.incoming:
 			s.signal(sig.(unix.Signal))
 		}
 	}
@@ -94,31 +137,7 @@ type toClient struct {
 	master *os.File // comes with Started
 }
 
-// start sends the command and begins to listen.
-func (s *session) start(p spec.Process) (<-chan toClient, error) {
-	st := &spec.Start{Process: p, TTY: s.io.TTY}
-	var files []*os.File
-	if s.io.TTY {
-		if ws, err := unix.IoctlGetWinsize(int(s.io.Out.Fd()), unix.TIOCGWINSZ); err == nil {
-			st.Rows, st.Cols = ws.Row, ws.Col
-		}
-	} else {
-		var err error
-		if files, err = s.relay.prepare(s.io); err != nil {
-			return nil, err
-		}
-	}
-	err := s.conn.Send(spec.FromClient{Start: st}, files...)
-	s.relay.handedOver()
-	if err != nil {
-		return nil, fmt.Errorf("start the command: %w", err)
-	}
-	messages := make(chan toClient, 4)
-	go s.listen(messages)
-	return messages, nil
-}
-
-func (s *session) listen(messages chan<- toClient) {
+func (s *Session) listen(messages chan<- toClient) {
 	defer close(messages)
 	for {
 		var m toClient
@@ -137,7 +156,7 @@ func (s *session) listen(messages chan<- toClient) {
 }
 
 // started makes the terminal raw and relays between it and the pty.
-func (s *session) started() error {
+func (s *Session) started() error {
 	if !s.io.TTY {
 		s.relay.start()
 		return nil
@@ -153,7 +172,7 @@ func (s *session) started() error {
 	return nil
 }
 
-func (s *session) raw() error {
+func (s *Session) raw() error {
 	old, err := term.MakeRaw(int(s.io.In.Fd()))
 	if err != nil {
 		return fmt.Errorf("make the terminal raw: %w", err)
@@ -164,13 +183,13 @@ func (s *session) raw() error {
 	return nil
 }
 
-func (s *session) restore() {
+func (s *Session) restore() {
 	if s.saved != nil {
 		_ = term.Restore(int(s.io.In.Fd()), s.saved)
 	}
 }
 
-func (s *session) signal(sig unix.Signal) {
+func (s *Session) signal(sig unix.Signal) {
 	if sig == unix.SIGWINCH {
 		if ws, err := unix.IoctlGetWinsize(int(s.io.Out.Fd()), unix.TIOCGWINSZ); err == nil && s.master != nil {
 			_ = unix.IoctlSetWinsize(int(s.master.Fd()), unix.TIOCSWINSZ, ws)
@@ -181,7 +200,7 @@ func (s *session) signal(sig unix.Signal) {
 }
 
 // notice prints a line for the caller, on a terminal that may be raw.
-func (s *session) notice(text string) {
+func (s *Session) notice(text string) {
 	if s.io.Err == nil {
 		return
 	}
@@ -195,7 +214,7 @@ func (s *session) notice(text string) {
 // stop is what follows when the command was stopped, by ^Z or by a signal: the terminal goes back
 // to the caller's shell, this process stops as its whole job does, and when it goes on, so does
 // the command. In an orphaned process group the kernel drops SIGTSTP, and all goes on at once.
-func (s *session) stop() {
+func (s *Session) stop() {
 	s.restore()
 	signals.WithDefault(unix.SIGTSTP, func() {
 		_ = unix.Kill(0, unix.SIGTSTP)

@@ -10,8 +10,10 @@ package early
 import (
 	"os"
 	"slices"
+	"strconv"
 
 	"cove/sandbox/stage"
+	"cove/sandbox/trace"
 	"cove/userns"
 
 	"golang.org/x/sys/unix"
@@ -24,13 +26,23 @@ const Namespaces uintptr = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEW
 
 // Config is how a sandbox's init is started. With one processor Go's runtime starts half as many threads.
 func Config(namespaces uintptr) userns.Config {
-	return userns.Config{Stage: stage.InitName, Namespaces: namespaces, Env: []string{"GOMAXPROCS=1"}}
+	cfg := userns.Config{Stage: stage.InitName, Namespaces: namespaces, Env: []string{"GOMAXPROCS=1", "TZ="}}
+	if tracing != nil {
+		cfg.Files = []*os.File{tracing}
+		cfg.Env = append(cfg.Env, trace.Descriptor+"="+strconv.Itoa(userns.ConnFD+1))
+	}
+	return cfg
 }
 
 // started yields the stage, or nil when it could not be started; nil when none was tried.
 var started chan *userns.Child
 
+// tracing is where the steps are written down, for init to do the same.
+var tracing *os.File
+
 func init() {
+	tracing = trace.Open("parent")
+	trace.Step("began")
 	if !wanted(os.Args) {
 		return
 	}
@@ -38,6 +50,7 @@ func init() {
 	go func() {
 		// Why it failed is found out by whoever finds nothing to take, and tries again.
 		child, _ := userns.Fork(Config(Namespaces))
+		trace.Step("forked init")
 		started <- child
 	}()
 }

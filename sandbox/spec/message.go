@@ -12,11 +12,12 @@ type ToInit struct {
 }
 
 // Setup carries the Spec and the descriptors that come with it, in order: one mount per Idmapped
-// mount of the Spec, then the fuse-overlayfs socket where Root.Kind wants one.
+// mount of the Spec, then Main's session socket and its descriptors.
 type Setup struct {
-	Spec  *Spec `json:"spec"`
-	Link  Link  `json:"link"`
-	Debug bool  `json:"debug,omitempty"` // tell each step
+	Spec  *Spec  `json:"spec"`
+	Link  Link   `json:"link"`
+	Main  *Start `json:"main,omitempty"`  // the main command, whose Process is the Spec's; its end ends the sandbox
+	Debug bool   `json:"debug,omitempty"` // tell each step
 }
 
 // Link is the network that the parent attached, for init to configure inside.
@@ -76,7 +77,7 @@ type Dialed struct {
 
 // FromClient is what a session's client says to init. Exactly one field is set.
 type FromClient struct {
-	Start  *Start `json:"start,omitempty"`  // once, first; descriptors: 0, 1 and 2 unless TTY
+	Start  *Start `json:"start,omitempty"`  // once, first, unless it came with the Setup; descriptors: 0, 1 and 2 unless TTY
 	Signal int    `json:"signal,omitempty"` // for the command's process group
 }
 

@@ -11,6 +11,7 @@ import (
 	"cove/sandbox/rootfs"
 	"cove/sandbox/signals"
 	"cove/sandbox/spec"
+	"cove/sandbox/trace"
 	"cove/userns"
 	"cove/userns/fdpass"
 
@@ -24,13 +25,18 @@ func initMain() int {
 		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", InitName)
 		return 2
 	}
+	trace.Inherit("init")
+	trace.Step("began")
 	warmUp()
+	trace.Step("waits")
 	var first spec.ToInit
 	files, err := control.Recv(&first)
 	if err != nil || first.Setup == nil {
 		return 1 // the parent is gone
 	}
+	trace.Step("has the Spec")
 	i := &initStage{control: control, spec: first.Setup.Spec}
+	files, own := mainFiles(first.Setup, files)
 	if err := i.setUp(first.Setup, files); err != nil {
 		_ = control.Send(spec.FromInit{Failed: failed(err)})
 		return 1
@@ -38,7 +44,22 @@ func initMain() int {
 	if err := control.Send(spec.FromInit{Ready: true}); err != nil {
 		return 1
 	}
-	return i.serve()
+	return i.serve(first.Setup.Main, own)
+}
+
+// mainFiles parts the descriptors that came with a Setup from those of its main command: the session's socket, and 0,
+// 1 and 2 without a terminal.
+func mainFiles(setup *spec.Setup, files []*os.File) (mounts, own []*os.File) {
+	if setup.Main == nil {
+		return files, nil
+	}
+	setup.Main.Process = setup.Spec.Process
+	n := 4
+	if setup.Main.TTY {
+		n = 1
+	}
+	n = max(0, len(files)-n)
+	return files[:n], files[n:]
 }
 
 // warmUp passes every kind of message through package json once: it looks at a type when it first
@@ -84,18 +105,22 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	if err != nil {
 		return err
 	}
+	trace.Step("opened sources")
 	i.step(setup, "opened what lies on the host")
 	if err := becomeRoot(s.IDMap, i.control); err != nil {
 		return err
 	}
+	trace.Step("became root")
 	root, err := src.Build(s, i.serveFuse)
 	if err != nil {
 		return err
 	}
+	trace.Step("built root")
 	i.step(setup, "put the root file system together")
 	if err := root.Enter(); err != nil {
 		return err
 	}
+	trace.Step("entered root")
 	i.step(setup, "entered it")
 	if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
 		return fmt.Errorf("set hostname %q: %w", s.Hostname, err)
@@ -111,7 +136,12 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	if err := checkInherited(i.control.FD()); err != nil {
 		return err
 	}
-	return confine(s.Security)
+	trace.Step("network, watch, checks")
+	if err := confine(s.Security); err != nil {
+		return err
+	}
+	trace.Step("confined")
+	return nil
 }
 
 // step tells the parent what was done, when it asked.

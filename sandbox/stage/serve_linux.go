@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -19,13 +20,19 @@ type sessions struct {
 	groups map[*session]struct{}
 }
 
-// serve answers the parent until it goes, or until the main session has ended. The calling thread
-// becomes the one that commands are forked from.
-func (i *initStage) serve() int {
+// serve starts the main command, where one came with the Setup, and answers the parent until it goes, or until the
+// main session has ended. The calling thread becomes the one that commands are forked from.
+func (i *initStage) serve(main *spec.Start, files []*os.File) int {
 	done := make(chan struct{})
 	i.reaper = newReaper()
 	i.spawner = &spawner{requests: make(chan spawnRequest), reaper: i.reaper}
 	i.group.groups = map[*session]struct{}{}
+	if main != nil {
+		if err := i.first(main, files, done); err != nil {
+			return 1
+		}
+	}
+	go i.reaper.loop()
 	memory.GiveBackSoon()
 	go i.listen(done)
 	if i.watch != nil {
@@ -56,20 +63,50 @@ func (i *initStage) listen(done chan struct{}) {
 	}
 }
 
-// accept serves a client's socket.
-func (i *initStage) accept(f *os.File, main bool, done chan struct{}) {
-	// The descriptor is duplicated, so that the os.File's own number can be given back at once.
+// first starts the main command. It is here already, and so is the thread that is to fork it: to pass it from thread
+// to thread, as those that come later, would take longer than the fork.
+func (i *initStage) first(start *spec.Start, files []*os.File, done chan struct{}) error {
+	if len(files) == 0 {
+		return errors.New("bug: no session came with the main command")
+	}
+	conn, err := connOf(files[0])
+	if err != nil {
+		return err
+	}
+	s := &session{init: i, conn: conn, spawn: i.spawner.now}
+	i.group.groups[s] = struct{}{}
+	follow := s.begin(start, files[1:])
+	go func() {
+		follow()
+		i.group.mu.Lock()
+		delete(i.group.groups, s)
+		i.group.mu.Unlock()
+		close(done)
+	}()
+	return nil
+}
+
+// connOf takes over a socket. The descriptor is duplicated, so that the os.File's own number can be given back at once.
+func connOf(f *os.File) (*fdpass.Conn, error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	f.Close()
 	if err != nil {
-		return
+		return nil, err
 	}
 	conn, err := fdpass.FromFD(fd)
 	if err != nil {
 		_ = unix.Close(fd)
+	}
+	return conn, err
+}
+
+// accept serves a client's socket.
+func (i *initStage) accept(f *os.File, main bool, done chan struct{}) {
+	conn, err := connOf(f)
+	if err != nil {
 		return
 	}
-	s := &session{init: i, conn: conn}
+	s := &session{init: i, conn: conn, spawn: i.spawner.spawn}
 	i.count(s, true)
 	go func() {
 		s.run()

@@ -15,8 +15,9 @@ import (
 
 // session is one client's command.
 type session struct {
-	init *initStage
-	conn *fdpass.Conn
+	init  *initStage
+	conn  *fdpass.Conn
+	spawn func(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error)
 
 	mu    sync.Mutex
 	pid   int  // the command, or its leader with a terminal; 0 when there is none
@@ -25,19 +26,35 @@ type session struct {
 
 // run serves the client until the command has ended or the client is gone.
 func (s *session) run() {
-	defer s.conn.Close()
 	var m spec.FromClient
 	files, err := s.conn.Recv(&m)
-	defer closeFiles(files)
 	if err != nil || m.Start == nil {
+		closeFiles(files)
+		s.conn.Close()
 		return
 	}
-	events, master, err := s.start(m.Start, files)
-	if err != nil {
-		_ = s.conn.Send(spec.ToClient{Exited: exitedBecause(err)})
-		return
-	}
+	s.begin(m.Start, files)()
+}
+
+// begin starts the command and tells the client; follow tells the rest, and ends when the command has.
+func (s *session) begin(start *spec.Start, files []*os.File) (follow func()) {
+	events, master, err := s.start(start, files)
 	closeFiles(files)
+	if err != nil {
+		return func() {
+			_ = s.conn.Send(spec.ToClient{Exited: exitedBecause(err)})
+			s.conn.Close()
+		}
+	}
+	return func() {
+		defer s.conn.Close()
+		s.follow(events, master)
+	}
+}
+
+// follow tells the client of the command until that has ended.
+func (s *session) follow(events <-chan syscall.WaitStatus, master *os.File) {
+	var err error
 	if master != nil {
 		err = s.conn.Send(spec.ToClient{Started: &spec.Started{}}, master)
 		master.Close()
@@ -117,7 +134,7 @@ func (s *session) start(st *spec.Start, files []*os.File) (<-chan syscall.WaitSt
 	attr.Sys.Setpgid = true
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pid, events, err := s.init.spawner.spawn(c.path, c.argv, attr)
+	pid, events, err := s.spawn(c.path, c.argv, attr)
 	if err != nil {
 		return nil, nil, c.execError(err)
 	}
@@ -143,7 +160,7 @@ func (s *session) startTTY(c *command, st *spec.Start) (<-chan syscall.WaitStatu
 	attr.Env = []string{"GOMAXPROCS=1"} // it waits, most of the time
 	attr.Sys.Setsid, attr.Sys.Setctty, attr.Sys.Ctty = true, true, 0
 	s.mu.Lock()
-	pid, events, err := s.init.spawner.spawn("/proc/self/exe", []string{LeaderName}, attr)
+	pid, events, err := s.spawn("/proc/self/exe", []string{LeaderName}, attr)
 	if err == nil {
 		s.pid = pid
 	}

@@ -34,15 +34,18 @@ func (s *spawner) spawn(path string, argv []string, attr *syscall.ProcAttr) (int
 	return r.pid, r.events, r.err
 }
 
+// now is spawn for who is on the thread already, before run.
+func (s *spawner) now(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
+	signals.Unblock()
+	return s.reaper.start(func() (int, error) { return syscall.ForkExec(path, argv, attr) })
+}
+
 // run serves requests until done is closed. The caller is locked to the thread.
 func (s *spawner) run(done <-chan struct{}) {
 	for {
 		select {
 		case q := <-s.requests:
-			signals.Unblock()
-			pid, events, err := s.reaper.start(func() (int, error) {
-				return syscall.ForkExec(q.path, q.argv, q.attr)
-			})
+			pid, events, err := s.now(q.path, q.argv, q.attr)
 			q.reply <- spawnReply{pid, events, err}
 		case <-done:
 			return
@@ -61,7 +64,6 @@ type reaper struct {
 func newReaper() *reaper {
 	r := &reaper{watched: map[int]chan syscall.WaitStatus{}}
 	r.children.L = &r.mu
-	go r.loop()
 	return r
 }
 

@@ -42,6 +42,7 @@ func TestReaperNeverWaitsForAClient(t *testing.T) {
 
 func TestReaperTellsShortLives(t *testing.T) {
 	r := newReaper()
+	go r.loop()
 	s := &spawner{requests: make(chan spawnRequest), reaper: r}
 	over := make(chan struct{})
 	defer close(over)

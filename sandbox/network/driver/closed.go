@@ -34,7 +34,7 @@ var closedAlways = []string{
 // closed adds to closedAlways what this host has: its own addresses, and of IPv6 the whole network on
 // its link (at most a /64), since a host takes new addresses there every day (RFC 8981) and calls its
 // neighbours by global addresses.
-func (h *host) closed() []string {
+func (h *outside) closed() []string {
 	out := slices.Clone(closedAlways)
 	for _, p := range h.addresses {
 		a, bits := p.Addr(), p.Addr().BitLen()

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"os"
 
+	"cove/sandbox/host"
+	"cove/sandbox/network"
 	"cove/sandbox/spec"
 
 	"golang.org/x/sys/unix"
@@ -14,9 +16,9 @@ import (
 
 // The values of Options.Driver.
 const (
-	Auto  = "auto"
-	Slirp = "slirp4netns"
-	Pasta = "pasta"
+	Auto  = network.Auto
+	Slirp = network.Slirp
+	Pasta = network.Pasta
 )
 
 // Options says how Attach is to do it.
@@ -39,47 +41,59 @@ func (l *Link) Close() error { return l.helper.close() }
 func (l *Link) Done() <-chan struct{} { return l.helper.done }
 
 // MissingError says that no program that could carry the network is installed.
-type MissingError struct {
-	Programs []string // what was looked for
-	Packages []string // Debian's packages that have them, of which one is enough when Any
-	Any      bool
+type MissingError = host.MissingError
+
+// Network is these drivers as who runs a sandbox wants them.
+type Network struct{}
+
+var _ network.Driver = Network{}
+
+// Attach implements network.Driver.
+func (Network) Attach(ctx context.Context, pid int, name string) (*network.Attached, error) {
+	link, err := Attach(ctx, pid, Options{Driver: name})
+	if err != nil {
+		return nil, err
+	}
+	return &network.Attached{Link: link.Link, Driver: link.Driver, Done: link.Done(), Close: link.Close}, nil
 }
 
-func (e *MissingError) Error() string {
-	if e.Any {
-		return "no user-mode network: neither " + strings.Join(e.Programs, " nor ") + " is installed"
+// Publish implements network.Driver.
+func (Network) Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (io.Closer, error) {
+	p, err := Publish(ctx, ports, dial)
+	if err != nil {
+		return nil, err
 	}
-	return "no user-mode network: not installed: " + strings.Join(e.Programs, ", ")
+	return p, nil
 }
 
 // Attach starts the user-mode network for the network namespace of pid: a child of ours in a user
 // namespace with its ids mapped, which has not changed its root yet. The network ends with Close,
 // and when this process dies.
 func Attach(ctx context.Context, pid int, opts Options) (*Link, error) {
-	host, err := readHost()
+	outside, err := readHost()
 	if err != nil {
 		return nil, fmt.Errorf("look at the host's network: %w", err)
 	}
 	closeOnExec()
 	switch opts.Driver {
 	case Slirp:
-		return attachSlirp(ctx, pid, host, opts, "tap0")
+		return attachSlirp(ctx, pid, outside, opts, "tap0")
 	case Pasta:
-		return attachPasta(ctx, pid, host, opts, "tap0")
+		return attachPasta(ctx, pid, outside, opts, "tap0")
 	case "", Auto:
-		return attachAny(ctx, pid, host, opts)
+		return attachAny(ctx, pid, outside, opts)
 	}
 	return nil, fmt.Errorf("unknown network driver %q", opts.Driver)
 }
 
 // attachAny takes the first driver that works. The second gets an interface of its own, as the
 // first may have left one behind.
-func attachAny(ctx context.Context, pid int, host *host, opts Options) (*Link, error) {
-	link, err := attachSlirp(ctx, pid, host, opts, "tap0")
+func attachAny(ctx context.Context, pid int, outside *outside, opts Options) (*Link, error) {
+	link, err := attachSlirp(ctx, pid, outside, opts, "tap0")
 	if err == nil || ctx.Err() != nil {
 		return link, err
 	}
-	link, perr := attachPasta(ctx, pid, host, opts, "tap1")
+	link, perr := attachPasta(ctx, pid, outside, opts, "tap1")
 	if perr == nil {
 		return link, nil
 	}

@@ -11,15 +11,15 @@ import (
 	"strings"
 )
 
-// host is what a sandbox's network must know of the host's.
-type host struct {
+// outside is what a sandbox's network must know of the host's.
+type outside struct {
 	addresses  []netip.Prefix // every address of every interface, with its prefix
 	ipv6       bool           // there is an IPv6 default route
 	dns4, dns6 bool           // there is a name server of that family
 }
 
-func readHost() (*host, error) {
-	h := &host{}
+func readHost() (*outside, error) {
+	h := &outside{}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil, err

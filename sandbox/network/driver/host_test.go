@@ -44,7 +44,7 @@ func TestNameServers(t *testing.T) {
 }
 
 func TestClosedHoldsTheHost(t *testing.T) {
-	h := &host{addresses: []netip.Prefix{
+	h := &outside{addresses: []netip.Prefix{
 		netip.MustParsePrefix("203.0.113.7/24"), netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("::1/128"),
 		netip.MustParsePrefix("2001:db8:5:6:7::8/48"), netip.MustParsePrefix("2001:db8:9::1/128"),
 	}}

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-func attachPasta(ctx context.Context, pid int, host *host, opts Options, ifname string) (*Link, error) {
+func attachPasta(ctx context.Context, pid int, host *outside, opts Options, ifname string) (*Link, error) {
 	path, err := exec.LookPath("pasta")
 	if err != nil {
 		return nil, &MissingError{Programs: []string{"pasta"}, Packages: []string{"passt"}}

@@ -17,7 +17,7 @@ import (
 // larger packet is simply fewer of them.
 const mtu = 65520
 
-func attachSlirp(ctx context.Context, pid int, host *host, opts Options, ifname string) (*Link, error) {
+func attachSlirp(ctx context.Context, pid int, host *outside, opts Options, ifname string) (*Link, error) {
 	path, err := exec.LookPath("slirp4netns")
 	if err != nil {
 		return nil, &MissingError{Programs: []string{"slirp4netns"}, Packages: []string{"slirp4netns"}}
@@ -63,7 +63,7 @@ func slirpArgs(pid int, ifname string, ipv6 bool) []string {
 func isOne(said string) bool { return said == "1" }
 
 // link is what both drivers have in common: rootlesskit's addresses, which are slirp4netns's own.
-func (h *host) link(ifname string, ipv6 bool) spec.Link {
+func (h *outside) link(ifname string, ipv6 bool) spec.Link {
 	l := spec.Link{
 		Interface: ifname,
 		MTU:       mtu,

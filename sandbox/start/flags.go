@@ -1,4 +1,4 @@
-package cli
+package start
 
 import (
 	"encoding/csv"
@@ -9,74 +9,44 @@ import (
 
 	"cove/config"
 	"cove/sandbox"
-
-	"github.com/urfave/cli/v2"
 )
 
-// sandboxFlags are the options of run and shell: by hand, all that a profile can say and more.
-func sandboxFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "profile", Usage: "use the profile `FILE` instead of looking for a cove.toml"},
-		&cli.StringFlag{Name: "image", Usage: "the image `REF`: host, a registry's name:tag, oci:, oci-archive:, docker-archive: or dir:"},
-		&cli.StringFlag{Name: "platform", Usage: "of a multi-platform image, `OS/ARCH`[/VARIANT]"},
-		&cli.StringFlag{Name: "pull", Usage: "ask the registry `WHEN`: missing, always, newer, never", Value: "missing"},
-		&cli.StringFlag{Name: "workspace", Usage: "the project folder inside: `MODE` rw, ro or none"},
-		&cli.StringFlag{Name: "home", Usage: "the home folder inside: `MODE` project or temp"},
-		wordsFlag("volume", "mount `SRC:DST[:ro|:rw]` (a colon in a path is written \\:)", "v"),
-		wordsFlag("mount", "mount `type=bind,src=SRC,dst=DST[,ro]`, or type=tmpfs,dst=DST[,size=N]"),
-		wordsFlag("tmpfs", "an empty file system in memory at `DST[:size=N,mode=M]`"),
-		&cli.BoolFlag{Name: "read-only", Usage: "the root file system cannot be written"},
-		wordsFlag("env", "set a variable `K=V`, or with K alone pass it from outside", "e"),
-		&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "start in `DIR` inside"},
-		&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as `USER[:GROUP]` inside, names or numbers"},
-		&cli.StringFlag{Name: "network", Usage: "`MODE` none, user or host"},
-		&cli.StringFlag{Name: "driver", Usage: "of network user: `DRIVER` auto, slirp4netns or pasta"},
-		wordsFlag("publish", "make a port reachable here: `[[ADDR:]PORT:]PORT[/udp]`", "p"),
-		wordsFlag("cap-add", "give the capability `CAP` (or all)"),
-		wordsFlag("cap-drop", "take away the capability `CAP` (or all)"),
-		&cli.StringFlag{Name: "name", Usage: "call the sandbox `NAME`, for ps, exec and stop"},
-		&cli.StringFlag{Name: "hostname", Usage: "the `HOST` name inside"},
-		&cli.BoolFlag{Name: "best-effort", Usage: "go on with a warning where this machine cannot give a protection"},
-		&cli.BoolFlag{Name: "dry-run", Usage: "print the decision as JSON and start nothing"},
-	}
-}
-
 // profileFlags turns what was typed into values above the profile's.
-func profileFlags(c *cli.Context) ([]config.Flag, error) {
+func profileFlags(l Line) ([]config.Flag, error) {
 	var out []config.Flag
 	for _, f := range [][2]string{
 		{"image", "image"}, {"workspace", "workspace.mode"}, {"home", "home.mode"}, {"network", "network.mode"}, {"driver", "network.driver"},
 	} {
-		if c.IsSet(f[0]) {
-			out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: c.String(f[0])})
+		if l.IsSet(f[0]) {
+			out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: l.String(f[0])})
 		}
 	}
-	for _, v := range wordsOf(c, "volume") {
+	for _, v := range l.Words("volume") {
 		m, err := parseVolume(v)
 		if err != nil {
-			return nil, usagef("--volume %s: %v", quote(v), err)
+			return nil, Usagef("--volume %s: %v", strconv.Quote(v), err)
 		}
 		out = append(out, config.Flag{Name: "--volume", Key: "mount", Value: m})
 	}
-	for _, v := range wordsOf(c, "mount") {
+	for _, v := range l.Words("mount") {
 		m, tmp, err := parseMount(v)
 		if err != nil {
-			return nil, usagef("--mount %s: %v", quote(v), err)
+			return nil, Usagef("--mount %s: %v", strconv.Quote(v), err)
 		}
 		if tmp == nil {
 			out = append(out, config.Flag{Name: "--mount", Key: "mount", Value: *m})
 		}
 	}
-	if list := wordsOf(c, "publish"); len(list) > 0 {
+	if list := l.Words("publish"); len(list) > 0 {
 		out = append(out, config.Flag{Name: "--publish", Key: "network.publish", Value: list, Add: true})
 	}
-	return append(out, envFlags(c)...), nil
+	return append(out, envFlags(l)...), nil
 }
 
 // envFlags are the -e of run and shell: the last one for a name counts.
-func envFlags(c *cli.Context) []config.Flag {
+func envFlags(l Line) []config.Flag {
 	var out []config.Flag
-	for _, v := range wordsOf(c, "env") {
+	for _, v := range l.Words("env") {
 		name, value, set := strings.Cut(v, "=")
 		if set {
 			out = append(out, config.Flag{Name: "--env", Key: "env.set", Value: map[string]string{name: value}})
@@ -189,36 +159,36 @@ func parseMount(text string) (*config.Mount, *sandbox.Tmpfs, error) {
 }
 
 // tmpfsFlags are --tmpfs and the --mount that are one.
-func tmpfsFlags(c *cli.Context) ([]sandbox.Tmpfs, error) {
+func tmpfsFlags(l Line) ([]sandbox.Tmpfs, error) {
 	var out []sandbox.Tmpfs
-	for _, v := range wordsOf(c, "tmpfs") {
+	for _, v := range l.Words("tmpfs") {
 		parts := splitColons(v)
 		t := sandbox.Tmpfs{Target: parts[0], Mode: 0o1777}
 		if len(parts) > 2 {
-			return nil, usagef("--tmpfs %s: want DST[:size=N,mode=M]; a colon in a path is written \\:", quote(v))
+			return nil, Usagef("--tmpfs %s: want DST[:size=N,mode=M]; a colon in a path is written \\:", strconv.Quote(v))
 		}
 		if len(parts) == 2 {
 			for _, o := range strings.Split(parts[1], ",") {
 				key, value, _ := strings.Cut(o, "=")
 				if err := tmpfsOption(&t, key, value); err != nil {
-					return nil, usagef("--tmpfs %s: %v", quote(v), err)
+					return nil, Usagef("--tmpfs %s: %v", strconv.Quote(v), err)
 				}
 			}
 		}
 		out = append(out, t)
 	}
-	for _, v := range wordsOf(c, "mount") {
+	for _, v := range l.Words("mount") {
 		if _, t, err := parseMount(v); err == nil && t != nil {
 			out = append(out, *t)
 		}
 	}
 	for i, t := range out {
 		if !strings.HasPrefix(t.Target, "/") || strings.Contains(t.Target, "\x00") {
-			return nil, usagef("--tmpfs %s: want an absolute path inside", quote(t.Target))
+			return nil, Usagef("--tmpfs %s: want an absolute path inside", strconv.Quote(t.Target))
 		}
 		for _, o := range out[:i] {
 			if o.Target == t.Target {
-				return nil, usagef("--tmpfs %s: given twice", quote(t.Target))
+				return nil, Usagef("--tmpfs %s: given twice", strconv.Quote(t.Target))
 			}
 		}
 	}
@@ -266,24 +236,24 @@ func parseEntrypoint(text string) ([]string, error) {
 	if strings.HasPrefix(text, "[") {
 		var argv []string
 		if err := json.Unmarshal([]byte(text), &argv); err != nil {
-			return nil, usagef("--entrypoint %s: begins with [ and is no JSON array of strings", quote(text))
+			return nil, Usagef("--entrypoint %s: begins with [ and is no JSON array of strings", strconv.Quote(text))
 		}
 		return argv, nil
 	}
 	return []string{text}, nil
 }
 
-// choice checks an option that is one of a few words.
-func choice(c *cli.Context, flag string, words ...string) (string, error) {
-	got := c.String(flag)
+// Choice checks an option that is one of a few words.
+func Choice(l Line, flag string, words ...string) (string, error) {
+	got := l.String(flag)
 	for _, w := range words {
 		if got == w {
 			return got, nil
 		}
 	}
-	text := fmt.Sprintf("--%s=%s: unknown", flag, quote(got))
+	text := fmt.Sprintf("--%s=%s: unknown", flag, strconv.Quote(got))
 	if near := config.Nearest(got, words); near != "" {
-		text += "; did you mean " + quote(near) + "?"
+		text += "; did you mean " + strconv.Quote(near) + "?"
 	}
-	return "", usagef("%s (%s)", text, strings.Join(words, ", "))
+	return "", Usagef("%s (%s)", text, strings.Join(words, ", "))
 }

@@ -1,0 +1,33 @@
+package network
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"cove/sandbox/spec"
+)
+
+// The values of Spec.Network.Driver, and Auto, which a profile may leave to the machine.
+const (
+	Auto  = "auto"
+	Slirp = "slirp4netns"
+	Pasta = "pasta"
+)
+
+// Driver is the parent half of a user-mode network, package driver's: who runs a sandbox is handed one, so that a
+// sandbox without such a network need not link it.
+type Driver interface {
+	// Attach starts the network that is called name for the network namespace of pid.
+	Attach(ctx context.Context, pid int, name string) (*Attached, error)
+	// Publish listens on each port until Close, and carries what comes to a socket of dial's.
+	Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (io.Closer, error)
+}
+
+// Attached is a network that runs.
+type Attached struct {
+	spec.Link
+	Driver string          // the one that carries it
+	Done   <-chan struct{} // closed when it is no longer there, whatever ended it
+	Close  func() error    // ends it, and waits until it is gone
+}

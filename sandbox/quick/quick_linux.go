@@ -1,0 +1,105 @@
+// Package quick carries out the usual `cove run` before the packages that it does not need are initialised: the
+// command line library, the image libraries with their regular expressions, HTTP. It runs in its own init, which ends
+// the process with the command's code; package start says what makes its turn come early.
+//
+// It does the same as package cli, by the same code of package start, or nothing: whatever would need to ask, to
+// advise, to pull or to tell an error is left to cli, which begins anew. Only when the sandbox was started does it
+// keep what came of that, for cli to tell.
+package quick
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+
+	"cove/config"
+	"cove/fetch/image"
+	"cove/sandbox"
+	"cove/sandbox/start"
+	"cove/sandbox/trace"
+)
+
+// outcome is how a run ended that cli has to tell of.
+var outcome struct {
+	ran    bool
+	status sandbox.Status
+	err    error
+}
+
+// Outcome returns how the run that the command line asks for has ended; ran is false when it is still to be done.
+func Outcome() (status sandbox.Status, err error, ran bool) {
+	return outcome.status, outcome.err, outcome.ran
+}
+
+func init() {
+	l, ok := wanted(os.Args)
+	if !ok {
+		return
+	}
+	// Not on this goroutine: while packages are initialised it is bound to its thread, and each time that it waits for
+	// another the threads have to change.
+	done := make(chan struct{})
+	go func() {
+		run(l)
+		close(done)
+	}()
+	<-done
+}
+
+// wanted reads the command line of a run that needs nothing but to be run.
+func wanted(args []string) (start.Line, bool) {
+	if len(args) < 3 || args[1] != "run" {
+		return nil, false
+	}
+	l, ok := start.Parse(args[2:])
+	if !ok || slices.ContainsFunc([]string{"debug", "help", "dry-run", "publish"}, l.IsSet) {
+		return nil, false
+	}
+	return l, true
+}
+
+// errOrdinary says that package cli has to do it.
+var errOrdinary = errors.New("not for the short way")
+
+func run(l start.Line) {
+	trace.Step("command line read")
+	start.KeepOwnerBits()
+	ctx, stop := start.UntilSignal()
+	defer stop()
+	c := newCall(ctx, l)
+	said := false
+	c.Warn = func(string, ...any) { said = true }
+	plan, err := c.Plan(l)
+	trace.Step("planned")
+	if err != nil || said {
+		return
+	}
+	if _, unsaid := plan.Unsaid(); len(unsaid) > 0 || plan.Spec.Network.Mode == "user" || len(plan.Spec.Network.Publish) > 0 {
+		return
+	}
+	outcome.status, outcome.err = sandbox.Run(ctx, plan.Spec, plan.Options)
+	outcome.ran = true
+	trace.Step("ended")
+	if outcome.err == nil && outcome.status.Text == "" {
+		start.Exit(outcome.status.ExitCode())
+	}
+}
+
+func newCall(ctx context.Context, l start.Line) *start.Call {
+	return &start.Call{
+		Ctx: ctx, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Log: slog.New(slog.DiscardHandler),
+		Command: "run", StoreDir: l.String("store"),
+		Agree: func(*config.Trust, *config.Profile, config.Decision) error { return errOrdinary },
+		Pull:  find,
+	}
+}
+
+// find gets an image that is in the store and need not be asked for.
+func find(w start.Wanted) (*image.Image, error) {
+	if w.Policy != image.Missing && w.Policy != image.Never {
+		return nil, errOrdinary
+	}
+	return image.Find(w.Ref, image.Options{Store: w.Store, IDMap: w.IDMap, Platform: w.Platform, Policy: w.Policy})
+}
