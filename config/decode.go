@@ -46,6 +46,8 @@ var schema = []struct {
 	{"security", aTable, nil},
 	{"security.caps", someStrings, setCaps},
 	{"security.new_privileges", aBool, setNewPrivileges},
+	{"security.nested", aBool, setNested},
+	{"security.seccomp", aString, setSeccomp},
 }
 
 var schemaKeys = func() []string {

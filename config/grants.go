@@ -15,6 +15,8 @@ const (
 	GrantPublish       = "publish"
 	GrantCap           = "cap"
 	GrantNewPrivileges = "new_privileges"
+	GrantNested        = "nested"
+	GrantSeccomp       = "seccomp"
 	GrantImage         = "image"
 	GrantProtect       = "protect"
 )
@@ -80,6 +82,12 @@ func (p *Profile) Grants() []Grant {
 	p.capGrants(grant)
 	if p.Security.NewPrivileges {
 		grant("security.new_privileges", GrantNewPrivileges, "gain privileges from setuid programs and file capabilities")
+	}
+	if p.Security.Nested {
+		grant("security.nested", GrantNested, "make sandboxes inside, with user namespaces and mounts, which opens more of the kernel to attack")
+	}
+	if s := p.Security.Seccomp; s.File != "" {
+		grant("security.seccomp", GrantSeccomp, "be held to the system calls that %s (%s) allows instead of docker's", quotePlain(s.File), s.Digest())
 	}
 	return all
 }

@@ -202,6 +202,9 @@ func (p *Profile) shownAs(file string) string {
 	return file
 }
 
+// ShownAs is a file as the user would call it.
+func (p *Profile) ShownAs(file string) string { return p.shownAs(file) }
+
 // briefly is an origin for a message.
 func (p *Profile) briefly(o Origin) string {
 	if o.File != "" {

@@ -124,6 +124,11 @@ func TestFull(t *testing.T) {
 	}
 	r := newRoom(t)
 	r.write("data, with: odd\\chars\n/x", "")
+	filter, err := os.ReadFile("../testdata/profiles/seccomp.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write("seccomp.json", string(filter))
 	p := r.profile(string(data))
 	want := &Profile{
 		File: r.project + "/cove.toml", Dir: r.project,
@@ -136,7 +141,8 @@ func TestFull(t *testing.T) {
 		Env: Env{Set: map[string]string{"CGO_ENABLED": "0"}, Pass: []string{"EDITOR"}},
 		Network: Network{Mode: "user", Driver: "pasta", Publish: []Publish{
 			{"127.0.0.1", 8080, 8080, "tcp"}, {"127.0.0.1", 5432, 5432, "tcp"}, {"::1", 8081, 81, "udp"}}},
-		Security: Security{Caps: []string{"default", "SYS_PTRACE"}, NewPrivileges: true},
+		Security: Security{Caps: []string{"default", "SYS_PTRACE"}, NewPrivileges: true, Nested: true,
+			Seccomp: Seccomp{File: r.project + "/seccomp.json", Data: filter}},
 	}
 	want.Origin, want.hash, want.base, want.home, want.cwd = p.Origin, hashOf(data), r.project, r.home, r.project
 	if !reflect.DeepEqual(p, want) {

@@ -75,7 +75,18 @@ type Network struct {
 type Security struct {
 	Caps          []string // upper case without CAP_; also "default" and "all", see ExpandCaps
 	NewPrivileges bool
+	Nested        bool // sandboxes can be made inside
+	Seccomp       Seccomp
 }
+
+// Seccomp is a file with a system call policy in docker's or OCI's JSON, as it was read once.
+type Seccomp struct {
+	File string // absolute; "" is the default policy
+	Data []byte
+}
+
+// Digest is the sha256 of what the file holds.
+func (s Seccomp) Digest() string { return "sha256:" + hashOf(s.Data) }
 
 // The kinds of origin, lowest first: a later one is laid over an earlier one.
 const (

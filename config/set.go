@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -358,13 +359,44 @@ func setCaps(p *Profile, c *change) {
 	}
 }
 
-func setNewPrivileges(p *Profile, c *change) {
+func setNewPrivileges(p *Profile, c *change) { c.bool(p, &p.Security.NewPrivileges) }
+
+func setNested(p *Profile, c *change) { c.bool(p, &p.Security.Nested) }
+
+func (c *change) bool(p *Profile, into *bool) {
 	b, ok := c.value.(bool)
 	if !ok {
 		c.bad(c.key, c.value, "want true or false, not %s", kindOf(c.value))
 		return
 	}
-	p.Security.NewPrivileges = b
+	*into = b
+	c.from(p)
+}
+
+// setSeccomp reads the file at once: what is agreed to is what will be used. "" is the default policy again.
+func setSeccomp(p *Profile, c *change) {
+	s, ok := c.text()
+	if !ok {
+		return
+	}
+	if s == "" {
+		p.Security.Seccomp = Seccomp{}
+		c.from(p)
+		return
+	}
+	if !filepath.IsAbs(s) && !strings.HasPrefix(s, "~") && !strings.HasPrefix(s, "./") && !strings.HasPrefix(s, "../") {
+		s = "./" + s // unlike a mount's source it can be nothing but a file
+	}
+	file, err := parseSource(s, c.base, p.home)
+	var data []byte
+	if err == nil {
+		data, err = readOwned(file, true)
+	}
+	if err != nil {
+		c.bad(c.key, c.value, "%v", bare(err))
+		return
+	}
+	p.Security.Seccomp = Seccomp{File: file, Data: data}
 	c.from(p)
 }
 

@@ -53,6 +53,8 @@ func (p *Profile) Show() []Setting {
 	put("network.driver", p.Network.Driver)
 	put("security.caps", list(p.Security.Caps))
 	put("security.new_privileges", p.Security.NewPrivileges)
+	put("security.nested", p.Security.Nested)
+	put("security.seccomp", p.Security.Seccomp.File)
 	return all
 }
 

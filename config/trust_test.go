@@ -159,6 +159,28 @@ func TestTrust(t *testing.T) {
 }
 
 // A record that is not what it says, or that others could have written, agrees to nothing.
+// What was agreed to is a filter's content: the same name for another one asks again.
+func TestTrustSeccomp(t *testing.T) {
+	r := newRoom(t)
+	trust := OpenTrust(r.home + "/data/cove/trust")
+	text := "[security]\nseccomp = 'filter.json'\n"
+	r.write("filter.json", `{"defaultAction": "SCMP_ACT_ERRNO"}`)
+	if err := trust.Accept(r.profile(text)); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := trust.Check(r.profile(text)); err != nil || !d.Trusted {
+		t.Errorf("%+v, %v", d, err)
+	}
+	r.write("filter.json", `{"defaultAction": "SCMP_ACT_ALLOW"}`)
+	p := r.profile(text)
+	if d, err := trust.Check(p); err != nil || d.Trusted || d.Changed || len(d.New) != 1 || len(d.Gone) != 1 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if !strings.Contains(string(p.Security.Seccomp.Data), "ALLOW") {
+		t.Errorf("read %s", p.Security.Seccomp.Data)
+	}
+}
+
 func TestTrustSpoiled(t *testing.T) {
 	text := "network.mode = 'user'"
 	for name, spoil := range map[string]func(dir, record string) error{

@@ -37,6 +37,16 @@ func profileFlags(l Line) ([]config.Flag, error) {
 			out = append(out, config.Flag{Name: "--mount", Key: "mount", Value: *m})
 		}
 	}
+	for _, v := range l.Words("security-opt") {
+		f, err := parseSecurityOpt(v)
+		if err != nil {
+			return nil, Usagef("--security-opt %s: %v", strconv.Quote(v), err)
+		}
+		out = append(out, f)
+	}
+	if l.IsSet("nested") {
+		out = append(out, config.Flag{Name: "--nested", Key: "security.nested", Value: l.Bool("nested")})
+	}
 	if list := l.Words("publish"); len(list) > 0 {
 		out = append(out, config.Flag{Name: "--publish", Key: "network.publish", Value: list, Add: true})
 	}
@@ -156,6 +166,39 @@ func parseMount(text string) (*config.Mount, *sandbox.Tmpfs, error) {
 		return nil, nil, fmt.Errorf("size and mode are for type=tmpfs")
 	}
 	return &m, nil, nil
+}
+
+// parseSecurityOpt reads one of podman's options that cove has a meaning for.
+func parseSecurityOpt(text string) (config.Flag, error) {
+	f := config.Flag{Name: "--security-opt"}
+	name, value, given := cutAny(text, "=:")
+	switch {
+	case name == "seccomp" && value == "unconfined":
+		return f, fmt.Errorf("there is always a filter; seccomp=FILE makes it another one")
+	case name == "seccomp" && value == "":
+		return f, fmt.Errorf("want seccomp=FILE")
+	case name == "seccomp":
+		f.Key, f.Value = "security.seccomp", value
+		return f, nil
+	case name == "no-new-privileges" && (!given || value == "true" || value == "false"):
+		f.Key, f.Value = "security.new_privileges", value == "false"
+		return f, nil
+	case name == "no-new-privileges":
+		return f, fmt.Errorf("%s is true or false, not %q", name, value)
+	}
+	known := []string{"seccomp", "no-new-privileges"}
+	if near := config.Nearest(name, known); near != "" {
+		return f, fmt.Errorf("unknown option; did you mean %q?", near)
+	}
+	return f, fmt.Errorf("unknown option (seccomp=FILE, no-new-privileges)")
+}
+
+// cutAny is strings.Cut at the first of several separators.
+func cutAny(s, separators string) (before, after string, found bool) {
+	if i := strings.IndexAny(s, separators); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return s, "", false
 }
 
 // tmpfsFlags are --tmpfs and the --mount that are one.

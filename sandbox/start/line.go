@@ -53,6 +53,8 @@ var Flags = []Flag{
 	{Name: "publish", Short: "p", Kind: Words, Usage: "make a port reachable here: `[[ADDR:]PORT:]PORT[/udp]`"},
 	{Name: "cap-add", Kind: Words, Usage: "give the capability `CAP` (or all)"},
 	{Name: "cap-drop", Kind: Words, Usage: "take away the capability `CAP` (or all)"},
+	{Name: "security-opt", Kind: Words, Usage: "`OPTION` seccomp=FILE, or no-new-privileges[=true|false]"},
+	{Name: "nested", Kind: Bool, Usage: "let sandboxes be made inside"},
 	{Name: "name", Usage: "call the sandbox `NAME`, for ps, exec and stop"},
 	{Name: "hostname", Usage: "the `HOST` name inside"},
 	{Name: "best-effort", Kind: Bool, Usage: "go on with a warning where this machine cannot give a protection"},
