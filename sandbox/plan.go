@@ -135,7 +135,10 @@ func (p *planner) security() error {
 	for _, c := range caps {
 		sec.Caps = append(sec.Caps, spec.CanonicalCap(c))
 	}
-	sec.NewPrivileges = p.profile.Security.NewPrivileges
+	sec.NewPrivileges, sec.Nested = p.profile.Security.NewPrivileges, p.profile.Security.Nested
+	if sec.Seccomp, err = seccompOf(p.profile, sec.Caps, p.in.Host.Kernel); err != nil {
+		return err
+	}
 	_, uid := p.in.IDMap.ContainerUID(0)
 	_, gid := p.in.IDMap.ContainerGID(0)
 	if p.in.Host.UID == 0 && (uid || gid) {

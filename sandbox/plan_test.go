@@ -17,6 +17,8 @@ import (
 	"cove/sandbox/host"
 	"cove/sandbox/spec"
 	"cove/userns"
+
+	"github.com/opencontainers/go-digest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -37,7 +39,7 @@ func input(change ...func(*Input)) Input {
 			Network:   config.Network{Mode: "none", Driver: "auto"},
 			Security:  config.Security{Caps: []string{"default"}},
 		},
-		Host: &host.Host{UID: 1000, GID: 1000, Name: "anna", Home: "/home/anna", LandlockScope: true,
+		Host: &host.Host{Kernel: "6.18.44-fc", UID: 1000, GID: 1000, Name: "anna", Home: "/home/anna", LandlockScope: true,
 			Helpers: host.Helpers{FuseOverlayfs: "/usr/bin/fuse-overlayfs", Slirp4netns: "/usr/bin/slirp4netns", Pasta: "/usr/bin/pasta"},
 			Tried:   host.Tried{NativeOverlay: host.Fact{OK: true}, FuseMount: host.Fact{OK: true}, MapRange: host.Fact{OK: true}}},
 		IDMap: rangeMap,
@@ -107,12 +109,21 @@ func TestPlanGolden(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before, _ := json.Marshal(in.Profile)
-			got, err := json.MarshalIndent(plan(t, in), "", "  ")
+			s := plan(t, in)
+			// Another one for each architecture; package seccomp tests what it is.
+			if f := &s.Security.Seccomp; f.Digest != digest.FromBytes(f.Program).String() || len(f.Program) == 0 {
+				t.Errorf("filter %+v", f)
+			} else {
+				f.Digest, f.Program = "sha256:...", nil
+			}
+			got, err := json.MarshalIndent(s, "", "  ")
 			if err != nil {
 				t.Fatal(err)
 			}
 			got = append(got, '\n')
-			again, _ := json.MarshalIndent(plan(t, in), "", "  ")
+			s = plan(t, in)
+			s.Security.Seccomp.Digest, s.Security.Seccomp.Program = "sha256:...", nil
+			again, _ := json.MarshalIndent(s, "", "  ")
 			if after, _ := json.Marshal(in.Profile); !bytes.Equal(before, after) {
 				t.Errorf("the profile was changed: %s, %s", before, after)
 			}
@@ -142,6 +153,43 @@ func args(list []spec.Arg) []string {
 		out = append(out, string(a))
 	}
 	return out
+}
+
+// Every sandbox has a filter; another one with what it depends on, and never one that starts nothing.
+func TestPlanSeccomp(t *testing.T) {
+	seen := map[string]string{}
+	file := func(text string) func(*Input) {
+		return func(in *Input) {
+			in.Profile.Security.Seccomp = config.Seccomp{File: "/x/filter.json", Data: []byte(text)}
+		}
+	}
+	for name, in := range map[string]Input{
+		"usual":         input(),
+		"nested":        input(func(in *Input) { in.Profile.Security.Nested = true }),
+		"caps":          input(func(in *Input) { in.AddCaps = []string{"SYS_PTRACE"} }),
+		"a file":        input(file(`{"defaultAction": "SCMP_ACT_ALLOW"}`)),
+		"a file nested": input(file(`{"defaultAction": "SCMP_ACT_ALLOW"}`), func(in *Input) { in.Profile.Security.Nested = true }),
+	} {
+		f := plan(t, in).Security.Seccomp
+		if other := seen[f.Digest]; other != "" || len(f.Program) == 0 {
+			t.Errorf("%s has the filter of %s: %s", name, other, f.Digest)
+		}
+		seen[f.Digest] = name
+	}
+	a, b := plan(t, input()), plan(t, input(web, func(in *Input) { in.Profile.User = "me" }))
+	if a.Security.Seccomp.Digest != b.Security.Seccomp.Digest || a.Security.Seccomp.Policy != "default" {
+		t.Errorf("%s, %s", a.Security.Seccomp.Digest, b.Security.Seccomp.Digest)
+	}
+	for text, want := range map[string]string{
+		`{"defaultAction": "SCMP_ACT_DENY"}`:  `filter.json: defaultAction: unknown action "SCMP_ACT_DENY"`,
+		`{"defaultAction": "SCMP_ACT_ERRNO"}`: `filter.json: refuses brk, which starting a command takes`,
+	} {
+		_, err := Plan(input(file(text)))
+		var mistake *config.ProfileError
+		if !errors.As(err, &mistake) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 }
 
 func TestPlanArgv(t *testing.T) {

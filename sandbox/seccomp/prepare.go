@@ -31,7 +31,7 @@ func Prepare(base *Profile, c Conditions) ([]byte, error) {
 }
 
 // needed are calls that init makes under the policy, without which no command could be started or waited for.
-var needed = []string{"brk", "capset", "chdir", "clock_gettime", "clone", "close", "dup3", "epoll_create1", "epoll_ctl", "epoll_pwait",
+var needed = []string{"brk", "chdir", "clock_gettime", "clone", "close", "dup3", "epoll_create1", "epoll_ctl", "epoll_pwait",
 	"eventfd2", "execve", "exit", "exit_group", "fchown", "fcntl", "fstat", "fstatfs", "futex", "getdents64", "getpid", "getrandom",
 	"gettid", "kill", "lseek", "madvise", "mmap", "mprotect", "munmap", "nanosleep", "newfstatat", "openat", "openat2", "pipe2", "prctl",
 	"pread64", "prlimit64", "read", "readlinkat", "recvmsg", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sched_getaffinity",

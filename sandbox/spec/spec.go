@@ -124,6 +124,15 @@ type Security struct {
 	Caps          []string `json:"caps"` // the bounding set, as CAP_X names; what uid 0 inside has
 	NewPrivileges bool     `json:"newPrivileges,omitempty"`
 	ScopeAbstract bool     `json:"scopeAbstract,omitempty"` // landlock scope for abstract sockets (Linux 6.12), of network mode host
+	Nested        bool     `json:"nested,omitempty"`        // sandboxes can be made inside: /proc and /sys are not masked
+	Seccomp       Seccomp  `json:"seccomp"`
+}
+
+// Seccomp is the system call filter: there is always one.
+type Seccomp struct {
+	Policy  Path   `json:"policy"` // "default", or the file that it was made of
+	Digest  string `json:"digest"` // of Program
+	Program []byte `json:"program,omitempty"`
 }
 
 // Process is a command inside.

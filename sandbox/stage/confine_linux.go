@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"syscall"
 	"unsafe"
 
+	"cove/sandbox/seccomp"
 	"cove/sandbox/spec"
 
 	"golang.org/x/sys/unix"
@@ -17,14 +19,15 @@ import (
 var initCaps = []string{"CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL", "CAP_CHOWN", "CAP_FOWNER", "CAP_DAC_OVERRIDE"}
 
 // confine gives up, in this thread and so in all that is forked from it, what commands must not
-// have. The other threads of init, which fork nothing, give up the same capabilities.
+// have. The other threads of init, which fork nothing, give up the same capabilities, and all of init is
+// under the system call filter: what it still does, any program may.
 func confine(sec spec.Security) error {
 	if sec.ScopeAbstract {
 		if err := scopeAbstract(); err != nil {
 			return fmt.Errorf("close the host's abstract sockets: %w", err)
 		}
 	}
-	if err := newKeyring(); err != nil {
+	if err := newKeyring(sec.Nested); err != nil {
 		return err
 	}
 	bounding, err := capMask(sec.Caps)
@@ -55,14 +58,40 @@ func confine(sec spec.Security) error {
 	if err != nil {
 		return err
 	}
-	if err := setCaps(bounding | own); err != nil {
-		return fmt.Errorf("set capabilities: %w", err)
+	// The filter comes last, so that it need not allow what comes before it. Without no_new_privs it takes CAP_SYS_ADMIN
+	// to load one (seccomp(2)), which is given up here.
+	steps := []func() error{
+		func() error { return setCaps(bounding | own) },
+		func() error { return loadFilter(sec.Seccomp.Program) },
+	}
+	if sec.NewPrivileges {
+		slices.Reverse(steps)
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadFilter never goes on without a filter.
+func loadFilter(program []byte) error {
+	if len(program) == 0 {
+		return errors.New("bug: the Spec has no system call filter")
+	}
+	if err := seccomp.Load(program); err != nil {
+		return fmt.Errorf("load the system call filter: %w", err)
 	}
 	return nil
 }
 
 // newKeyring leaves the caller's session keyring, whose keys would be usable inside (session-keyring(7)).
-func newKeyring() error {
+//
+// Every sandbox's keyring counts as one of the user's keys, of which there can be kernel.keys.maxkeys, 200 (keyrings(7)): EDQUOT.
+// The caller's keyring is then kept, but nothing inside can ask for a key in it or read one: every filter denies add_key, keyctl
+// and request_key. With nested /proc/keys, which tells the keys' names, is not masked, so there it is an error.
+func newKeyring(nested bool) error {
 	// No name: an anonymous one, which nobody can join.
 	var err error
 	if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno != 0 {
@@ -73,6 +102,8 @@ func newKeyring() error {
 		return nil
 	case errors.Is(err, unix.EPERM):
 		// An outer sandbox denies keyctl, and does so to all that is forked here.
+		return nil
+	case errors.Is(err, unix.EDQUOT) && !nested:
 		return nil
 	}
 	return fmt.Errorf("make a session keyring: %w", err)
@@ -117,7 +148,10 @@ func setCaps(mask uint64) error {
 	pin.Pin(&head)
 	pin.Pin(&data)
 	defer pin.Unpin()
-	return allThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&data[0])), 0)
+	if err := allThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&data[0])), 0); err != nil {
+		return fmt.Errorf("set capabilities: %w", err)
+	}
+	return nil
 }
 
 // allThreads makes a system call that works on one thread in all of them. A build with cgo

@@ -27,6 +27,6 @@
 // parent is gone: then it ends at once. A client that closes its socket loses its command: SIGKILL.
 //
 // Commands are forked from one thread, the main one. What a command must not have is given up by
-// that thread before the first fork: a thread's capabilities, no_new_privs, session keyring and
-// landlock domain are inherited by what it forks (credentials(7)).
+// that thread before the first fork: a thread's capabilities, no_new_privs, session keyring,
+// landlock domain and system call filter are inherited by what it forks (credentials(7)).
 package stage

@@ -8,6 +8,7 @@ import (
 	"cove/config"
 	"cove/fetch/image"
 	"cove/fetch/store"
+	"cove/sandbox"
 	"cove/sandbox/host"
 	"cove/sandbox/network"
 	"cove/userns"
@@ -85,6 +86,9 @@ func (c *Call) LoadProfile(l Line, flags []config.Flag) (*config.Profile, error)
 	p, warnings, err := config.Load(opts)
 	for _, w := range warnings {
 		c.Warn("%s", w)
+	}
+	if err == nil {
+		_, err = sandbox.ParseSeccomp(p)
 	}
 	return p, err
 }
