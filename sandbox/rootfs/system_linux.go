@@ -2,7 +2,10 @@ package rootfs
 
 import (
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
+	"strings"
 
 	"cove/sandbox/spec"
 
@@ -41,6 +44,10 @@ func (r *Root) proc() error {
 	if err := r.mountDir(proc, "/proc"); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
+	if r.spec.Security.Nested {
+		// The kernel gives a nested sandbox no /proc of its own where anything of this one is covered (mount_too_revealing).
+		return provenSafe(proc)
+	}
 	for _, name := range procReadOnly {
 		if err := readOnly(proc, name); err != nil {
 			return fmt.Errorf("make /proc/%s read-only: %w", name, err)
@@ -68,10 +75,71 @@ func (r *Root) sys() error {
 	if err := r.mountDir(sys, "/sys"); err != nil {
 		return fmt.Errorf("mount /sys: %w", err)
 	}
+	if r.spec.Security.Nested { // read-only as a whole it is; the same rule as for /proc
+		return nil
+	}
 	for _, name := range sysMasked {
 		if err := r.mask(sys, name); err != nil {
 			return fmt.Errorf("mask /sys/%s: %w", name, err)
 		}
+	}
+	return nil
+}
+
+// ownSettings are below /proc/sys what belongs to the sandbox's own namespaces, and may be written there: of the network
+// (whose packet filter has no settings), of System V and POSIX ipc, of process ids, and how many namespaces there can be.
+var ownSettings = []string{"net", "user", "fs/mqueue", "kernel/auto_msgmni", "kernel/msg_next_id", "kernel/msgmax", "kernel/msgmnb",
+	"kernel/msgmni", "kernel/ns_last_pid", "kernel/pid_max", "kernel/sem", "kernel/sem_next_id", "kernel/shm_next_id", "kernel/shm_rmid_forced", "kernel/shmall",
+	"kernel/shmmax", "kernel/shmmni"}
+
+// provenSafe makes sure that nothing of what would be covered in /proc can be written, though it is all there: every file
+// in turn, by the uid 0 inside, with all capabilities that anybody here can ever have.
+func provenSafe(proc int) error {
+	for _, name := range append(slices.Clone(procReadOnly), procMasked...) {
+		if err := refuseWritable(proc, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func refuseWritable(proc int, name string) error {
+	if below, ok := strings.CutPrefix(name, "sys/"); ok && slices.Contains(ownSettings, below) {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(proc, name, &st, unix.AT_SYMLINK_NOFOLLOW); isMissing(err) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("look at /proc/%s: %w", name, err)
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFLNK:
+		return nil // leads to what is looked at by itself, or out of /proc
+	case unix.S_IFDIR:
+		fd, err := unix.Openat(proc, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err == unix.EACCES {
+			return nil // nor can anybody inside
+		}
+		if err != nil {
+			return fmt.Errorf("open /proc/%s: %w", name, err)
+		}
+		dir := os.NewFile(uintptr(fd), name)
+		defer dir.Close()
+		names, err := dir.Readdirnames(-1)
+		if err != nil {
+			return fmt.Errorf("read /proc/%s: %w", name, err)
+		}
+		for _, entry := range names {
+			if err := refuseWritable(proc, name+"/"+entry); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	// With the effective ids, and by what the file itself decides.
+	if err := unix.Faccessat(proc, name, unix.W_OK, unix.AT_EACCESS); err == nil {
+		return fmt.Errorf("nested: /proc/%s could be written from inside", name)
 	}
 	return nil
 }
