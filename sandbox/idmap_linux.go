@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -30,6 +31,13 @@ func (b *box) idmapMounts() ([]*os.File, error) {
 			continue
 		}
 		fd, err := rootfs.OpenSource(*m)
+		if errors.Is(err, unix.EPERM) {
+			// Root of a container that keeps CAP_SYS_ADMIN from it, as cove's own do: no mount is made out here, but
+			// in the stage, of which this root is a stranger.
+			b.warn("%q is read-only inside: root may not make mounts here, so its ids cannot be mapped", m.Source)
+			m.Idmapped, m.ReadOnly = false, true
+			continue
+		}
 		if err != nil {
 			closeFiles(files)
 			return nil, fmt.Errorf("mount %q: open %q: %w", m.Target, m.Source, err)
