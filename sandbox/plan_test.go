@@ -182,7 +182,7 @@ func TestPlanSeccomp(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		`{"defaultAction": "SCMP_ACT_DENY"}`:  `filter.json: defaultAction: unknown action "SCMP_ACT_DENY"`,
-		`{"defaultAction": "SCMP_ACT_ERRNO"}`: `filter.json: refuses brk, which starting a command takes`,
+		`{"defaultAction": "SCMP_ACT_ERRNO"}`: `filter.json: refuses what starting a command takes: brk, chdir,`,
 	} {
 		_, err := Plan(input(file(text)))
 		var mistake *config.ProfileError

@@ -90,8 +90,9 @@ const (
 
 // sockets leaves the families that programs in a sandbox have a use for. The others are old (AX.25), privileged, or know
 // nothing of network namespaces (AF_VSOCK reaches the host); the kernel loads a module for most of them when it is
-// asked. They are answered as by a kernel that does not have them. Of netlink's protocols the same: audit (9) and the crypto
-// interface (21) are the host's, and netfilter, ipsec and generic netlink are for who configures a network.
+// asked. Of netlink's protocols the same: audit (9) and the crypto interface (21) are the host's, and netfilter, ipsec and
+// generic netlink are for who configures a network. These are answered as by a kernel that does not have them: useradd(8)
+// and its kin give up where audit is merely forbidden.
 func sockets(caps []string) []Rule {
 	families := []uint32{afUnix, afInet, afInet6, afNetlink}
 	protocols := []uint32{netlinkRoute, netlinkSockDiag, netlinkUevent}
@@ -101,7 +102,7 @@ func sockets(caps []string) []Rule {
 	if slices.Contains(caps, "CAP_NET_ADMIN") {
 		protocols = append(protocols, netlinkXfrm, netlinkNetfilter, netlinkGeneric)
 	}
-	family := Rule{Names: []string{"socket"}, Action: Errno(eafnosupport)}
+	family := Rule{Names: []string{"socket"}, Action: Errno(eperm)}
 	for _, f := range families {
 		family.Args = append(family.Args, isNotInt(0, f))
 	}
@@ -110,6 +111,6 @@ func sockets(caps []string) []Rule {
 		netlink.Args = append(netlink.Args, isNotInt(2, p))
 	}
 	// A socketpair is of AF_UNIX alone (socketpair(2)), or of AF_TIPC.
-	pair := Rule{Names: []string{"socketpair"}, Action: Errno(eafnosupport), Args: []Arg{isNotInt(0, afUnix)}}
+	pair := Rule{Names: []string{"socketpair"}, Action: Errno(eperm), Args: []Arg{isNotInt(0, afUnix)}}
 	return []Rule{family, netlink, pair}
 }

@@ -26,7 +26,6 @@ const (
 	eperm           = 1
 	enosys          = 38
 	eprotonosupport = 93
-	eafnosupport    = 97
 )
 
 // Op compares an argument, as 64 bits, with values.

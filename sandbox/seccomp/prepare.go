@@ -3,6 +3,7 @@ package seccomp
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // preparedCaps are the capabilities of a sandbox that asked for no others. The program for them is part of this one: most
@@ -39,10 +40,14 @@ var needed = []string{"brk", "chdir", "clock_gettime", "clone", "close", "dup3",
 
 // usable says why no command could be started under a policy.
 func (p *Policy) usable() error {
+	var refused []string
 	for _, name := range needed {
 		if nr, ok := p.Arches[0].Number(name); ok && !p.Eval(p.Arches[0], nr, [6]uint64{}).allows() {
-			return fmt.Errorf("refuses %s, which starting a command takes", name)
+			refused = append(refused, name)
 		}
+	}
+	if refused != nil {
+		return fmt.Errorf("refuses what starting a command takes: %s", strings.Join(refused, ", "))
 	}
 	return nil
 }
