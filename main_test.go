@@ -184,6 +184,9 @@ func condition(name string) (bool, error) {
 		has = h.NativeOverlay.OK
 	case "fuse":
 		has = h.Fuse()
+	case "bwrap":
+		_, err := exec.LookPath("bwrap")
+		has = err == nil
 	case "slirp4netns":
 		has = h.Helpers.Slirp4netns != "" && h.DevNetTun.OK
 	case "pasta":
