@@ -37,7 +37,12 @@ func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File) error) (*R
 	if err != nil {
 		return nil, err
 	}
-	r := &Root{tree: tree{fd}, spec: s, src: src}
+	r := &Root{tree: tree{fd}, spec: s, src: src, empty: -1}
+	defer func() {
+		if r.empty >= 0 {
+			_ = unix.Close(r.empty)
+		}
+	}()
 	if s.Root.Kind == spec.RootHost {
 		if err := r.buildHost(); err != nil {
 			return nil, err
@@ -71,8 +76,9 @@ func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File) error) (*R
 // Root is an assembled root file system that is not `/` yet.
 type Root struct {
 	tree
-	spec *spec.Spec
-	src  *Sources
+	spec  *spec.Spec
+	src   *Sources
+	empty int // an empty read-only directory, mounted, to mask others with; -1 before the first
 }
 
 func (src *Sources) mountRoot(s *spec.Spec, serveFuse func(*os.File) error) error {
