@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"syscall"
 
 	"cove/sandbox/network"
@@ -179,11 +180,16 @@ func becomeRoot(m userns.IDMap, control *fdpass.Conn) error {
 	} else if err := syscall.Setgroups(nil); err != nil { // of all threads, which package unix's is not
 		return fmt.Errorf("drop groups: %w", err)
 	}
-	if err := unix.Setresgid(gid, gid, gid); err != nil {
-		return fmt.Errorf("become gid %d: %w", gid, err)
+	// Where the caller is that id, nothing changes, and every thread need not be stopped for it.
+	if r, e, s := unix.Getresgid(); r != gid || e != gid || s != gid {
+		if err := unix.Setresgid(gid, gid, gid); err != nil {
+			return fmt.Errorf("become gid %d: %w", gid, err)
+		}
 	}
-	if err := unix.Setresuid(uid, uid, uid); err != nil {
-		return fmt.Errorf("become uid %d: %w", uid, err)
+	if r, e, s := unix.Getresuid(); r != uid || e != uid || s != uid {
+		if err := unix.Setresuid(uid, uid, uid); err != nil {
+			return fmt.Errorf("become uid %d: %w", uid, err)
+		}
 	}
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("ask to die with the parent: %w", err)
@@ -212,8 +218,8 @@ func checkInherited(control int) error {
 	}
 	var st unix.Stat_t
 	for _, name := range names {
-		fd := 0
-		if _, err := fmt.Sscan(name, &fd); err != nil || fd == control || fd == int(d.Fd()) {
+		fd, err := strconv.Atoi(name)
+		if err != nil || fd == control || fd == int(d.Fd()) {
 			continue
 		}
 		if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
