@@ -144,6 +144,7 @@ func (p *Policy) byNumber(a Arch) (list []named, newest uint32) {
 		}
 	}
 	slices.SortFunc(list, func(a, b named) int { return cmp.Or(cmp.Compare(a.nr, b.nr), cmp.Compare(a.place, b.place)) })
+	list = slices.CompactFunc(list, func(a, b named) bool { return a.nr == b.nr && a.rule == b.rule }) // a name may come twice
 	for _, n := range list {
 		if n.nr < armPrivate {
 			newest = max(newest, n.nr)
@@ -265,16 +266,72 @@ func masked(c Arg, low, high Instruction) Program {
 
 // search finds the interval of the number in the register by halving.
 func search(list []interval) Program {
-	if len(list) == 1 {
-		return list[0].body
+	e := &emitter{returns: map[uint32]int{}}
+	first := e.tree(list)
+	e.to(first)
+	slices.Reverse(e.back)
+	return e.back
+}
+
+// emitter writes a program from its end to its beginning, for jumps lead only forward. A place is an instruction,
+// counted from the end, from 1 on.
+type emitter struct {
+	back    Program
+	returns map[uint32]int // the last place that returns an action
+}
+
+func (e *emitter) emit(i Instruction) int {
+	e.back = append(e.back, i)
+	return len(e.back)
+}
+
+// distance is how far an instruction that is written now has to jump to get to a place.
+func (e *emitter) distance(place int) int { return len(e.back) - place }
+
+// to makes the next instruction one from which a place follows.
+func (e *emitter) to(place int) int {
+	if d := e.distance(place); d > 0 {
+		return e.emit(Instruction{Code: bpfJump, K: uint32(d)})
 	}
-	half := len(list) / 2
-	below, above := search(list[:half]), search(list[half:])
-	out := make(Program, 0, 2+len(below)+len(above))
-	if len(below) <= maxJump {
-		out = append(out, Instruction{bpfAtLst, uint8(len(below)), 0, list[half].from})
-	} else {
-		out = append(out, Instruction{bpfAtLst, 0, 1, list[half].from}, Instruction{Code: bpfJump, K: uint32(len(below))})
+	return place
+}
+
+// near returns a place that does the same and can be reached by a conditional jump, with some to spare.
+func (e *emitter) near(place, spare int) int {
+	if e.distance(place)+spare <= maxJump {
+		return place
 	}
-	return append(append(out, below...), above...)
+	if i := e.back[place-1]; i.Code == bpfRet {
+		return e.ret(i)
+	}
+	return e.to(place)
+}
+
+// ret returns a place that returns an action: what many numbers have in common is there once, as far as jumps reach.
+func (e *emitter) ret(i Instruction) int {
+	place, ok := e.returns[i.K]
+	if !ok || e.distance(place) > maxJump-2 {
+		place = e.emit(i)
+		e.returns[i.K] = place
+	}
+	return place
+}
+
+// tree writes the search among intervals, and returns where it begins.
+func (e *emitter) tree(list []interval) int {
+	if len(list) > 1 {
+		half := len(list) / 2
+		above, below := e.tree(list[half:]), e.tree(list[:half])
+		above = e.near(above, 1) // to bring below near can take one more
+		below = e.near(below, 0)
+		return e.emit(Instruction{bpfAtLst, uint8(e.distance(above)), uint8(e.distance(below)), list[half].from})
+	}
+	body := list[0].body
+	if len(body) == 1 {
+		return e.ret(body[0])
+	}
+	for _, i := range slices.Backward(body) {
+		e.emit(i)
+	}
+	return len(e.back)
 }
