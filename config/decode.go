@@ -15,6 +15,7 @@ const (
 	aTable shape = iota
 	aString
 	aBool
+	aNumber
 	someStrings
 	someTables  // [[mount]]
 	namedValues // env.set
@@ -43,6 +44,11 @@ var schema = []struct {
 	{"network.mode", aString, setNetworkMode},
 	{"network.publish", someStrings, setPublish},
 	{"network.driver", aString, setDriver},
+	{"limits", aTable, nil},
+	{"limits.memory", aString, setMemory},
+	{"limits.cpus", aNumber, setCPUs},
+	{"limits.pids", aNumber, setPIDs},
+	{"limits.timeout", aString, setTimeout},
 	{"security", aTable, nil},
 	{"security.caps", someStrings, setCaps},
 	{"security.new_privileges", aBool, setNewPrivileges},

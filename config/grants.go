@@ -19,6 +19,7 @@ const (
 	GrantSeccomp       = "seccomp"
 	GrantImage         = "image"
 	GrantProtect       = "protect"
+	GrantLimit         = "limit"
 )
 
 // Grant is one wish of a profile that reaches past the project folder, or that lets what runs inside act later,
@@ -79,6 +80,7 @@ func (p *Profile) Grants() []Grant {
 	for i, one := range p.Network.Publish {
 		grant(elementOf("network.publish", i), GrantPublish, "listen on %s of this machine and hand it to port %d/%s inside", quotePlain(hostSide(one)), one.ContainerPort, one.Proto)
 	}
+	p.limitGrants(grant)
 	p.capGrants(grant)
 	if p.Security.NewPrivileges {
 		grant("security.new_privileges", GrantNewPrivileges, "gain privileges from setuid programs and file capabilities")

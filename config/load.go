@@ -159,6 +159,7 @@ func (l *loader) project() {
 	if l.opts.ProfileFlag != "" {
 		l.p.shown = l.opts.ProfileFlag
 	}
+	l.p.own = l.p.Limits
 	l.read(&reader{kind: FromProfile, file: l.at.file, base: l.p.base}, l.at.data)
 }
 

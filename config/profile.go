@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Profile is the complete wish: every value is filled in and has been checked.
@@ -21,6 +22,7 @@ type Profile struct {
 	Mounts    []Mount
 	Env       Env
 	Network   Network
+	Limits    Limits
 	Security  Security
 
 	// Origin says where a value came from, by dotted key: "network.mode", "mount[0]", "mount[0].source",
@@ -32,6 +34,7 @@ type Profile struct {
 	home string // the user's home outside
 	cwd  string // what relative paths in flags are relative to
 
+	own   Limits  // the limits before the project's profile had its say
 	asked []Grant // what Trust.Check looked at last, and so what was shown
 	shown string  // how the profile was named by hand, "" when it was found
 }
@@ -70,6 +73,17 @@ type Network struct {
 	Driver  string // auto, slirp4netns, pasta
 	Publish []Publish
 }
+
+// Limits are what the sandbox as a whole may use; 0 is no limit.
+type Limits struct {
+	MemoryBytes int64
+	CPUs        float64 // processors' worth of time: 1.5 is one and a half
+	PIDs        int64   // processes and threads
+	Timeout     time.Duration
+}
+
+// DefaultPIDs is the limit on processes where nobody names one, and the machine can hold one: podman's.
+const DefaultPIDs = 2048
 
 // Security is what the command may do as the root of its own namespaces.
 type Security struct {
@@ -167,6 +181,14 @@ func (p *Profile) OriginOf(key string) Origin {
 	}
 }
 
+// NameOf is a key as its user wrote it: the flag where one was typed.
+func (p *Profile) NameOf(key string) string {
+	if o := p.OriginOf(key); o.Kind == FromFlag {
+		return o.Flag
+	}
+	return key
+}
+
 // defaults is a profile in which nothing was asked for.
 func defaults() *Profile {
 	return &Profile{
@@ -176,6 +198,7 @@ func defaults() *Profile {
 		Home:      Home{Mode: "temp"},
 		Env:       Env{Set: map[string]string{}},
 		Network:   Network{Mode: "none", Driver: "auto"},
+		Limits:    Limits{PIDs: DefaultPIDs},
 		Security:  Security{Caps: []string{"default"}},
 		Origin:    map[string]Origin{},
 	}

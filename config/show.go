@@ -14,7 +14,7 @@ import (
 // Setting is one value of a profile, for showing.
 type Setting struct {
 	Key    string `json:"key"`
-	Value  any    `json:"value"` // string, bool, []string
+	Value  any    `json:"value"` // string, bool, []string, int64, float64
 	Origin Origin `json:"origin"`
 }
 
@@ -51,6 +51,10 @@ func (p *Profile) Show() []Setting {
 	}
 	put("network.publish", publish)
 	put("network.driver", p.Network.Driver)
+	put("limits.memory", ShowSize(p.Limits.MemoryBytes))
+	put("limits.cpus", p.Limits.CPUs)
+	put("limits.pids", p.Limits.PIDs)
+	put("limits.timeout", ShowTime(p.Limits.Timeout))
 	put("security.caps", list(p.Security.Caps))
 	put("security.new_privileges", p.Security.NewPrivileges)
 	put("security.nested", p.Security.Nested)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -128,6 +129,83 @@ func TestNearest(t *testing.T) {
 	for word, want := range map[string]string{"usre": "user", "USER": "user", "hots": "host", "nnoe": "none", "x": "", "": "", "bridge": "", strings.Repeat("u", 1<<20): ""} {
 		if got := nearest(word, words); got != want {
 			t.Errorf("nearest to %.10q is %q, want %q", word, got, want)
+		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	typed := Origin{Kind: FromFlag, Flag: "--x"}
+	for _, c := range []struct {
+		key   string
+		value any
+		want  string // what `config show` has; "" is a mistake
+	}{
+		{"limits.memory", "2GiB", `"2GiB"`}, {"limits.memory", "2g", `"2GiB"`}, {"limits.memory", "512M", `"512MiB"`},
+		{"limits.memory", "1.5g", `"1536MiB"`}, {"limits.memory", "16777216", `"16MiB"`}, {"limits.memory", "20000001b", `"20000001"`},
+		{"limits.memory", "1ti", `"1TiB"`}, {"limits.memory", "0", `"0"`}, {"limits.memory", "40960KiB", `"40MiB"`},
+		{"limits.memory", "", ""}, {"limits.memory", "g", ""}, {"limits.memory", "2GB", ""}, {"limits.memory", "-1", ""}, {"limits.memory", "1e9", ""},
+		{"limits.memory", "0x10000000", ""}, {"limits.memory", "infm", ""}, {"limits.memory", "nanb", ""}, {"limits.memory", "8m", ""}, {"limits.memory", "2 GiB", ""},
+		{"limits.memory", "99999999999t", ""}, {"limits.memory", "1..5g", ""}, {"limits.memory", int64(1 << 30), ""}, {"limits.memory", "2ib", ""},
+		{"limits.cpus", 2.0, "2"}, {"limits.cpus", int64(3), "3"}, {"limits.cpus", "1.5", "1.5"}, {"limits.cpus", "0", "0"}, {"limits.cpus", 0.01, "0.01"},
+		{"limits.cpus", 0.001, ""}, {"limits.cpus", -1.0, ""}, {"limits.cpus", math.NaN(), ""}, {"limits.cpus", math.Inf(1), ""}, {"limits.cpus", "1e1", ""},
+		{"limits.cpus", "two", ""}, {"limits.cpus", true, ""},
+		{"limits.pids", int64(512), "512"}, {"limits.pids", "-1", "0"}, {"limits.pids", int64(-1), "0"}, {"limits.pids", "0", "0"}, {"limits.pids", 64.0, "64"},
+		{"limits.pids", 1.5, ""}, {"limits.pids", int64(-2), ""}, {"limits.pids", int64(1), ""}, {"limits.pids", int64(1 << 30), ""}, {"limits.pids", math.NaN(), ""},
+		{"limits.timeout", "10m", `"10m"`}, {"limits.timeout", "1h", `"1h"`}, {"limits.timeout", "1h30m", `"1h30m"`}, {"limits.timeout", "90", `"1m30s"`},
+		{"limits.timeout", "0.5", `"500ms"`}, {"limits.timeout", "20s", `"20s"`}, {"limits.timeout", "0", `"0"`}, {"limits.timeout", "10h0m20s", `"10h0m20s"`},
+		{"limits.timeout", "", ""}, {"limits.timeout", "-1s", ""}, {"limits.timeout", "10 m", ""}, {"limits.timeout", "ten", ""}, {"limits.timeout", int64(10), ""},
+		{"limits.timeout", "999999999h", ""},
+	} {
+		p := defaults()
+		err := p.Set(c.key, c.value, typed)
+		if (err == nil) != (c.want != "") {
+			t.Errorf("%s = %v: %v", c.key, c.value, err)
+			continue
+		}
+		for _, s := range p.Show() {
+			if got := s.String(); s.Key == c.key && err == nil && got != c.key+" = "+c.want {
+				t.Errorf("%v is shown as %s, want %s", c.value, got, c.want)
+			}
+			// What is shown can be written into a profile, and is the same there.
+			if s.Key == c.key && err == nil {
+				again := defaults()
+				if err := again.Set(c.key, s.Value, typed); err != nil || again.Limits != p.Limits {
+					t.Errorf("%s read again is %+v (%v), was %+v", s, again.Limits, err, p.Limits)
+				}
+			}
+		}
+	}
+}
+
+// A number is text only where a flag brings it.
+func TestLimitIsNoText(t *testing.T) {
+	p := defaults()
+	if err := p.Set("limits.cpus", "1.5", Origin{Kind: FromProfile}); err == nil {
+		t.Error("a profile may write numbers as strings")
+	}
+}
+
+// A project's profile cannot lift its user's own limits, nor the default one, without being asked about.
+func TestLimitGrants(t *testing.T) {
+	for _, c := range []struct{ own, project, want string }{
+		{"", "memory = \"64GiB\"\ncpus = 8\ntimeout = \"9h\"\npids = 2048", ""},
+		{"", "pids = 2049", "raise the limit on processes from 2048 to 2049"},
+		{"", "pids = -1", "lift the limit on processes, which is 2048"},
+		{"pids = 100", "pids = 101", "raise the limit on processes from 100 to 101"},
+		{"memory = \"2g\"", "memory = \"0\"", "lift the limit on memory, which is 2GiB"},
+		{"memory = \"2g\"", "memory = \"1g\"", ""},
+		{"cpus = 1.5\ntimeout = \"10m\"", "cpus = 2\ntimeout = \"20m\"", "raise the limit on processors from 1.5 to 2; raise the limit on time from 10m to 20m"},
+		{"cpus = 2", "", ""},
+	} {
+		r := newRoom(t)
+		r.write(r.home+"/.config/cove/config.toml", "[limits]\n"+c.own)
+		p := r.profile("[limits]\n" + c.project)
+		var got []string
+		for _, g := range p.Grants() {
+			got = append(got, g.Text)
+		}
+		if text := strings.Join(got, "; "); text != c.want {
+			t.Errorf("%q over %q asks %q, want %q", c.project, c.own, text, c.want)
 		}
 	}
 }
