@@ -88,7 +88,9 @@ type Helpers struct {
 // Cgroup is the control group that we run in (cgroups(7)).
 type Cgroup struct {
 	V2          bool     `json:"v2"`
+	Mounted     string   `json:"mounted,omitempty"`     // what lies at /sys/fs/cgroup when that is not version 2
 	Path        string   `json:"path,omitempty"`        // below /sys/fs/cgroup
+	Systemd     string   `json:"systemd,omitempty"`     // the socket of a systemd that makes groups for us
 	Delegated   bool     `json:"delegated"`             // we may make groups below it
 	Controllers []string `json:"controllers,omitempty"` // that those could use
 }

@@ -1,7 +1,6 @@
 package host
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
@@ -189,34 +188,6 @@ func privileged(path string) bool {
 	return err == nil && n > 0
 }
 
-func readCgroup() Cgroup {
-	const root = "/sys/fs/cgroup"
-	var fs unix.Statfs_t
-	if unix.Statfs(root, &fs) != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
-		return Cgroup{}
-	}
-	c := Cgroup{V2: true}
-	f, err := os.Open("/proc/self/cgroup")
-	if err != nil {
-		return c
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if path, ok := strings.CutPrefix(s.Text(), "0::"); ok {
-			c.Path = path
-		}
-	}
-	dir := root + c.Path
-	// The kernel's three marks of a delegated group: cgroups(7), "Delegation".
-	c.Delegated = unix.Access(dir, unix.W_OK) == nil &&
-		unix.Access(dir+"/cgroup.procs", unix.W_OK) == nil &&
-		unix.Access(dir+"/cgroup.subtree_control", unix.W_OK) == nil
-	if b, err := os.ReadFile(dir + "/cgroup.controllers"); err == nil {
-		c.Controllers = strings.Fields(string(b))
-	}
-	return c
-}
-
 // fsNames are the magic numbers of statfs(2) that people meet; the second says that it is remote.
 var fsNames = map[int64]struct {
 	name   string
@@ -337,6 +308,10 @@ func hide(h *Host, names string) {
 			if h.Deep != nil {
 				h.Deep.Landlock, h.Deep.Scope = hidden, hidden
 			}
+		case "systemd":
+			h.Cgroup.Systemd = ""
+		case "cgroup":
+			h.Cgroup = Cgroup{Mounted: "cgroup2 that COVE_HIDE hides"}
 		case "landlock-scope":
 			h.LandlockABI, h.LandlockScope = min(h.LandlockABI, 5), false
 			if h.Deep != nil {

@@ -9,6 +9,7 @@ type ToInit struct {
 	Session *Session `json:"session,omitempty"` // one descriptor: the session's socket
 	Dial    *Dial    `json:"dial,omitempty"`    // answered by FromInit.Dialed
 	Stop    *Stop    `json:"stop,omitempty"`
+	Notice  string   `json:"notice,omitempty"` // something that whoever works inside should know
 }
 
 // Setup carries the Spec and the descriptors that come with it, in order: one mount per Idmapped

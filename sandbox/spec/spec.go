@@ -16,6 +16,7 @@ type Spec struct {
 	Hidden   []Below      `json:"hidden,omitempty"`
 	Program  []Below      `json:"program,omitempty"` // cove's own file, where a mount that can be written would show it
 	Network  Network      `json:"network"`
+	Limits   Limits       `json:"limits"`
 	Security Security     `json:"security"`
 	Process  Process      `json:"process"`            // the main command, and the defaults of those that exec adds
 	Lost     []string     `json:"lost,omitempty"`     // conveniences that this machine does not have
@@ -118,6 +119,28 @@ type Port struct {
 	ContainerPort uint16 `json:"containerPort"`
 	Proto         string `json:"proto"` // tcp or udp
 }
+
+// Limits are what all processes of a sandbox may use together; 0 is no limit.
+type Limits struct {
+	Cgroup      CgroupKind `json:"cgroup,omitempty"` // what holds Memory, CPUs and PIDs
+	MemoryBytes int64      `json:"memoryBytes,omitempty"`
+	CPUs        float64    `json:"cpus,omitempty"` // processors' worth of time
+	PIDs        int64      `json:"pids,omitempty"`
+	// Default says that nobody asked for PIDs: where it cannot be had after all, that is a warning.
+	Default bool `json:"default,omitempty"`
+	// Whole says that with one process everything ends that is in a sandbox without memory: there is one command that
+	// matters. In a sandbox of shells the kernel's choice ends alone.
+	Whole     bool  `json:"whole,omitempty"`
+	TimeoutMS int64 `json:"timeoutMS,omitempty"` // of the sandbox, from the moment that it is made
+}
+
+// CgroupKind is where a sandbox's control group comes from (cgroups(7)).
+type CgroupKind string
+
+const (
+	CgroupSystemd   CgroupKind = "systemd"   // a scope of the user's systemd, for root of the machine's
+	CgroupDelegated CgroupKind = "delegated" // a group that we make ourselves, below one that we were given
+)
 
 // Security is what every process inside is held to.
 type Security struct {
