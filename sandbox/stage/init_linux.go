@@ -28,6 +28,7 @@ func initMain() int {
 	}
 	trace.Inherit("init")
 	trace.Step("began")
+	limitSelf()
 	warmUp()
 	trace.Step("waits")
 	var first spec.ToInit
