@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"cove/fetch/layer"
 	"cove/fetch/store"
+	"cove/sandbox/cgroup"
 	"cove/sandbox/spec"
 	"cove/userns"
 
@@ -31,6 +33,10 @@ type box struct {
 	began   time.Time
 	stopped atomic.Bool // end was asked for by somebody
 	ending  atomic.Bool // end has begun
+
+	group     *cgroup.Group // nil without limits that need one
+	verdict   *verdict      // what a limit did; under verdictMu
+	verdictMu sync.Mutex
 
 	fuseStarted bool // fuse-overlayfs was asked for; the control socket's listener's own
 

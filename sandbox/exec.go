@@ -66,6 +66,8 @@ func setEnv(env []spec.Arg, entry string) []spec.Arg {
 
 // join runs a process as a client of the sandbox in dir.
 func join(dir string, p spec.Process, o Options) (Status, error) {
+	said := listenVerdict(dir)
+	defer said.close()
 	conn, err := dialSocket(dir)
 	if err != nil {
 		return Status{}, err
@@ -75,6 +77,9 @@ func join(dir string, p spec.Process, o Options) (Status, error) {
 		return Status{}, err
 	}
 	exited, err := console.Run(conn, p, console.Stdio{In: o.Stdin, Out: o.Stdout, Err: o.Stderr, TTY: console.UseTTY(o.Stdin, o.Stdout)})
+	if v := said.get(errors.Is(err, console.ErrLost)); v != nil {
+		return Status{Code: v.Code, Text: v.Text}, nil
+	}
 	if err != nil {
 		return Status{}, err
 	}

@@ -41,7 +41,7 @@ func Plan(in Input) (*spec.Spec, error) {
 	for _, name := range in.Hide {
 		p.spec.Hide = append(p.spec.Hide, spec.Path(name))
 	}
-	for _, step := range []func() error{p.root, p.security, p.network, p.home, p.mounts, p.files, p.process, p.protect} {
+	for _, step := range []func() error{p.root, p.security, p.network, p.limits, p.home, p.mounts, p.files, p.process, p.protect} {
 		if err := step(); err != nil {
 			return nil, err
 		}

@@ -34,8 +34,12 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (Status, error) {
 	exited, err := main.run(box)
 	trace.Step("command ended")
 	if err == nil {
+		status, _ := box.judge(Status{Code: exited.Code, Signal: exited.Signal, Text: exited.Text}, nil)
 		// What an error in the taking down would say is no part of how the command ended.
-		return Status{Code: exited.Code, Signal: exited.Signal, Text: exited.Text}, box.end()
+		return status, box.end()
+	}
+	if status, err := box.judge(Status{}, err); err == nil {
+		return status, box.end()
 	}
 	if errors.Is(err, console.ErrLost) && box.stopped.Load() {
 		return Status{Signal: int(unix.SIGKILL)}, box.end()
@@ -62,6 +66,7 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 			ids.discard()
 		}
 	}()
+	limits := box.beginLimits(ctx, ids.child.Pid())
 	if err := box.makeState(); err != nil {
 		return box, err
 	}
@@ -94,6 +99,9 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 		return box, err
 	}
 	box.log("started init and mapped its ids", "pid", box.child.Pid(), "idmap", s.IDMap)
+	if err := box.awaitLimits(ctx, limits); err != nil {
+		return box, err
+	}
 	link, err := box.attachNetwork(ctx)
 	if err != nil {
 		return box, err
@@ -112,6 +120,7 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	}
 	trace.Step("heard ready")
 	box.log("init is ready")
+	box.startClock()
 	return box, nil
 }
 
@@ -305,6 +314,11 @@ func (b *box) open() (*fdpass.Listener, error) {
 		return nil, fmt.Errorf("open the sandbox's socket: %w", err)
 	}
 	b.undo(listener.Close)
+	if l := b.spec.Limits; l.Cgroup != "" || l.TimeoutMS > 0 {
+		if err := b.state.makeVerdict(); err != nil {
+			return nil, err
+		}
+	}
 	return listener, b.state.publish(&record{Info: b.info(), Spec: b.spec})
 }
 

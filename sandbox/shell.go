@@ -174,6 +174,7 @@ func KeeperMain(driver network.Driver) int {
 	_ = conn.Send(keeperReply{Warnings: warnings.String()})
 	conn.Close()
 	memory.GiveBackSoon()
+	box.tellReached()
 	box.keepUntilEmpty(ctx)
 	_ = box.end()
 	return 0
@@ -202,7 +203,11 @@ func (b *box) keepUntilEmpty(ctx context.Context) {
 	for {
 		select {
 		case open, ok := <-b.control.counts:
-			if !ok || (came && open == 0) {
+			if !ok {
+				_, _ = b.judge(Status{}, console.ErrLost)
+				return
+			}
+			if came && open == 0 {
 				return
 			}
 			came = came || open > 0
@@ -214,6 +219,7 @@ func (b *box) keepUntilEmpty(ctx context.Context) {
 			b.stop(unix.SIGHUP)
 			return
 		case <-b.ended:
+			_, _ = b.judge(Status{}, console.ErrLost)
 			return
 		}
 	}

@@ -23,6 +23,7 @@ var topics = [][2]string{
 	{"profile", "cove.toml, key by key"},
 	{"images", "what an image can be, and where it is kept"},
 	{"network", "what the three network modes reach"},
+	{"limits", "memory, processors, processes and time"},
 	{"exit-codes", "what cove's exit code means"},
 	{"environment", "the variables and files that cove looks at"},
 }

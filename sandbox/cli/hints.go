@@ -95,6 +95,13 @@ var hints = []func(a *app, err error) string{
 		})
 	},
 	func(a *app, err error) string {
+		var e *sandbox.LimitError
+		if !errors.As(err, &e) {
+			return ""
+		}
+		return a.aboutHost(func(h *host.Host) string { return explain(limitsProblem(h, err)) })
+	},
+	func(a *app, err error) string {
 		var e *driver.MissingError
 		if !errors.As(err, &e) {
 			return ""

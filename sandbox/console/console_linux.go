@@ -111,6 +111,7 @@ func (s *Session) Follow(conn *fdpass.Conn) (*spec.Exited, error) {
 		case m, ok := <-messages:
 			switch {
 			case !ok:
+				s.relay.drain() // what the command wrote before
 				return nil, ErrLost
 			case m.Started != nil:
 				s.master = m.master

@@ -20,9 +20,8 @@ import (
 )
 
 // Namespaces are those of a sandbox, besides the user namespace that has them; without CLONE_NEWNET
-// it is on the host's network.
-const Namespaces uintptr = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS |
-	unix.CLONE_NEWCGROUP | unix.CLONE_NEWNET
+// it is on the host's network. The cgroup namespace comes later: its root is the group of whoever makes it.
+const Namespaces uintptr = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET
 
 // initEnv is init's environment: what spares it time before its first line. With one processor Go's runtime starts half
 // as many threads; with a time zone, package toml does not read /etc/localtime; and without that instruction package

@@ -2,8 +2,8 @@
 // sandbox, and cove-leader, the leader of each terminal session.
 //
 //	parent                                cove-init (PID 1 inside)
-//	  | ---- ids mapped -------------------> |  until here it touches nothing: it has no ids yet
-//	  | ---- Setup{Spec, Link} ------------> |  opens what lies on the host, with the caller's ids;
+//	  | ---- ids mapped, limits in force --> |  until here it touches nothing: it has no ids yet
+//	  | ---- Setup{Spec, Link} ------------> |  makes its cgroup namespace; opens what lies on the host, with the caller's ids;
 //	  |                                      |  becomes id 0 inside; mounts; pivot_root; network;
 //	  | <--- Step (only with Debug) -------- |  after each of these
 //	  | <--- Fuse (only fuse-overlayfs) ---- |  the parent starts the server, outside this pid namespace
@@ -13,6 +13,7 @@
 //	  | ---- Dial -------------------------> |  a socket connected inside, for a published port
 //	  | <--- Dialed + socket --------------- |
 //	  | <--- Sessions{Open} ---------------- |  after each that comes or goes
+//	  | ---- Notice -----------------------> |  to every client: a limit was reached
 //	  | ---- Stop{Signal} -----------------> |  to the commands; the parent kills later what remains
 //
 //	client                                cove-init

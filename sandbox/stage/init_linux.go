@@ -103,6 +103,11 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	signals.IgnoreHandled()
 	unix.Umask(0o022)
 	resetPersonality()
+	// By now init is in its control group, which is all of them that can be seen from inside (cgroup_namespaces(7)).
+	// This is the thread that commands are forked from.
+	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+		return fmt.Errorf("make a cgroup namespace: %w", err)
+	}
 	src, err := rootfs.Open(s, files)
 	if err != nil {
 		return err

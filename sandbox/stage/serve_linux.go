@@ -34,6 +34,7 @@ func (i *initStage) serve(main *spec.Start, files []*os.File) int {
 	}
 	go i.reaper.loop()
 	memory.GiveBackSoon()
+	spare(i.spec.Limits)
 	go i.listen(done)
 	if i.watch != nil {
 		go i.watch.run(i.tellAll)
@@ -55,6 +56,8 @@ func (i *initStage) listen(done chan struct{}) {
 			i.accept(files[0], m.Session.Main, done)
 		case m.Dial != nil:
 			go i.dial(m.Dial)
+		case m.Notice != "":
+			i.tellAll(m.Notice)
 		case m.Stop != nil:
 			i.signalAll(unix.Signal(m.Stop.Signal))
 		default:

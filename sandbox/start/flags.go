@@ -16,6 +16,7 @@ func profileFlags(l Line) ([]config.Flag, error) {
 	var out []config.Flag
 	for _, f := range [][2]string{
 		{"image", "image"}, {"workspace", "workspace.mode"}, {"home", "home.mode"}, {"network", "network.mode"}, {"driver", "network.driver"},
+		{"memory", "limits.memory"}, {"cpus", "limits.cpus"}, {"pids-limit", "limits.pids"}, {"timeout", "limits.timeout"},
 	} {
 		if l.IsSet(f[0]) {
 			out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: l.String(f[0])})
