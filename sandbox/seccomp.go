@@ -43,7 +43,7 @@ func seccompOf(p *config.Profile, caps []string, kernel string) (spec.Seccomp, e
 		return out, err
 	}
 	if base != nil {
-		out.Policy = spec.Path(p.Security.Seccomp.File)
+		out.Policy, out.Programs32 = spec.Path(p.Security.Seccomp.File), len(base.SubArches(native)) > 0
 	}
 	if out.Program, err = seccomp.Prepare(base, c); err != nil {
 		return out, seccompError(p, err)

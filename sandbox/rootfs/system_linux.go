@@ -96,53 +96,62 @@ var ownSettings = []string{"net", "user", "fs/mqueue", "kernel/auto_msgmni", "ke
 // in turn, by the uid 0 inside, with all capabilities that anybody here can ever have.
 func provenSafe(proc int) error {
 	for _, name := range append(slices.Clone(procReadOnly), procMasked...) {
-		if err := refuseWritable(proc, name); err != nil {
+		var st unix.Stat_t
+		err := unix.Fstatat(proc, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if isMissing(err) {
+			continue
+		}
+		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			err = refuseWritableBelow(proc, name)
+		} else if err == nil {
+			err = refuseWritable(proc, name)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// refuseWritable asks for a file with the effective ids; a setting answers by rules of its own.
 func refuseWritable(proc int, name string) error {
-	if below, ok := strings.CutPrefix(name, "sys/"); ok && slices.Contains(ownSettings, below) {
-		return nil
+	if err := unix.Faccessat(proc, name, unix.W_OK, unix.AT_EACCESS); err == nil {
+		return fmt.Errorf("nested: /proc/%s could be written from inside", name)
 	}
-	if name == "pressure" {
-		return nil // what is written asks for a notice, to the writer and until it closes the file (accounting/psi.rst)
+	return nil
+}
+
+func refuseWritableBelow(proc int, name string) error {
+	fd, err := unix.Openat(proc, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err == unix.EACCES {
+		return nil // nor can anybody inside
 	}
-	var st unix.Stat_t
-	if err := unix.Fstatat(proc, name, &st, unix.AT_SYMLINK_NOFOLLOW); isMissing(err) {
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("look at /proc/%s: %w", name, err)
+	if err != nil {
+		return fmt.Errorf("open /proc/%s: %w", name, err)
 	}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFLNK:
-		return nil // leads to what is looked at by itself, or out of /proc
-	case unix.S_IFDIR:
-		fd, err := unix.Openat(proc, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-		if err == unix.EACCES {
-			return nil // nor can anybody inside
-		}
-		if err != nil {
-			return fmt.Errorf("open /proc/%s: %w", name, err)
-		}
-		dir := os.NewFile(uintptr(fd), name)
-		defer dir.Close()
-		names, err := dir.Readdirnames(-1)
-		if err != nil {
-			return fmt.Errorf("read /proc/%s: %w", name, err)
-		}
-		for _, entry := range names {
-			if err := refuseWritable(proc, name+"/"+entry); err != nil {
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	entries, err := dir.ReadDir(-1)
+	if err != nil {
+		return fmt.Errorf("read /proc/%s: %w", name, err)
+	}
+	for _, entry := range entries {
+		below := name + "/" + entry.Name()
+		switch {
+		case name == "pressure":
+			// What is written asks for a notice, to the writer and until it closes the file (psi.rst).
+		case slices.Contains(ownSettings, strings.TrimPrefix(below, "sys/")):
+		case entry.Type() == os.ModeSymlink:
+			// Leads to what is looked at by itself, or out of /proc.
+		case entry.IsDir():
+			if err := refuseWritableBelow(proc, below); err != nil {
+				return err
+			}
+		default:
+			if err := refuseWritable(proc, below); err != nil {
 				return err
 			}
 		}
-		return nil
-	}
-	// With the effective ids, and by what the file itself decides.
-	if err := unix.Faccessat(proc, name, unix.W_OK, unix.AT_EACCESS); err == nil {
-		return fmt.Errorf("nested: /proc/%s could be written from inside", name)
 	}
 	return nil
 }

@@ -12,8 +12,8 @@ func New(base *Profile, c Conditions) Policy {
 	p := Policy{Arches: []Arch{c.Native}, Deny: denials(&c)}
 	if base == nil {
 		base = &docker
-	} else if i := slices.IndexFunc(base.Arches, func(m ArchMap) bool { return m.Arch == c.Native }); i >= 0 {
-		p.Arches = append(p.Arches, base.Arches[i].SubArches...)
+	} else {
+		p.Arches = append(p.Arches, base.SubArches(c.Native)...)
 	}
 	p.Default, p.Rules = base.Default, base.rules(&c)
 	if c.Nested {

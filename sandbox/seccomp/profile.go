@@ -48,6 +48,14 @@ type Conditions struct {
 	Nested bool // sandboxes can be made inside
 }
 
+// SubArches are the ways into the kernel that p opens besides the native one.
+func (p *Profile) SubArches(native Arch) []Arch {
+	if i := slices.IndexFunc(p.Arches, func(m ArchMap) bool { return m.Arch == native }); i >= 0 {
+		return p.Arches[i].SubArches
+	}
+	return nil
+}
+
 func (f *Filter) all(c *Conditions) bool {
 	for _, name := range f.Caps {
 		if !slices.Contains(c.Caps, name) {

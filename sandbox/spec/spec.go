@@ -153,9 +153,10 @@ type Security struct {
 
 // Seccomp is the system call filter: there is always one.
 type Seccomp struct {
-	Policy  Path   `json:"policy"` // "default", or the file that it was made of
-	Digest  string `json:"digest"` // of Program
-	Program []byte `json:"program,omitempty"`
+	Policy     Path   `json:"policy"` // "default", or the file that it was made of
+	Digest     string `json:"digest"` // of Program
+	Program    []byte `json:"program,omitempty"`
+	Programs32 bool   `json:"programs32,omitempty"` // 32-bit programs are let in
 }
 
 // Process is a command inside.

@@ -51,8 +51,36 @@ func prepare(p *spec.Process, s *spec.Spec) (*command, error) {
 	if err := rootfs.CheckDir(c.cwd, p.MakeCwd, c.uid, c.gid); err != nil {
 		return nil, fmt.Errorf("working directory %q: %w", c.cwd, err)
 	}
-	c.path, err = c.find()
+	if c.path, err = c.find(); err != nil {
+		return nil, err
+	}
+	if !s.Security.Seccomp.Programs32 {
+		err = c.refuse32()
+	}
 	return c, err
+}
+
+// refuse32 tells of a 32-bit program what it could not say itself: none of its system calls would be answered.
+func (c *command) refuse32() error {
+	file := c.path
+	if !path.IsAbs(file) {
+		file = path.Join(c.cwd, file)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(file, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil // for execve to say
+	}
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	var head [5]byte
+	const class32 = "\x7fELF\x01" // elf(5)
+	if n, err := unix.Read(fd, head[:]); err == nil && string(head[:n]) == class32 {
+		return &execError{codeNotRunnable, fmt.Errorf("%q: a 32-bit program, which the system call filter does not let run", c.argv[0])}
+	}
+	return nil
 }
 
 // mappedGroups leaves out what setgroups(2) would refuse: an image's /etc/group may name any number.
