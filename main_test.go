@@ -21,6 +21,7 @@ import (
 	"cove/sandbox"
 	"cove/sandbox/clitest"
 	"cove/sandbox/host"
+	"cove/testdata/attack"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -33,7 +34,11 @@ func TestMain(m *testing.M) {
 	case layer.StageName, host.StageName, sandbox.KeeperName:
 		main()
 	}
-	testscript.Main(m, map[string]func(){"cove": cove})
+	testscript.Main(m, map[string]func(){
+		"cove":   cove,
+		"attack": func() { os.Exit(attack.Main(os.Args[1:])) },
+		"bait":   func() { os.Exit(attack.Bait(os.Args[1:])) },
+	})
 }
 
 func cove() { clitest.Exit(run(os.Args)) }
@@ -189,6 +194,10 @@ func condition(name string) (bool, error) {
 		has = err == nil
 	case "slirp4netns":
 		has = h.Helpers.Slirp4netns != "" && h.DevNetTun.OK
+	case "landlock":
+		has = h.LandlockABI > 0
+	case "landlock-scope":
+		has = h.LandlockScope
 	case "pasta":
 		has = h.Helpers.Pasta != "" && h.DevNetTun.OK
 	default:

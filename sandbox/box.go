@@ -40,6 +40,8 @@ type box struct {
 
 	fuseStarted bool // fuse-overlayfs was asked for; the control socket's listener's own
 
+	filter []byte // of system calls, where landlock stands in for namespaces
+
 	ended   chan struct{} // closed when init is gone; then status and waitErr hold
 	status  syscall.WaitStatus
 	waitErr error
@@ -73,7 +75,7 @@ func (b *box) stop(sig unix.Signal) {
 	select {
 	case <-b.ended:
 	case <-time.After(killAfter):
-		b.child.Kill()
+		b.kill()
 	}
 }
 

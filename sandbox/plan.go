@@ -41,6 +41,12 @@ func Plan(in Input) (*spec.Spec, error) {
 	for _, name := range in.Hide {
 		p.spec.Hide = append(p.spec.Hide, spec.Path(name))
 	}
+	if !in.Host.UserNS.OK {
+		if err := p.planLandlock(); err != nil {
+			return nil, err
+		}
+		return p.spec, nil
+	}
 	for _, step := range []func() error{p.root, p.security, p.network, p.limits, p.home, p.mounts, p.files, p.process, p.protect} {
 		if err := step(); err != nil {
 			return nil, err

@@ -41,7 +41,7 @@ func input(change ...func(*Input)) Input {
 		},
 		Host: &host.Host{Kernel: "6.18.44-fc", UID: 1000, GID: 1000, Name: "anna", Home: "/home/anna", LandlockScope: true,
 			Helpers: host.Helpers{FuseOverlayfs: "/usr/bin/fuse-overlayfs", Slirp4netns: "/usr/bin/slirp4netns", Pasta: "/usr/bin/pasta"},
-			Tried:   host.Tried{NativeOverlay: host.Fact{OK: true}, FuseMount: host.Fact{OK: true}, MapRange: host.Fact{OK: true}}},
+			Tried:   host.Tried{UserNS: host.Fact{OK: true}, NativeOverlay: host.Fact{OK: true}, FuseMount: host.Fact{OK: true}, MapRange: host.Fact{OK: true}}},
 		IDMap: rangeMap,
 		Image: &image.Image{Ref: "host", Kind: image.Host},
 		ID:    "0123456789abcdef", Argv: []string{"true"}, UseEntrypoint: true,

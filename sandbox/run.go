@@ -57,6 +57,9 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 			err = errors.Join(err, box.end())
 		}
 	}()
+	if s.Landlock != nil {
+		return box, box.startLandlock(ctx, main)
+	}
 	ids, err := beginMapping(ctx, s)
 	if err != nil {
 		return box, err
@@ -127,7 +130,7 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 // sendSetup tells init what to make, and the main command to start in it. With ports to publish that one waits until
 // they are: main.run starts it.
 func (b *box) sendSetup(link spec.Link, mounts []*os.File, main *mainCommand) error {
-	setup := &spec.Setup{Spec: b.spec, Link: link, Debug: b.debug()}
+	setup := &spec.Setup{Spec: b.spec, Link: link, Debug: b.debug(), Filter: b.filter}
 	if main == nil || len(b.spec.Network.Publish) > 0 {
 		return b.control.conn.Send(spec.ToInit{Setup: setup}, mounts...)
 	}

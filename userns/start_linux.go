@@ -28,6 +28,7 @@ type Config struct {
 	Stdio      bool       // hand on 0, 1 and 2; otherwise they are /dev/null
 	Env        []string   // the stage's whole environment; nothing of the caller's unless Foreign
 	Foreign    bool       // the stage keeps the environment (never for one that runs what is not trusted)
+	Bare       bool       // no namespace at all, and SIGTERM instead of SIGKILL when this process dies
 }
 
 // Child is a started stage with its ids mapped, waiting for its first message.
@@ -95,6 +96,9 @@ func Fork(cfg Config) (*Child, error) {
 		Pdeathsig:   unix.SIGKILL,
 		Setsid:      !cfg.Stdio,
 	}}
+	if cfg.Bare {
+		attr.Sys = &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM, Setsid: true}
+	}
 	if cfg.Foreign {
 		attr.Env, attr.Dir = os.Environ(), ""
 	}
@@ -149,11 +153,14 @@ func (c *Child) fork(path string, argv []string, attr *syscall.ProcAttr) error {
 func (c *Child) Pid() int { return c.pid }
 
 // Kill sends SIGKILL. Where the stage is PID 1 of a pid namespace, all of that dies with it.
-func (c *Child) Kill() {
+func (c *Child) Kill() { c.Signal(unix.SIGKILL) }
+
+// Signal sends a signal, unless the stage has ended.
+func (c *Child) Signal(sig unix.Signal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended {
-		_ = unix.Kill(c.pid, unix.SIGKILL)
+		_ = unix.Kill(c.pid, sig)
 	}
 }
 

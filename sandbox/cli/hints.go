@@ -29,7 +29,7 @@ var hints = []func(a *app, err error) string{
 	},
 	func(a *app, err error) string {
 		var e *userns.NamespaceError
-		if !errors.Is(err, start.ErrNoUserNS) && !errors.As(err, &e) {
+		if !errors.Is(err, sandbox.ErrNoUserNS) && !errors.As(err, &e) {
 			return ""
 		}
 		return a.aboutHost(func(h *host.Host) string {

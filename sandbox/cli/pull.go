@@ -51,7 +51,7 @@ func (a *app) pull(c *cli.Context) error {
 		return err
 	}
 	if !h.UserNS.OK {
-		return start.ErrNoUserNS
+		return sandbox.ErrNoUserNS
 	}
 	var pulled []pulledImage
 	for _, ref := range refs {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cove/sandbox"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -100,7 +101,7 @@ func TestUserNSHint(t *testing.T) {
 		Tried:   host.Tried{UserNS: host.Fact{Why: "create user namespace: operation not permitted"}},
 		Sysctls: host.Sysctls{AppArmorRestrict: "1", MaxUserNS: "100"},
 	}}}
-	text, code := printed(t, a, start.ErrNoUserNS)
+	text, code := printed(t, a, sandbox.ErrNoUserNS)
 	for _, want := range []string{"operation not permitted", "kernel.apparmor_restrict_unprivileged_userns=1", "apparmor_parser -r", "userns,"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in the hint:\n%s", want, text)
@@ -110,7 +111,7 @@ func TestUserNSHint(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	a.Known.Sysctls = host.Sysctls{UserNSClone: "0"}
-	if text, _ = printed(t, a, start.ErrNoUserNS); !strings.Contains(text, "echo kernel.unprivileged_userns_clone=1 | sudo tee") {
+	if text, _ = printed(t, a, sandbox.ErrNoUserNS); !strings.Contains(text, "echo kernel.unprivileged_userns_clone=1 | sudo tee") {
 		t.Errorf("%s", text)
 	}
 }
@@ -134,7 +135,7 @@ func TestUserNSLabel(t *testing.T) {
 		t.Errorf("%q is not in\n%s", want, text)
 	}
 	a.Known.Label = "unconfined"
-	if text, _ = printed(t, a, start.ErrNoUserNS); strings.Contains(text, "AppArmor") {
+	if text, _ = printed(t, a, sandbox.ErrNoUserNS); strings.Contains(text, "AppArmor") {
 		t.Errorf("%s", text)
 	}
 }

@@ -31,7 +31,7 @@ func (a *app) unshare(c *cli.Context) error {
 		return err
 	}
 	if !h.UserNS.OK {
-		return start.ErrNoUserNS
+		return sandbox.ErrNoUserNS
 	}
 	m, err := start.IDMap(h, 0, 0)
 	if err != nil {

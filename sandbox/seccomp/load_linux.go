@@ -15,7 +15,12 @@ var ErrNoFilters = errors.New("this kernel has no system call filters (CONFIG_SE
 
 // Load puts all threads of this process, and whatever they fork and exec, under a program for ever. It needs no_new_privs
 // or CAP_SYS_ADMIN in the own user namespace. program is what Bytes gave.
-func Load(program []byte) error {
+func Load(program []byte) error { return load(program, unix.SECCOMP_FILTER_FLAG_TSYNC) }
+
+// LoadThread is Load for the calling thread alone, and what it forks.
+func LoadThread(program []byte) error { return load(program, 0) }
+
+func load(program []byte, flags uintptr) error {
 	if len(program) == 0 || len(program)%8 != 0 {
 		return fmt.Errorf("%d bytes are no program", len(program))
 	}
@@ -27,7 +32,7 @@ func Load(program []byte) error {
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	// Without SPEC_ALLOW kernels before 5.16 slow the whole sandbox down, against what only matters to a program that runs
 	// hostile code within its own process; runc does the same.
-	const flags = unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
+	flags |= unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
 	runtime.KeepAlive(filter)
 	switch {

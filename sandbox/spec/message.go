@@ -19,6 +19,8 @@ type Setup struct {
 	Link  Link   `json:"link"`
 	Main  *Start `json:"main,omitempty"`  // the main command, whose Process is the Spec's; its end ends the sandbox
 	Debug bool   `json:"debug,omitempty"` // tell each step
+	// Filter is the program of system calls for Spec.Landlock.
+	Filter []byte `json:"filter,omitempty"`
 }
 
 // Link is the network that the parent attached, for init to configure inside.

@@ -18,6 +18,7 @@ type Spec struct {
 	Network  Network      `json:"network"`
 	Limits   Limits       `json:"limits"`
 	Security Security     `json:"security"`
+	Landlock *Landlock    `json:"landlock,omitempty"` // there are no namespaces; of the others only Network.Mode and Process count then
 	Process  Process      `json:"process"`            // the main command, and the defaults of those that exec adds
 	Lost     []string     `json:"lost,omitempty"`     // conveniences that this machine does not have
 	Warnings []string     `json:"warnings,omitempty"` // protections that it does not have, and that may be lost
@@ -157,6 +158,22 @@ type Seccomp struct {
 	Digest     string `json:"digest"` // of Program
 	Program    []byte `json:"program,omitempty"`
 	Programs32 bool   `json:"programs32,omitempty"` // 32-bit programs are let in
+}
+
+// Landlock holds a command where no namespaces can be made: on the host's own files (landlock(7)).
+type Landlock struct {
+	ABI         int     `json:"abi"` // the kernel's, which says what it can close
+	Grants      []Grant `json:"grants"`
+	HostNetwork bool    `json:"hostNetwork,omitempty"` // otherwise no socket can be made
+	Private     Path    `json:"private,omitempty"`     // the run's own folder, with tmp and perhaps home in it
+}
+
+// Grant is a file, or a folder with all below it, that may be read and executed.
+type Grant struct {
+	Path     Path `json:"path"`
+	Beneath  Path `json:"beneath,omitempty"` // a folder that Path must not leave by a link
+	Write    bool `json:"write,omitempty"`
+	Optional bool `json:"optional,omitempty"` // it need not be there
 }
 
 // Process is a command inside.

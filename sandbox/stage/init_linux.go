@@ -93,6 +93,8 @@ type initStage struct {
 	spawner *spawner
 	reaper  *reaper
 	group   sessions
+	confine *confinement // what init's own thread does not hold its commands by; nil where there are namespaces
+	endAll  func()       // ends every process that a command left; nil where the end of PID 1 does that
 }
 
 // setUp makes the inside. The order matters: what lies on the host is opened with the caller's

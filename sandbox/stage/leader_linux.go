@@ -24,18 +24,16 @@ import (
 type leaderStart struct {
 	Path      string
 	Argv, Env [][]byte
+	Filter    []byte // by way of cove-confine, with the ruleset that is the leader's descriptor after its socket
 }
 
 type leaderReply struct{ Errno int }
 
 // handToLeader gives the command to the leader at the other end of conn and waits until it runs.
-func (c *command) handToLeader(conn *fdpass.Conn) error {
-	start := leaderStart{Path: c.path}
-	for _, a := range c.argv {
-		start.Argv = append(start.Argv, []byte(a))
-	}
-	for _, e := range c.env {
-		start.Env = append(start.Env, []byte(e))
+func (c *command) handToLeader(conn *fdpass.Conn, confine *confinement) error {
+	start := c.start()
+	if confine != nil {
+		start.Filter = confine.filter
 	}
 	if err := conn.Send(start); err != nil {
 		return fmt.Errorf("talk to %s: %w", LeaderName, err)
@@ -48,6 +46,18 @@ func (c *command) handToLeader(conn *fdpass.Conn) error {
 		return c.execError(syscall.Errno(reply.Errno))
 	}
 	return nil
+}
+
+// start is the command for a stage that is to start it or to become it. Its words may hold any byte.
+func (c *command) start() leaderStart {
+	start := leaderStart{Path: c.path}
+	for _, a := range c.argv {
+		start.Argv = append(start.Argv, []byte(a))
+	}
+	for _, e := range c.env {
+		start.Env = append(start.Env, []byte(e))
+	}
+	return start
 }
 
 func leaderMain() int {
@@ -68,7 +78,7 @@ func leaderMain() int {
 	signal.Notify(incoming, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
 	signals.DefaultIgnored()
 	signals.Unblock()
-	pid, err := syscall.ForkExec(start.Path, texts(start.Argv), &syscall.ProcAttr{
+	pid, err := start.fork(&syscall.ProcAttr{
 		Env:   texts(start.Env),
 		Files: []uintptr{0, 1, 2},
 		// With SIGKILL the leader takes the command along, which may ignore the hangup that follows.
@@ -91,6 +101,25 @@ func leaderMain() int {
 	memory.GiveBackSoon()
 	return follow(pid)
 }
+
+func (l *leaderStart) fork(attr *syscall.ProcAttr) (pid int, err error) {
+	fork := func(path string, argv []string, attr *syscall.ProcAttr) (err error) {
+		pid, err = syscall.ForkExec(path, argv, attr)
+		return err
+	}
+	if l.Filter == nil {
+		err = fork(l.Path, texts(l.Argv), attr)
+		return pid, err
+	}
+	unix.CloseOnExec(leaderRules)
+	c := confinement{rules: os.NewFile(leaderRules, "landlock ruleset"), filter: l.Filter}
+	defer c.rules.Close()
+	err = c.start(*l, attr, fork)
+	return pid, err
+}
+
+// leaderRules is the landlock ruleset, after the leader's socket.
+const leaderRules = userns.ConnFD + 1
 
 func texts(in [][]byte) []string {
 	out := make([]string, 0, len(in))

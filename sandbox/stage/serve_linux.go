@@ -40,6 +40,9 @@ func (i *initStage) serve(main *spec.Start, files []*os.File) int {
 		go i.watch.run(i.tellAll)
 	}
 	i.spawner.run(done)
+	if i.endAll != nil {
+		i.endAll()
+	}
 	return 0
 }
 
@@ -49,6 +52,9 @@ func (i *initStage) listen(done chan struct{}) {
 		var m spec.ToInit
 		files, err := i.control.Recv(&m)
 		if err != nil {
+			if i.endAll != nil {
+				i.endAll()
+			}
 			os.Exit(1) // the parent is gone: all of the namespace ends with PID 1
 		}
 		switch {

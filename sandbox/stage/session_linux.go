@@ -134,9 +134,27 @@ func (s *session) start(st *spec.Start, files []*os.File) (<-chan syscall.WaitSt
 	attr.Sys.Setpgid = true
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pid, events, err := s.spawn(c.path, c.argv, attr)
-	if err != nil {
-		return nil, nil, c.execError(err)
+	var pid int
+	var events <-chan syscall.WaitStatus
+	fork := func(path string, argv []string, attr *syscall.ProcAttr) (err error) {
+		pid, events, err = s.spawn(path, argv, attr)
+		return err
+	}
+	var startErr error
+	if s.init.confine != nil {
+		attr.Sys.Pdeathsig = unix.SIGKILL
+		startErr = s.init.confine.start(c.start(), attr, fork)
+	} else {
+		startErr = fork(c.path, c.argv, attr)
+	}
+	if startErr != nil {
+		if events != nil {
+			go func() {
+				for range events { // the end of what did not become the command
+				}
+			}()
+		}
+		return nil, nil, c.execError(startErr)
 	}
 	s.pid, s.group = pid, true
 	return events, nil, nil
@@ -157,6 +175,10 @@ func (s *session) startTTY(c *command, st *spec.Start) (<-chan syscall.WaitStatu
 	defer conn.Close()
 	attr := c.attr()
 	attr.Files = []uintptr{slave.Fd(), slave.Fd(), slave.Fd(), theirs.Fd()}
+	confine := s.init.confine
+	if confine != nil {
+		attr.Files = append(attr.Files, confine.rules.Fd())
+	}
 	attr.Env = []string{"GOMAXPROCS=1"} // it waits, most of the time
 	attr.Sys.Setsid, attr.Sys.Setctty, attr.Sys.Ctty = true, true, 0
 	s.mu.Lock()
@@ -170,7 +192,7 @@ func (s *session) startTTY(c *command, st *spec.Start) (<-chan syscall.WaitStatu
 		master.Close()
 		return nil, nil, fmt.Errorf("start %s as uid %d (cove's own file must be executable for everyone, and the working directory %q open to that user): %w", LeaderName, c.uid, c.cwd, err)
 	}
-	if err := c.handToLeader(conn); err != nil {
+	if err := c.handToLeader(conn, confine); err != nil {
 		master.Close()
 		s.signal(unix.SIGKILL)
 		for range events {

@@ -30,6 +30,12 @@ func init() {
 	case FuseName:
 		runtime.LockOSThread()
 		os.Exit(fuseMain())
+	case LandlockName:
+		runtime.LockOSThread()
+		os.Exit(landlockMain())
+	case ConfineName:
+		runtime.LockOSThread()
+		os.Exit(confineMain())
 	case NetworkName:
 		runtime.LockOSThread()
 		os.Exit(networkMain())

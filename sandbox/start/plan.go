@@ -47,10 +47,10 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 	if in.Host, err = c.Machine(false); err != nil {
 		return nil, err
 	}
-	if !in.Host.UserNS.OK {
-		return nil, ErrNoUserNS
+	if err = sandbox.CheckHost(in); err != nil {
+		return nil, err
 	}
-	if !in.Host.ProcMount.OK {
+	if in.Host.UserNS.OK && !in.Host.ProcMount.OK {
 		return nil, ErrNoProc
 	}
 	stored, err := c.Image(&in, l.String("platform"), policy)
@@ -99,9 +99,6 @@ type Planned struct {
 	Spec    *spec.Spec
 	Options sandbox.Options
 }
-
-// ErrNoUserNS says that there can be no sandbox on this machine; its hint says why.
-var ErrNoUserNS = errors.New("this machine does not let you make user namespaces, of which a sandbox is made")
 
 // ErrNoProc says that a sandbox could have no /proc: that is so in most containers.
 var ErrNoProc = errors.New("this machine does not let you mount a /proc for a sandbox")
@@ -186,7 +183,10 @@ func (c *Call) Image(in *sandbox.Input, platform string, policy image.Policy) (*
 	}
 	if in.Profile.Image == "host" {
 		in.Image = &image.Image{Ref: "host", Kind: image.Host}
-		return nil, nil
+		if in.Host.UserNS.OK {
+			return nil, nil
+		}
+		return c.OpenStore() // for the run's own folder
 	}
 	s, err := c.OpenStore()
 	if err != nil {
