@@ -86,6 +86,7 @@ func TestImports(t *testing.T) {
 		"cove/fetch/layer":   {"cove/fetch/store", "cove/fetch/layer/stage"},
 		"cove/fetch":         {"cove/config", "cove/sandbox", "cove/sandbox/spec"},
 		"cove/sandbox":       {"cove/sandbox/cli", "github.com/urfave/cli/v2"},
+		"cove/sandbox/early": {"os", "fmt", "reflect", "strings", "golang.org/x/sys/unix"},
 		// See package start for why: these are initialised late, or let others be that take their time.
 		"cove/sandbox/quick": {"github.com/urfave/cli/v2", "go.podman.io/image/v5/docker/reference", "github.com/opencontainers/go-digest",
 			"regexp", "net", "net/netip", "unique", "runtime/debug", "text/template"},

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"cove/sandbox/early"
 	"cove/sandbox/seccomp"
 	"cove/sandbox/spec"
 	"cove/sandbox/stage"
@@ -21,7 +20,7 @@ import (
 // startLandlock is start where there are no namespaces: a stage beside this process does what init does, on the host's
 // own files. What differs is that nothing there goes away by itself: the stage ends whatever its commands left.
 func (b *box) startLandlock(ctx context.Context, main *mainCommand) error {
-	early.Take(0) // ends the init that was started for a sandbox, if there could be one
+	discardEarly()
 	if err := b.makeState(); err != nil {
 		return err
 	}

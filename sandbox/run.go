@@ -206,13 +206,11 @@ func beginMapping(ctx context.Context, s *spec.Spec) (*mappingIDs, error) {
 	if s.Network.Mode == "host" {
 		namespaces &^= unix.CLONE_NEWNET
 	}
-	m := &mappingIDs{child: early.Take(namespaces), done: make(chan error, 1)}
-	if m.child == nil {
-		var err error
-		if m.child, err = userns.Fork(early.Config(namespaces)); err != nil {
-			return nil, err
-		}
+	child, err := takeInit(namespaces)
+	if err != nil {
+		return nil, err
 	}
+	m := &mappingIDs{child: child, done: make(chan error, 1)}
 	trace.Step("took init")
 	wait, err := m.child.StartMap(ctx, s.IDMap)
 	if err != nil {
@@ -225,6 +223,27 @@ func beginMapping(ctx context.Context, s *spec.Spec) (*mappingIDs, error) {
 		trace.Step("mapped ids")
 	}()
 	return m, nil
+}
+
+// discardEarly ends the init that package early has started, if it has, for who needs none.
+func discardEarly() {
+	if stage := early.Take(); stage != nil {
+		if child, err := userns.Adopt(stage.Forked, stage.Conn); err == nil {
+			child.Discard()
+		}
+	}
+}
+
+// takeInit is the init stage that package early has started, when it is as wanted, or else another.
+func takeInit(namespaces uintptr) (*userns.Child, error) {
+	if stage := early.Take(); stage != nil {
+		child, err := userns.Adopt(stage.Forked, stage.Conn)
+		if err != nil || namespaces == early.Namespaces {
+			return child, err
+		}
+		child.Discard()
+	}
+	return userns.Fork(userns.Config{Stage: early.InitName, Namespaces: namespaces, Env: early.Env()})
 }
 
 func (m *mappingIDs) discard() {

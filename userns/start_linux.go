@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 
 	"cove/userns/fdpass"
+	"cove/userns/fork"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,9 +32,8 @@ type Config struct {
 
 // Child is a started stage with its ids mapped, waiting for its first message.
 type Child struct {
-	Conn *fdpass.Conn
-	pid  int
-	done chan struct{} // closed by Wait: lets the starting thread go
+	Conn   *fdpass.Conn
+	forked *fork.Child
 
 	mu    sync.Mutex
 	ended bool // pid is reaped, and may be another's
@@ -66,7 +64,7 @@ func (c *Child) Map(ctx context.Context, m IDMap) error {
 
 // StartMap is Map for who has other things to do meanwhile: wait, which is to be called once, returns when it is done.
 func (c *Child) StartMap(ctx context.Context, m IDMap) (wait func() error, err error) {
-	return startMaps(ctx, c.pid, m)
+	return startMaps(ctx, c.forked.Pid, m)
 }
 
 // Discard ends a stage that is of no use, and waits until it is gone.
@@ -90,12 +88,7 @@ func Fork(cfg Config) (*Child, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	attr := &syscall.ProcAttr{Env: append([]string{}, cfg.Env...), Dir: "/", Sys: &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | cfg.Namespaces | likeVfork,
-		AmbientCaps: allCaps(),
-		Pdeathsig:   unix.SIGKILL,
-		Setsid:      !cfg.Stdio,
-	}}
+	attr := &syscall.ProcAttr{Env: append([]string{}, cfg.Env...), Dir: "/", Sys: fork.InNamespaces(cfg.Namespaces, !cfg.Stdio)}
 	if cfg.Bare {
 		attr.Sys = &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM, Setsid: true}
 	}
@@ -115,42 +108,27 @@ func Fork(cfg Config) (*Child, error) {
 	for _, f := range inherited {
 		attr.Files = append(attr.Files, f.Fd())
 	}
-	CloseOnExec()
-	c := &Child{Conn: conn, done: make(chan struct{})}
-	err = c.fork(path, []string{cfg.Stage}, attr)
+	forked, err := fork.Exec(path, []string{cfg.Stage}, attr)
 	runtime.KeepAlive(inherited)
 	if err != nil {
 		conn.Close()
 		return nil, startError(path, err)
 	}
-	return c, nil
+	return &Child{Conn: conn, forked: forked}, nil
 }
 
-// likeVfork lets the child borrow this process's memory until its exec. Package syscall does so by itself but for
-// CLONE_NEWUSER, where it may have to write the maps of a child that waits for them; here that is done after the exec.
-// A copy would cost more than its making: every page that this process writes to meanwhile has to be copied, and each
-// time the other processors are interrupted to forget the old one.
-const likeVfork = unix.CLONE_VM | unix.CLONE_VFORK
-
-// fork runs the fork on a thread of its own that lives as long as the child: PR_SET_PDEATHSIG
-// fires when the parent *thread* ends, not the process (PR_SET_PDEATHSIG(2const)). It does without
-// package os/exec, which forks a process more to find out what the kernel can do.
-func (c *Child) fork(path string, argv []string, attr *syscall.ProcAttr) error {
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this function
-		var err error
-		c.pid, err = syscall.ForkExec(path, argv, attr)
-		started <- err
-		if err == nil {
-			<-c.done
-		}
-	}()
-	return <-started
+// Adopt makes a Child of a stage that was forked by package fork's own means, and of the socket whose other end it has
+// at ConnFD.
+func Adopt(forked *fork.Child, conn int) (*Child, error) {
+	c, err := fdpass.FromFD(conn)
+	if err != nil {
+		return nil, err
+	}
+	return &Child{Conn: c, forked: forked}, nil
 }
 
 // Pid is the stage's process id out here.
-func (c *Child) Pid() int { return c.pid }
+func (c *Child) Pid() int { return c.forked.Pid }
 
 // Kill sends SIGKILL. Where the stage is PID 1 of a pid namespace, all of that dies with it.
 func (c *Child) Kill() { c.Signal(unix.SIGKILL) }
@@ -160,16 +138,16 @@ func (c *Child) Signal(sig unix.Signal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended {
-		_ = unix.Kill(c.pid, sig)
+		_ = unix.Kill(c.forked.Pid, sig)
 	}
 }
 
 // Wait waits for the stage's end and returns its wait status. It is to be called once.
 func (c *Child) Wait() (syscall.WaitStatus, error) {
-	defer close(c.done)
+	defer c.forked.Release()
 	// First without reaping: until Kill knows that it has ended, its number must not be another's.
 	for {
-		err := unix.Waitid(unix.P_PID, c.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		err := unix.Waitid(unix.P_PID, c.forked.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		if err != unix.EINTR {
 			break
 		}
@@ -179,7 +157,7 @@ func (c *Child) Wait() (syscall.WaitStatus, error) {
 	c.ended = true
 	var status syscall.WaitStatus
 	for {
-		_, err := syscall.Wait4(c.pid, &status, 0, nil)
+		_, err := syscall.Wait4(c.forked.Pid, &status, 0, nil)
 		if err == nil {
 			return status, nil
 		}
@@ -189,57 +167,19 @@ func (c *Child) Wait() (syscall.WaitStatus, error) {
 	}
 }
 
-// CloseOnExec keeps the descriptors that this process inherited from what it starts: Go marks the
-// ones that it opens itself, but what a shell or a build tool left open (a lock file, the end of a
-// pipe, a folder) would be handed on into the sandbox.
-func CloseOnExec() {
-	// The flag came with Linux 5.11; a seccomp filter around us may not know the call.
-	if unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC) == nil {
-		return
-	}
-	names, _ := os.ReadDir("/proc/self/fd")
-	for _, e := range names {
-		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
-			unix.CloseOnExec(fd)
-		}
-	}
-}
+// CloseOnExec keeps the descriptors that this process inherited from what it starts.
+func CloseOnExec() { fork.CloseOnExec() }
 
-// executable returns the path of this binary, verified to still be it. The stage must be
-// exec'ed by path: through /proc/self/exe its file would lie on the host's mount, where
-// /proc/1/exe could be opened for writing; by path it lies on the new mount namespace's copy,
-// which the stage makes read-only.
+// executable is fork.Executable, with what is wrong.
 func executable() (string, error) {
-	path, err := os.Executable()
-	if err != nil {
-		return "", err
+	path, ok := fork.Executable()
+	if ok {
+		return path, nil
 	}
-	var self, there unix.Stat_t
-	if err := unix.Stat("/proc/self/exe", &self); err != nil {
-		return "", fmt.Errorf("stat /proc/self/exe: %w", err)
+	if path == "" {
+		return "", errors.New("find this program's own file: /proc/self/exe cannot be read")
 	}
-	if err := unix.Stat(path, &there); err != nil {
-		return "", fmt.Errorf("find this program's own file %s: %w", path, err)
-	}
-	if self.Dev != there.Dev || self.Ino != there.Ino {
-		return "", fmt.Errorf("%s is no longer the file that this program was started from (an upgrade?): start it again", path)
-	}
-	return path, nil
-}
-
-// allCaps lists every capability that this kernel knows.
-func allCaps() []uintptr {
-	last := uintptr(unix.CAP_LAST_CAP)
-	if b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap"); err == nil {
-		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
-			last = uintptr(n)
-		}
-	}
-	caps := make([]uintptr, 0, last+1)
-	for c := uintptr(0); c <= last; c++ {
-		caps = append(caps, c)
-	}
-	return caps
+	return "", fmt.Errorf("%s is no longer the file that this program was started from (an upgrade?): start it again", path)
 }
 
 // A NamespaceError says that the kernel refused to make the namespaces. Err is the errno: EPERM

@@ -4,58 +4,48 @@
 // short run's time is gone. What is started has no ids and does nothing until it is told what;
 // when nobody takes it, it ends with this process.
 //
-// It imports little, so that its turn in the order of initialisation comes early (see package stage).
+// It imports syscall and next to nothing else, so that its turn in the order of initialisation comes among the first:
+// package os, with which the waiting begins, comes behind it.
 package early
 
 import (
-	"os"
-	"slices"
-	"strconv"
+	"syscall"
 
-	"cove/sandbox/stage"
 	"cove/sandbox/trace"
-	"cove/userns"
-
-	"golang.org/x/sys/unix"
+	"cove/userns/fork"
 )
+
+// InitName is argv[0] of the stage.
+const InitName = "cove-init"
 
 // Namespaces are those of a sandbox, besides the user namespace that has them; without CLONE_NEWNET
 // it is on the host's network. The cgroup namespace comes later: its root is the group of whoever makes it.
-const Namespaces uintptr = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET
+const Namespaces uintptr = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET
 
-// initEnv is init's environment: what spares it time before its first line. With one processor Go's runtime starts half
-// as many threads; with a time zone, package toml does not read /etc/localtime; and without that instruction package
-// snapref, of the decompressors, does not compute checksum tables with it, which takes longer than without.
-var initEnv = []string{"GOMAXPROCS=1", "TZ=", "GODEBUG=cpu.sse42=off"}
+// connFD is where a stage finds its socket to the parent (userns.ConnFD).
+const connFD = 3
 
-// Config is how a sandbox's init is started.
-func Config(namespaces uintptr) userns.Config {
-	cfg := userns.Config{Stage: stage.InitName, Namespaces: namespaces, Env: slices.Clone(initEnv)}
-	if tracing != nil {
-		cfg.Files = []*os.File{tracing}
-		cfg.Env = append(cfg.Env, trace.Descriptor+"="+strconv.Itoa(userns.ConnFD+1))
-	}
-	return cfg
+// Stage is a started init stage, and the parent's end of its socket.
+type Stage struct {
+	Forked *fork.Child
+	Conn   int
 }
 
 // started yields the stage, or nil when it could not be started; nil when none was tried.
-var started chan *userns.Child
-
-// tracing is where the steps are written down, for init to do the same.
-var tracing *os.File
+var started chan *Stage
 
 func init() {
-	tracing = trace.Open("parent")
+	trace.Open("parent")
 	trace.Step("began")
-	if !wanted(os.Args) {
+	if !wanted(fork.Args()) {
 		return
 	}
-	started = make(chan *userns.Child, 1)
+	started = make(chan *Stage, 1)
 	go func() {
 		// Why it failed is found out by whoever finds nothing to take, and tries again.
-		child, _ := userns.Fork(Config(Namespaces))
+		stage, _ := start(Namespaces)
 		trace.Step("forked init")
-		started <- child
+		started <- stage
 	}()
 }
 
@@ -64,23 +54,59 @@ func wanted(args []string) bool {
 	if len(args) < 3 || args[1] != "run" {
 		return false
 	}
-	options := args[2:]
-	if end := slices.Index(options, "--"); end >= 0 {
-		options = options[:end]
+	for _, o := range args[2:] {
+		switch o {
+		case "--":
+			return true
+		case "--dry-run", "--help", "-h":
+			return false
+		}
 	}
-	return !slices.ContainsFunc(options, func(o string) bool { return o == "--dry-run" || o == "--help" || o == "-h" })
+	return true
 }
 
-// Take hands over the stage that was started, when it has these namespaces; nil when there is none.
-func Take(namespaces uintptr) *userns.Child {
+// start starts an init stage in these namespaces. Its ids are still to be mapped.
+func start(namespaces uintptr) (*Stage, error) {
+	path, ok := fork.Executable()
+	if !ok {
+		return nil, syscall.ENOENT
+	}
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = syscall.Close(fds[1]) }()
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		_ = syscall.Close(fds[0])
+		return nil, err
+	}
+	defer func() { _ = syscall.Close(null) }()
+	attr := &syscall.ProcAttr{Dir: "/", Env: Env(), Sys: fork.InNamespaces(namespaces, true),
+		Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(fds[1])}}
+	if file := trace.File(); file >= 0 {
+		attr.Env = append(attr.Env, trace.Descriptor+"=4")
+		attr.Files = append(attr.Files, uintptr(file)) // connFD + 1
+	}
+	child, err := fork.Exec(path, []string{InitName}, attr)
+	if err != nil {
+		_ = syscall.Close(fds[0])
+		return nil, err
+	}
+	return &Stage{child, fds[0]}, nil
+}
+
+// Env is init's environment: what spares it time before its first line. With one processor Go's runtime starts half as
+// many threads; with a time zone, package toml does not read /etc/localtime; and without that instruction package
+// snapref, of the decompressors, does not compute checksum tables with it, which takes longer than without.
+func Env() []string { return []string{"GOMAXPROCS=1", "TZ=", "GODEBUG=cpu.sse42=off"} }
+
+// Take hands over the stage that was started, nil when there is none. Its namespaces are Namespaces.
+func Take() *Stage {
 	if started == nil {
 		return nil
 	}
-	child := <-started
+	stage := <-started
 	started = nil
-	if child != nil && namespaces != Namespaces {
-		child.Discard()
-		child = nil
-	}
-	return child
+	return stage
 }

@@ -3,11 +3,13 @@ package stage
 import (
 	"os"
 	"runtime"
+
+	"cove/sandbox/early"
 )
 
 // The names of the stages, as argv[0].
 const (
-	InitName   = "cove-init"
+	InitName   = early.InitName
 	LeaderName = "cove-leader"
 )
 

@@ -1,15 +1,13 @@
 // Package trace writes down when the steps of a start were done, for whoever looks for where its time goes: a line of
 // CLOCK_MONOTONIC's nanoseconds, the process and the step each, in the file that COVE_TRACE names.
 //
-// A step costs a system call or two when somebody looks, and a comparison otherwise. Nothing reaches what runs inside:
-// init has the file by a descriptor that it closes before it forks the first command.
+// A step costs two system calls when somebody looks, and a comparison otherwise. Nothing reaches what runs inside: init
+// has the file by a descriptor that it closes on exec. It imports syscall alone, for the sake of package early.
 package trace
 
 import (
-	"os"
-	"strconv"
-
-	"golang.org/x/sys/unix"
+	"syscall"
+	"unsafe"
 )
 
 // Variable names the file, Descriptor the descriptor that a stage inherits instead.
@@ -23,25 +21,26 @@ var (
 	who = ""
 )
 
-// Open begins, when somebody asked for it. Role is how this process is called in the file. It returns the file to hand on.
-func Open(role string) *os.File {
-	name := os.Getenv(Variable)
+// Open begins, when somebody asked for it. Role is how this process is called in the file.
+func Open(role string) {
+	name, _ := syscall.Getenv(Variable)
 	if name == "" {
-		return nil
+		return
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil
+	f, err := syscall.Open(name, syscall.O_WRONLY|syscall.O_APPEND|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
+	if err == nil {
+		fd, who = f, role
 	}
-	fd, who = int(f.Fd()), role
-	return f
 }
+
+// File is the descriptor to hand on to a stage; -1 when nobody looks.
+func File() int { return fd }
 
 // Inherit goes on in a stage.
 func Inherit(role string) {
-	if n, err := strconv.Atoi(os.Getenv(Descriptor)); err == nil {
-		unix.CloseOnExec(n)
-		fd, who = n, role
+	if n, _ := syscall.Getenv(Descriptor); len(n) == 1 && n[0] > '2' && n[0] <= '9' {
+		fd, who = int(n[0]-'0'), role
+		syscall.CloseOnExec(fd)
 	}
 }
 
@@ -50,22 +49,26 @@ func Step(what string) {
 	if fd < 0 {
 		return
 	}
-	var now unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
-	line := make([]byte, 0, 64)
-	line = strconv.AppendInt(line, now.Nano(), 10)
+	const clockMonotonic = 1
+	var now syscall.Timespec
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&now)), 0)
+	line := append(make([]byte, 0, 80), decimal(now.Nano())...)
 	line = append(line, ' ')
 	line = append(line, who...)
 	line = append(line, ' ')
 	line = append(line, what...)
 	line = append(line, '\n')
-	_, _ = unix.Write(fd, line)
+	_, _ = syscall.Write(fd, line)
 }
 
-// Close ends it in this process.
-func Close() {
-	if fd >= 0 {
-		_ = unix.Close(fd)
-		fd = -1
+func decimal(n int64) []byte {
+	var digits [20]byte
+	i := len(digits)
+	for {
+		i--
+		digits[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			return digits[i:]
+		}
 	}
 }
