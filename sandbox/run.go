@@ -44,7 +44,11 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (Status, error) {
 	if errors.Is(err, console.ErrLost) && box.stopped.Load() {
 		return Status{Signal: int(unix.SIGKILL)}, box.end()
 	}
-	return Status{}, errors.Join(err, box.end())
+	end := box.end()
+	if errors.Is(err, console.ErrLost) {
+		err = fmt.Errorf("%w: init ended %s", err, describe(box.status, box.waitErr))
+	}
+	return Status{}, errors.Join(err, end)
 }
 
 // start makes the sandbox, up to an init that waits for sessions. Each step that something has to

@@ -21,6 +21,8 @@ const (
 	sigDefault = 0
 	sigIgnore  = 1
 	lastSignal = 64
+
+	firstRealTime = 32 // of the kernel; libc keeps two for itself
 )
 
 // DefaultIgnored gives every signal that is ignored its default action.
@@ -41,7 +43,13 @@ func DefaultIgnored() {
 // it once had a handler for its default action there. Left alone are the signals that the runtime
 // itself lives by, and the real-time ones, which it uses to reach all threads. A fault of its own
 // (SIGSEGV and its like) ends it still: the kernel kills who ignores one (signal(7)).
+//
+// The real-time signals that the runtime leaves to libc, and which nobody handles here, get a handler that passes over
+// them. PID 1 is safe from a signal without a handler only while its first thread does not block it: else
+// another thread is chosen, and that the whole process is not to be killed is not looked at any more (complete_signal in
+// kernel/signal.c). The first thread blocks all signals while it forks. To ignore them would be inherited by commands.
 func IgnoreHandled() {
+	handleUnused()
 	for sig := unix.Signal(1); sig <= unix.SIGSYS; sig++ {
 		switch sig {
 		case unix.SIGCHLD, unix.SIGURG, unix.SIGPROF, unix.SIGPIPE:
@@ -56,6 +64,33 @@ func IgnoreHandled() {
 		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&ignore)), 0, 8, 0, 0)
 	}
 }
+
+// handleUnused handles, by doing nothing, the real-time signals that have no handler. The runtime's own does not do: it
+// ends the process at a signal that it was not set up for.
+func handleUnused() {
+	var runtimes sigaction // for its flags, among them SA_ONSTACK, and its way back from a handler
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGURG), 0, uintptr(unsafe.Pointer(&runtimes)), 8, 0, 0)
+	if errno != 0 {
+		return
+	}
+	f := nothing
+	handler := runtimes
+	handler.handler = **(**uintptr)(unsafe.Pointer(&f))
+	for sig := uintptr(firstRealTime); sig <= lastSignal; sig++ {
+		var old sigaction
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, 0, uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+		if errno == 0 && old.handler == sigDefault {
+			_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&handler)), 0, 8, 0, 0)
+		}
+	}
+}
+
+// nothing is called by the kernel, with nothing of Go's in place: it must be no more than a return.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func nothing() {}
 
 // Unblock empties the calling thread's signal mask: a fork hands it to the child.
 func Unblock() {
