@@ -104,8 +104,9 @@ func (j *job) input(argv []string) Input {
 			Workspace: config.Workspace{Mode: j.Mode, Protect: j.Protect},
 			Network:   config.Network{Mode: j.Network}, Env: config.Env{Set: j.Env},
 			Security: config.Security{Caps: []string{"default"}}},
-		Host: &host.Host{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Name: "tester", LandlockScope: true},
-		ID:   j.ID, Argv: argv, IDMap: j.IDMap, Image: &image.Image{Ref: "host", Kind: image.Host},
+		Host: &host.Host{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Name: "tester", LandlockScope: true,
+			Tried: host.Tried{UserNS: host.Fact{OK: true}}},
+		ID: j.ID, Argv: argv, IDMap: j.IDMap, Image: &image.Image{Ref: "host", Kind: image.Host},
 		Cwd: string(j.Cwd), HostHome: "/home/tester", Hide: j.Hide, LookupEnv: os.LookupEnv, User: j.FirstUser,
 	}
 	for _, m := range j.Mounts {
