@@ -77,7 +77,7 @@ func (a *app) doctor(c *cli.Context) error {
 func (p place) diagnose(h *host.Host) []check {
 	checks := []check{p.usernsCheck(h)}
 	if h.UserNS.OK {
-		checks = append(checks, p.procCheck(h), p.mountCheck(h), p.idsCheck(h), p.foreignIDsCheck(h), p.overlayCheck(h), p.fuseCheck(h))
+		checks = append(checks, p.procCheck(h), p.mountCheck(h), p.hostnameCheck(h), p.idsCheck(h), p.foreignIDsCheck(h), p.overlayCheck(h), p.fuseCheck(h))
 	}
 	checks = append(checks, p.storeCheck(h), p.hostNetworkCheck(h))
 	if h.Deep != nil {
@@ -130,8 +130,16 @@ func (p place) mountCheck(h *host.Host) check {
 	return k
 }
 
-// imageIDs is how many ids an image may use: nobody is 65534.
-const imageIDs = 65536
+func (p place) hostnameCheck(h *host.Host) check {
+	k := check{Name: "hostname", OK: h.Hostname.OK, Vital: true, Found: "set in a namespace of its own"}
+	if !k.OK {
+		k.Found, k.Lost, k.Fix = h.Hostname.Why, "everything: a sandbox has a hostname of its own", p.container()
+	}
+	return k
+}
+
+// imageIDs is how many ids images use: nobody is 65534.
+const imageIDs = 65535
 
 func (p place) idsCheck(h *host.Host) check {
 	k := check{Name: "ids", OK: h.MapRange.OK}
@@ -143,13 +151,15 @@ func (p place) idsCheck(h *host.Host) check {
 	switch {
 	case k.OK && n < imageIDs:
 		k.OK = false
-		k.Found = fmt.Sprintf("%d ids of %s mapped, and images may use %d", n, h.SubIDsOf, imageIDs)
+		k.Found = fmt.Sprintf("%d ids of %s mapped, and images use %d", n, h.SubIDsOf, imageIDs)
 		k.Lost = "images with files of a user or group above that, such as nobody's (65534), cannot be unpacked"
 		k.Fix = p.subidsFix(h.SubIDsOf, uids < imageIDs-1, gids < imageIDs-1)
 		if h.SubIDsOf == "" {
-			k.Found = fmt.Sprintf("%d ids mapped, all that this container has, and images may use %d", n, imageIDs)
+			k.Found = fmt.Sprintf("%d ids mapped, all that this container has, and images use %d", n, imageIDs)
 			k.Fix = "start the container with more ids: podman run --uidmap 0:0:131072 ... as root, or a larger range in /etc/subuid outside"
 		}
+	case k.OK && h.SubIDsOf == "" && h.SubIDs.UIDs[0].Start == 1:
+		k.Found = fmt.Sprintf("%d ids mapped: all of this container's but root's", n)
 	case k.OK && h.SubIDsOf == "":
 		k.Found = fmt.Sprintf("%d ids of the built-in range mapped (/etc/subuid has none for root or containers)", n)
 	case k.OK:
@@ -182,6 +192,8 @@ func (p place) idsProblem(h *host.Host) (found, fix string) {
 		return what
 	}
 	switch {
+	case h.SubIDsForeign:
+		return h.SubIDsError, "grant ranges in /etc/subuid and /etc/subgid that /proc/self/uid_map has, or start the container with more ids"
 	case h.SubIDsError != "":
 		return h.SubIDsError, "mend that line of the file"
 	case h.MayMap || h.UID == 0: // no helper is needed
@@ -274,6 +286,10 @@ func (p place) overlayCheck(h *host.Host) check {
 		k.Lost = "speed: each start copies the image"
 		if h.Fuse() {
 			k.Lost = "speed: fuse-overlayfs is used"
+		}
+		if p.around != host.Machine && h.Store.FSType == "overlay" {
+			k.Fix = "start the container with a volume for the store: -v cove:" + shellWord(h.Store.Dir)
+			return k
 		}
 		k.Fix = "a kernel of 5.11 or newer, and the store (COVE_STORE) on ext4, xfs, btrfs or tmpfs"
 	}

@@ -56,6 +56,15 @@ var hints = []func(a *app, err error) string{
 		})
 	},
 	func(a *app, err error) string {
+		if !errors.Is(err, start.ErrNoHostname) {
+			return ""
+		}
+		return a.aboutHost(func(h *host.Host) string {
+			k := a.here().hostnameCheck(h)
+			return explain(k.Found, k.Fix)
+		})
+	},
+	func(a *app, err error) string {
 		var e *userns.HelperError
 		if !errors.As(err, &e) && !errors.Is(err, userns.ErrNoHelper) && !errors.Is(err, userns.ErrNoSubids) {
 			return ""

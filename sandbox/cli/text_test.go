@@ -162,7 +162,7 @@ func TestFixes(t *testing.T) {
 	one := []userns.SubRange{{Start: 4000000, Count: 65536}}
 	full := host.Host{UID: 1000, Name: "me", SubIDsOf: "me", SubIDs: userns.SubIDs{UIDs: one, GIDs: one}, LandlockABI: 7, LandlockScope: true,
 		Helpers: host.Helpers{NewUIDMap: "/bin/newuidmap", NewGIDMap: "/bin/newgidmap", FuseOverlayfs: "/f"},
-		Tried:   host.Tried{UserNS: good, MapRange: good, NativeOverlay: good, FuseMount: good, DevNetTun: good, MountSetattr: good, ProcMount: good},
+		Tried:   host.Tried{UserNS: good, MapRange: good, NativeOverlay: good, FuseMount: good, DevNetTun: good, MountSetattr: good, ProcMount: good, Hostname: good},
 		Deep:    &host.Deep{FuseOverlayfs: good, Exec: good, Owners: good, Landlock: good, Scope: good, Seccomp: good}}
 	for name, c := range map[string]struct {
 		place  place
@@ -189,7 +189,7 @@ func TestFixes(t *testing.T) {
 		"a distribution that nobody knows": {place{}, func(h *host.Host) { h.Helpers.FuseOverlayfs = "" }, []string{"install the package that has fuse-overlayfs"}},
 		"no gids":                          {place{}, func(h *host.Host) { h.MapRange, h.SubIDs.GIDs = no, nil }, []string{"/etc/subgid grants you nothing", "usermod --add-subgids "}},
 		"too few": {place{}, func(h *host.Host) { h.SubIDs.UIDs = []userns.SubRange{{Start: 4000000, Count: 1000}} },
-			[]string{"less  ids              1001 ids of me mapped, and images may use 65536", "fix:  sudo usermod --add-subuids "}},
+			[]string{"less  ids              1001 ids of me mapped, and images use 65535", "fix:  sudo usermod --add-subuids "}},
 		"weak":          {place{}, func(h *host.Host) { h.MapRange, h.Helpers.Weak = no, "/bin/newuidmap" }, []string{"/bin/newuidmap is neither setuid root", "chmod u+s /bin/newuidmap /bin/newgidmap"}},
 		"a bad line":    {place{}, func(h *host.Host) { h.MapRange, h.SubIDsError = no, "/etc/subuid:3: x" }, []string{"/etc/subuid:3: x", "mend that line"}},
 		"uncapped root": {place{root: true}, func(h *host.Host) { h.UID, h.MapRange = 0, no }, []string{"FAIL  ids              root here is without CAP_SETUID", "--cap-add SETUID"}},

@@ -12,7 +12,7 @@ import (
 )
 
 // cacheVersion is raised when a fact is added or tried in another way.
-const cacheVersion = 2
+const cacheVersion = 3
 
 // cached is what host.json holds: Key is everything that the facts depend on, as text.
 type cached struct {

@@ -17,6 +17,8 @@ type Host struct {
 	SubIDs      userns.SubIDs `json:"subids"`
 	SubIDsOf    string        `json:"subidsOf"`
 	SubIDsError string        `json:"subidsError,omitempty"` // why the files could not be read
+	// SubIDsForeign: it is that this container has none of the ids that the files grant.
+	SubIDsForeign bool `json:"subidsForeign,omitempty"`
 
 	Helpers Helpers `json:"helpers"`
 	Cgroup  Cgroup  `json:"cgroup"`
@@ -55,6 +57,7 @@ type Tried struct {
 	DevNetTun     Fact `json:"devNetTun"`     // a tap device was made in a new network namespace
 	MountSetattr  Fact `json:"mountSetattr"`  // mount_setattr(2), Linux 5.12
 	ProcMount     Fact `json:"procMount"`     // a new /proc for a new pid namespace
+	Hostname      Fact `json:"hostname"`      // a new UTS namespace's was set; the filter of a container around us may forbid it
 }
 
 // Fact is whether something works, and why not.

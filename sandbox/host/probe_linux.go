@@ -142,6 +142,7 @@ func (h *Host) readSubIDs() {
 			return
 		}
 		if h.UID != 0 && len(sub.UIDs) > 0 && len(sub.GIDs) > 0 {
+			h.SubIDsForeign = true
 			h.SubIDsError = fmt.Sprintf("the ranges of %s in /etc/subuid and /etc/subgid (from %d on) are not among the ids of this container (/proc/self/uid_map)", name, sub.UIDs[0].Start)
 			return
 		}
@@ -302,7 +303,7 @@ func hide(h *Host, names string) {
 			h.Helpers.Pasta = ""
 		case "userns":
 			h.UserNS, h.MapRange, h.NativeOverlay, h.FuseMount = hidden, hidden, hidden, hidden
-			h.DevNetTun, h.MountSetattr, h.ProcMount = hidden, hidden, hidden
+			h.DevNetTun, h.MountSetattr, h.ProcMount, h.Hostname = hidden, hidden, hidden, hidden
 		case "landlock":
 			h.LandlockABI, h.LandlockScope = 0, false
 			if h.Deep != nil {

@@ -182,7 +182,7 @@ func removeTree(dir string) {
 
 func allFailed(err error) Tried {
 	no, rest := fact(err), Fact{Why: "needs a user namespace"}
-	return Tried{UserNS: no, MapRange: rest, NativeOverlay: rest, FuseMount: rest, DevNetTun: rest, MountSetattr: rest, ProcMount: rest}
+	return Tried{UserNS: no, MapRange: rest, NativeOverlay: rest, FuseMount: rest, DevNetTun: rest, MountSetattr: rest, ProcMount: rest, Hostname: rest}
 }
 
 // fact turns an error into a Fact; nil is one that holds.

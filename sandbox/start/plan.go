@@ -50,8 +50,12 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 	if err = sandbox.CheckHost(in); err != nil {
 		return nil, err
 	}
-	if in.Host.UserNS.OK && !in.Host.ProcMount.OK {
+	switch {
+	case !in.Host.UserNS.OK:
+	case !in.Host.ProcMount.OK:
 		return nil, ErrNoProc
+	case !in.Host.Hostname.OK:
+		return nil, ErrNoHostname
 	}
 	stored, err := c.Image(&in, l.String("platform"), policy)
 	if err != nil {
@@ -102,6 +106,9 @@ type Planned struct {
 
 // ErrNoProc says that a sandbox could have no /proc: that is so in most containers.
 var ErrNoProc = errors.New("this machine does not let you mount a /proc for a sandbox")
+
+// ErrNoHostname says that a sandbox would show the name of what is around it.
+var ErrNoHostname = errors.New("this machine does not let you name a sandbox")
 
 // input is what was typed and is no part of a profile.
 func (c *Call) input(l Line) (sandbox.Input, error) {
