@@ -112,20 +112,13 @@ func (b *box) makePrivate(ctx context.Context) error {
 		openFolders(run.Dir)
 		return run.Remove(ctx, b.spec.IDMap)
 	})
-	l, p := b.spec.Landlock, &b.spec.Process
+	l := b.spec.Landlock
 	l.Private = spec.Path(run.Dir)
 	tmp, home := run.Dir+"/tmp", run.Dir+"/home"
 	if err := errors.Join(os.Mkdir(tmp, 0o700), os.Mkdir(home, 0o700)); err != nil {
 		return fmt.Errorf("make the run's directory: %w", err)
 	}
 	l.Grants = append(l.Grants, spec.Grant{Path: spec.Path(tmp), Write: true}, spec.Grant{Path: spec.Path(home), Write: true})
-	if p.Home == "" {
-		p.Home = spec.Path(home)
-	}
-	if p.Cwd == "" {
-		p.Cwd = p.Home
-	}
-	p.Env = append(p.Env, spec.Arg("TMPDIR="+tmp))
 	if real, err := filepath.EvalSymlinks("/etc/resolv.conf"); err == nil && l.HostNetwork {
 		l.Grants = append(l.Grants, spec.Grant{Path: spec.Path(real), Optional: true}) // below /run, with systemd-resolved
 	}

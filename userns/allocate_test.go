@@ -262,6 +262,16 @@ func FuzzParseSubIDs(f *testing.F) {
 		f.Add(seed, "anna", uint32(1000))
 	}
 	f.Fuzz(func(t *testing.T, file, name string, uid uint32) {
+		for _, g := range ParseGrants(strings.NewReader(file)) {
+			if g.Who == "" || g.Count == 0 || uint64(g.Start)+uint64(g.Count) > 1<<32-1 || !g.Overlaps(g.SubRange) {
+				t.Errorf("grant %v", g)
+			}
+		}
+		for _, r := range parseOwn(file) {
+			if r.Count == 0 || uint64(r.Start)+uint64(r.Count) > 1<<32 {
+				t.Errorf("own %v", r)
+			}
+		}
 		got, err := ParseSubIDs(strings.NewReader(file), name, uid)
 		if err != nil {
 			return

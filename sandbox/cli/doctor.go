@@ -10,6 +10,7 @@ import (
 	"cove/config"
 	"cove/sandbox"
 	"cove/sandbox/host"
+	"cove/sandbox/network"
 	"cove/sandbox/network/driver"
 	"cove/sandbox/start"
 	"cove/userns"
@@ -371,11 +372,8 @@ func (p place) networkProblem(h *host.Host, name, path string, err error) (found
 		return "not on PATH", p.install(name)
 	case !h.DevNetTun.OK:
 		return h.DevNetTun.Why, p.deviceFix("/dev/net/tun", "tun", h.DevNetTun)
-	case strings.Contains(err.Error(), "nf_tables"):
-		if outer := p.container(); outer != "" {
-			return err.Error(), "on the machine outside: " + p.moduleFix("nf_tables")
-		}
-		return err.Error(), p.moduleFix("nf_tables")
+	case strings.Contains(err.Error(), network.NoFilter):
+		return err.Error(), p.filterFix()
 	}
 	return err.Error(), p.install(name) + "   # a newer one, or the other driver"
 }

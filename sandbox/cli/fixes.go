@@ -219,6 +219,14 @@ func (p place) deviceFix(path, module string, f host.Fact) string {
 	return p.moduleFix(module) + " && " + p.sudo("chmod 0666 "+path)
 }
 
+// filterFix brings what the packet filter of a sandbox is made of.
+func (p place) filterFix() string {
+	if p.container() != "" {
+		return "on the machine outside: " + p.moduleFix("nf_tables")
+	}
+	return p.moduleFix("nf_tables")
+}
+
 // moduleFix loads a kernel module, now and at every boot.
 func (p place) moduleFix(module string) string {
 	return p.sudo("modprobe "+module) + " && echo " + module + " | " + p.sudo("tee -a /etc/modules-load.d/cove.conf")

@@ -3,12 +3,14 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"cove/fetch"
 	"cove/fetch/layer"
 	"cove/fetch/store"
 	"cove/sandbox"
 	"cove/sandbox/host"
+	"cove/sandbox/network"
 	"cove/sandbox/network/driver"
 	"cove/sandbox/start"
 	"cove/userns"
@@ -153,6 +155,37 @@ var hints = []func(a *app, err error) string{
 			return ""
 		}
 		return "--platform OS/ARCH chooses another one"
+	},
+	func(a *app, err error) string {
+		if !strings.Contains(err.Error(), network.NoFilter) {
+			return ""
+		}
+		return explain(network.NoFilter, a.here().filterFix())
+	},
+	func(a *app, err error) string {
+		if !strings.Contains(err.Error(), "/dev/net/tun") {
+			return ""
+		}
+		return a.aboutHost(func(h *host.Host) string {
+			if h.DevNetTun.OK {
+				return ""
+			}
+			return explain(h.DevNetTun.Why, a.here().deviceFix("/dev/net/tun", "tun", h.DevNetTun))
+		})
+	},
+	func(a *app, err error) string {
+		// What a store on a file system that is not fit for it fails with, when files get owners or programs are started.
+		switch {
+		case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EREMOTEIO):
+		default:
+			return ""
+		}
+		return a.aboutHost(func(h *host.Host) string {
+			if k := a.here().storeCheck(h); (h.Store.Remote || h.Store.NoExec) && !k.OK {
+				return explain(fmt.Sprintf("the store (%s): %s", k.Found, k.Lost), k.Fix)
+			}
+			return ""
+		})
 	},
 	func(a *app, err error) string {
 		if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {

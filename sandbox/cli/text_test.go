@@ -18,6 +18,7 @@ import (
 	"cove/fetch"
 	"cove/fetch/oci"
 	"cove/sandbox/host"
+	"cove/sandbox/network"
 	"cove/sandbox/start"
 	"cove/userns"
 
@@ -122,6 +123,34 @@ func TestProcHint(t *testing.T) {
 	text, code := printed(t, a, start.ErrNoProc)
 	if !strings.Contains(text, "mount proc: operation not permitted") || !strings.Contains(text, "--security-opt unmask=ALL") || code != 125 {
 		t.Errorf("%d\n%s", code, text)
+	}
+}
+
+// What fails for a reason that doctor knows is told with doctor's words.
+func TestMachineHints(t *testing.T) {
+	good := host.Fact{OK: true}
+	h := &host.Host{UID: 1000, Tried: host.Tried{UserNS: good, MapRange: good}, Store: host.Store{Dir: "/home/me/.local/share/cove", FSType: "nfs", Remote: true}}
+	h.DevNetTun = host.Fact{Why: "open /dev/net/tun: permission denied", Errno: int(unix.EACCES)}
+	a := &app{place: &place{family: debian}, Call: &start.Call{Command: "run", Known: h}}
+	for _, c := range []struct {
+		err  error
+		want []string
+	}{
+		{fmt.Errorf("unpack layer: chown x: %w", unix.EPERM), []string{"on nfs", "no subordinate owners", "export COVE_STORE=/var/tmp/cove-1000"}},
+		{fmt.Errorf("set up network: packet filter: %s: %w", network.NoFilter, unix.EINVAL), []string{"sudo modprobe nf_tables"}},
+		{fmt.Errorf("attach network: open(\"/dev/net/tun\"): permission denied"), []string{"sudo chmod 0666 /dev/net/tun"}},
+	} {
+		text, _ := printed(t, a, c.err)
+		for _, want := range c.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%v: %q is not in\n%s", c.err, want, text)
+			}
+		}
+	}
+	// On a disk of one's own the same error has another reason.
+	h.Store = host.Store{FSType: "ext4"}
+	if text, _ := printed(t, a, fmt.Errorf("unpack layer: chown x: %w", unix.EPERM)); strings.Contains(text, "hint") {
+		t.Error(text)
 	}
 }
 

@@ -40,6 +40,9 @@ func filter(p *plan) error {
 	return b.commit()
 }
 
+// NoFilter begins the error of a kernel without what the filter is made of. It comes out of a stage as text.
+const NoFilter = "this kernel does not have nf_tables, or not enough of it"
+
 const (
 	tableName = "cove"
 	chainName = "output"
@@ -115,7 +118,7 @@ func (b *batch) commit() error {
 	}
 	err := b.nl.acks(b.first, b.nl.serial-1)
 	if err == unix.EOPNOTSUPP || err == unix.EINVAL {
-		return fmt.Errorf("this kernel does not have nf_tables, or not enough of it (modprobe nf_tables): %w", err)
+		return fmt.Errorf(NoFilter+": %w", err)
 	}
 	return err
 }

@@ -30,6 +30,7 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // prepare looks up the user, the working directory and the program inside the root file system.
 func prepare(p *spec.Process, s *spec.Spec) (*command, error) {
+	p = privately(p, s.Landlock)
 	if len(p.Argv) == 0 || p.Argv[0] == "" {
 		return nil, &execError{codeNotFound, errors.New("no command was given")}
 	}

@@ -73,6 +73,23 @@ func (i *initStage) setUpLandlock(filter []byte) error {
 	return nil
 }
 
+// privately has a command use the run's own folder where nothing else was said: what a sandbox has at the usual places
+// is the host's own there.
+func privately(p *spec.Process, l *spec.Landlock) *spec.Process {
+	if l == nil {
+		return p
+	}
+	own := *p
+	if own.Home == "" {
+		own.Home = l.Private + "/home"
+	}
+	if own.Cwd == "" {
+		own.Cwd = own.Home
+	}
+	own.Env = append([]spec.Arg{"TMPDIR=" + spec.Arg(l.Private) + "/tmp"}, own.Env...)
+	return &own
+}
+
 // The rights of landlock(7), and the ABI that has them first. x/sys has the system calls' numbers alone.
 const (
 	fsExecute   = 1 << 0
