@@ -125,7 +125,7 @@ func (s *Session) Follow(conn *fdpass.Conn) (*spec.Exited, error) {
 				s.notice(m.Notice)
 			case m.Exited != nil:
 				s.relay.drain()
-				return m.Exited, nil
+				return s.relay.result(m.Exited), nil
 			}
 		case sig := <-s.incoming:
 			s.signal(sig.(unix.Signal))
@@ -169,7 +169,7 @@ func (s *Session) started() error {
 		return err
 	}
 	go func() { _, _ = io.Copy(s.master, s.io.In) }()
-	s.relay.copy(s.io.Out, s.master)
+	s.relay.copy("", s.io.Out, s.master)
 	return nil
 }
 

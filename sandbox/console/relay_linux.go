@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cove/sandbox/spec"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -18,6 +20,9 @@ type relays struct {
 	theirs  []*os.File     // the command's ends, ours to close once they are handed over
 	outputs sync.WaitGroup // copies of what the command writes
 	sources []*source      // what those read from
+
+	mu     sync.Mutex
+	failed error // the first output that could not be written
 }
 
 // source is a pipe or pty that the command writes to. busy is set while something that was read
@@ -33,11 +38,11 @@ func (r *relays) prepare(s Stdio) ([]*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stdin: %w", err)
 	}
-	out, err := r.output(s.Out)
+	out, err := r.output("stdout", s.Out)
 	if err != nil {
 		return nil, fmt.Errorf("stdout: %w", err)
 	}
-	errs, err := r.output(s.Err)
+	errs, err := r.output("stderr", s.Err)
 	if err != nil {
 		return nil, fmt.Errorf("stderr: %w", err)
 	}
@@ -92,7 +97,7 @@ func (r *relays) input(f *os.File) (*os.File, error) {
 	return read, nil
 }
 
-func (r *relays) output(f *os.File) (*os.File, error) {
+func (r *relays) output(name string, f *os.File) (*os.File, error) {
 	ok, err := direct(f)
 	if errors.Is(err, os.ErrClosed) {
 		return r.null()
@@ -105,7 +110,7 @@ func (r *relays) output(f *os.File) (*os.File, error) {
 		return nil, err
 	}
 	r.theirs = append(r.theirs, write)
-	r.pending = append(r.pending, func() { r.copy(f, read) })
+	r.pending = append(r.pending, func() { r.copy(name, f, read) })
 	return write, nil
 }
 
@@ -140,8 +145,9 @@ func (r *relays) start() {
 }
 
 // copy relays what the command writes. When it cannot be written any more the source is closed,
-// so that the command gets SIGPIPE as it would without us.
-func (r *relays) copy(to, from *os.File) {
+// so that the command gets SIGPIPE as it would without us. That comes late: its last words may be
+// in the pipe, and it gone. So an output with a name, one that does not go to a terminal, is also told of.
+func (r *relays) copy(name string, to, from *os.File) {
 	src := &source{File: from}
 	r.sources = append(r.sources, src)
 	r.outputs.Add(1)
@@ -158,6 +164,7 @@ func (r *relays) copy(to, from *os.File) {
 			n, err := src.Read(buf)
 			if n > 0 {
 				if _, werr := to.Write(buf[:n]); werr != nil {
+					r.fail(name, werr)
 					return
 				}
 			}
@@ -168,6 +175,36 @@ func (r *relays) copy(to, from *os.File) {
 		}
 	}()
 }
+
+func (r *relays) fail(name string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var path *os.PathError
+	if errors.As(err, &path) {
+		err = path.Err // what the path of our own descriptor is nobody asked
+	}
+	if name != "" && r.failed == nil {
+		r.failed = fmt.Errorf("write %s: %w", name, err)
+	}
+}
+
+// result adds to how the command ended what of its output could not be written: to have done well without it is not true.
+func (r *relays) result(exited *spec.Exited) *spec.Exited {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed == nil || exited.Text != "" {
+		return exited
+	}
+	told := *exited
+	told.Text = r.failed.Error()
+	if told.Code == 0 && told.Signal == 0 {
+		told.Code = codeFailed
+	}
+	return &told
+}
+
+// codeFailed is the exit code of what cove itself could not do.
+const codeFailed = 125
 
 // await waits until there is something to read, or nothing to come.
 func (s *source) await() {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"cove/sandbox/spec"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -176,6 +178,16 @@ func TestRelayWriteFails(t *testing.T) {
 	})
 	// What was left running holds stderr: the end must not wait for what could not be passed on.
 	within(t, 5*time.Second, "the drain", r.drain)
+	for _, c := range []struct{ ended, want spec.Exited }{
+		{spec.Exited{}, spec.Exited{Code: 125, Text: "write stdout: no space left on device"}},
+		{spec.Exited{Code: 3}, spec.Exited{Code: 3, Text: "write stdout: no space left on device"}},
+		{spec.Exited{Signal: 13}, spec.Exited{Signal: 13, Text: "write stdout: no space left on device"}},
+		{spec.Exited{Code: 127, Text: "not found"}, spec.Exited{Code: 127, Text: "not found"}},
+	} {
+		if got := r.result(&c.ended); *got != c.want {
+			t.Errorf("%+v: %+v, want %+v", c.ended, *got, c.want)
+		}
+	}
 }
 
 // A background process that holds a pipe open keeps nobody waiting, and nothing that was written before is lost.
@@ -209,7 +221,7 @@ func TestDrainWaitsForSlowReader(t *testing.T) {
 	}
 	data := bytes.Repeat([]byte("x"), 300<<10)
 	var r relays
-	r.copy(write, from) // as to a terminal, which is slow at times
+	r.copy("", write, from) // as to a terminal, which is slow at times
 	go func() {
 		_, _ = cmd.Write(data)
 		// cmd stays open, as with a background process.
