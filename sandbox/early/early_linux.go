@@ -11,6 +11,8 @@ package early
 import (
 	"syscall"
 
+	// First of all it is seen whether there is enough of everything.
+	_ "cove/sandbox/need"
 	"cove/sandbox/trace"
 	"cove/userns/fork"
 )

@@ -1,0 +1,85 @@
+package need
+
+import (
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestEnough(t *testing.T) {
+	if text := lacking(); text != "" {
+		t.Errorf("here is too little of something: %s", text)
+	}
+}
+
+// Each limit that is lowered is told, with its number.
+func TestLacking(t *testing.T) {
+	for _, c := range []struct {
+		resource int
+		limit    unix.Rlimit // the hard limit stays, but for the descriptors
+		want     string
+	}{
+		{unix.RLIMIT_AS, unix.Rlimit{Cur: 799 << 20}, "it may have 799 MB of address space (ulimit -v), and needs 800"},
+		{unix.RLIMIT_SIGPENDING, unix.Rlimit{Cur: 7}, "it may have 7 signals waiting (ulimit -i), and needs 8"},
+		{unix.RLIMIT_NPROC, unix.Rlimit{Cur: 3}, "it may have 3 processes and threads (ulimit -u), has "},
+	} {
+		if c.resource == unix.RLIMIT_NPROC && os.Geteuid() == 0 {
+			continue // not held to it
+		}
+		var old unix.Rlimit
+		if err := unix.Getrlimit(c.resource, &old); err != nil {
+			t.Fatal(err)
+		}
+		c.limit.Max = old.Max
+		if err := unix.Setrlimit(c.resource, &c.limit); err != nil {
+			t.Fatal(err)
+		}
+		text := lacking()
+		if err := unix.Setrlimit(c.resource, &old); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(text, c.want) {
+			t.Errorf("%q, want %q", text, c.want)
+		}
+	}
+}
+
+func TestCounts(t *testing.T) {
+	before := openDescriptors(512)
+	f, err := os.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := openDescriptors(512); n != before+1 {
+		t.Errorf("%d descriptors, and %d with one more", before, n)
+	}
+	f.Close()
+	if n := ownTasks(os.Getuid()); n < 2 {
+		t.Errorf("we are %d threads, of which Go's runtime alone has more", n)
+	}
+	if uid, threads := tasksOf([]byte("Name:\tx\nUid:\t1001\t0\t0\t0\nThreads:\t12\n")); uid != 1001 || threads != 12 {
+		t.Errorf("uid %d, %d threads", uid, threads)
+	}
+	for _, text := range []string{"", "Name:\tx\nUid:\t", "Name:\tx\nUid:\tx\n"} {
+		if uid, threads := tasksOf([]byte(text)); uid != -1 || threads != 0 {
+			t.Errorf("%q: uid %d, %d threads", text, uid, threads)
+		}
+	}
+	for n, want := range map[uint64]string{0: "0", 7: "7", 10: "10", 1<<64 - 1: "18446744073709551615"} {
+		if got := decimal(n); got != want {
+			t.Errorf("%d is written %s", n, got)
+		}
+	}
+	runtime.KeepAlive(f)
+}
+
+func TestCode(t *testing.T) {
+	for line, want := range map[string]int{"": 125, "cove": 1, "cove run -- true": 125, "cove exec x y": 125, "cove images": 1, "cove --debug run": 1} {
+		if got := code(strings.Fields(line)); got != want {
+			t.Errorf("%s: %d, want %d", line, got, want)
+		}
+	}
+}
