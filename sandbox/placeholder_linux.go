@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -77,7 +76,12 @@ func (u *workspaceUse) change(f func(*journal) error) error {
 	if err := json.NewDecoder(file).Decode(j); err != nil {
 		j.Made = nil // empty; or cut short by a full disk, and then what it named stays, empty as it is
 	}
-	return errors.Join(f(j), j.write())
+	err = f(j)
+	// Where f failed because nothing can be written, the second attempt says nothing new.
+	if werr := j.write(); err == nil {
+		err = werr
+	}
+	return err
 }
 
 // write replaces the journal, which is one page: a kill leaves the old one or the new one.
@@ -195,6 +199,7 @@ func makePlaceholder(root int, name string, dir bool, j *journal) error {
 	// Written down before it is made, so that a kill in between leaves nothing unknown.
 	j.Made = append(j.Made, placeholder{Path: spec.Path(name), Dir: dir})
 	if err := j.write(); err != nil {
+		j.Made = j.Made[:len(j.Made)-1]
 		return fmt.Errorf("write down the placeholder for %q: %w", name, err)
 	}
 	base := path.Base(name)

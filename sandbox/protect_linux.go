@@ -31,10 +31,17 @@ func (b *box) protect() error {
 		return err
 	}
 	var made []spec.Path
-	err = use.change(func(j *journal) error {
-		if err := flock(use.inUse, unix.LOCK_EX|unix.LOCK_NB); err == nil {
+	err = use.change(func(j *journal) (err error) {
+		alone := flock(use.inUse, unix.LOCK_EX|unix.LOCK_NB) == nil
+		if alone {
 			removePlaceholders(root, j) // those of a sandbox that was killed
 		}
+		defer func() {
+			// Later it may not be known which they were: where the disk is full the journal is cut short.
+			if err != nil && alone {
+				removePlaceholders(root, j)
+			}
+		}()
 		if err := flock(use.inUse, unix.LOCK_SH); err != nil {
 			return err
 		}
