@@ -66,6 +66,7 @@ func scripts(t *testing.T, dir string) {
 			"pty":      pty,
 			"layout":   layout,
 			"registry": registry,
+			"probe":    probe,
 		},
 	})
 }
@@ -372,6 +373,35 @@ func openPTY() (term, slave *os.File, err error) {
 		err = unix.IoctlSetWinsize(int(term.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80})
 	}
 	return term, slave, err
+}
+
+// attacker builds testdata/probe, once; COVE_PROBE names one that is built already.
+var attacker = sync.OnceValues(func() (string, error) {
+	if bin := os.Getenv("COVE_PROBE"); bin != "" {
+		return bin, nil
+	}
+	dir, err := os.MkdirTemp("", "cove-probe")
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(dir, "probe")
+	cmd := exec.Command("go", "build", "-o", bin, "./testdata/probe")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build ./testdata/probe: %w: %s", err, out)
+	}
+	return bin, os.Chmod(dir, 0o755)
+})
+
+// probe ARGS...: `probe lay ARGS...`, which starts a sandbox and tries to get out of it. It fails when anything is open;
+// what it prints is stdout. The program is shared by all scripts.
+func probe(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: probe [OPTIONS] -- TOOL ARGS...")
+	}
+	bin, err := attacker()
+	ts.Check(err)
+	ts.Check(ts.Exec(bin, append([]string{"lay"}, args...)...))
 }
 
 // images are what the script commands registry and layout offer. They hold no programs: a script

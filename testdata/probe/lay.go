@@ -57,7 +57,7 @@ func lay(args []string) int {
 	tty := flags.Bool("tty", false, "run the tool on a terminal")
 	asJSON := flags.Bool("json", false, "print every result as JSON; otherwise only what is open, and a count")
 	partner := flags.Bool("partner", false, "start the tool twice on the same folder, and let the two co-operate")
-	profile := flags.String("profile", "", "write this `TEXT` into the folder's cove.toml, with the attempt as its command")
+	profile := flags.String("profile", "", "write this `TEXT`, a space at least, into the folder's cove.toml, with the attempt as its command")
 	verbose := flags.Bool("v", false, "print every result")
 	expect := flags.String("expect", "", "names of checks, with commas, that are open and have to be")
 	_ = flags.Parse(args)
@@ -162,6 +162,7 @@ func (t *trap) root() string {
 	if exists(root) {
 		return root
 	}
+	defer unix.Umask(unix.Umask(0o022))
 	for _, dir := range []string{"etc", "tmp", "proc", "sys", "dev", "run", "root", "usr/bin", "work"} {
 		_ = os.MkdirAll(filepath.Join(root, dir), 0o755)
 	}
@@ -575,8 +576,11 @@ func (t *trap) judge() []result {
 	add("after-new-files", wrong, "no new file lies about outside")
 	add("after-left-processes", t.left(), "within a second no process was left")
 	wrong = ""
-	if now := hostMounts(); now != t.mounts {
-		wrong = "the host's mounts are not as they were"
+	for name := range strings.SplitSeq(hostMounts(), "\n") {
+		// Others may mount what they like meanwhile.
+		if !strings.Contains("\n"+t.mounts+"\n", "\n"+name+"\n") && (t.namesHost(name) || strings.HasPrefix(name, t.workdir())) {
+			wrong = name
+		}
 	}
 	add("after-left-mounts", wrong, "no mount was left")
 	if t.tty != nil {

@@ -74,10 +74,8 @@ func main() {
 	switch os.Args[1] {
 	case "try":
 		tryAll(os.Args[2:], before)
-	case "one":
-		tryOne(os.Args[2], os.Args[3])
-	case "caught": // what a tool runs when it runs a program of ours by mistake, see toolChecks
-		fmt.Println("caught")
+	case "some":
+		trySome(strings.Split(os.Args[2], ","), os.Args[3])
 	case "lay":
 		os.Exit(lay(os.Args[2:]))
 	case "table":
@@ -116,21 +114,27 @@ func tryAll(args []string, l *look) {
 		os.Exit(2)
 	}
 	inherited = l
-	here := len(hereChecks())
-	for i, c := range checks() {
-		if !strings.HasPrefix(c.name, *only) {
+	all := slices.DeleteFunc(checks(), func(c check) bool { return !strings.HasPrefix(c.name, *only) })
+	here := map[string]bool{}
+	for _, c := range hereChecks() {
+		here[c.name] = true
+	}
+	for i := 0; i < len(all); {
+		if c := all[i]; here[c.name] {
+			r := result{Name: c.name, Promise: c.promise}
+			r.Verdict, r.Why = c.try(&b)
+			show(os.Stdout, r, *asJSON)
+			i++
 			continue
 		}
-		r, began := result{Name: c.name, Promise: c.promise}, time.Now()
-		if i < here {
-			r.Verdict, r.Why = c.try(&b)
-		} else {
-			r.Verdict, r.Why = inChild(c.name, *text)
+		n := i + 1
+		for !alone[all[i].name] && n < len(all) && !alone[all[n].name] {
+			n++
 		}
-		if took := time.Since(began); took > time.Second {
-			r.Why += fmt.Sprintf(" (%.1f s)", took.Seconds())
+		for _, r := range inChild(all[i:n], *text) {
+			show(os.Stdout, r, *asJSON)
+			i++
 		}
-		show(os.Stdout, r, *asJSON)
 	}
 }
 
@@ -143,39 +147,66 @@ func show(f *os.File, r result, asJSON bool) {
 	fmt.Fprintf(f, "%-16s %-9s %-28s %s\n", r.Verdict, r.Promise, r.Name, r.Why)
 }
 
-// inChild runs one check in a process of its own: what it changes ends with it, and a filter may kill it.
-func inChild(name, text string) (string, string) {
-	cmd := exec.Command("/proc/self/exe", "one", name, text)
+// alone are the checks that change the process that they run in, so that it is of no use to others.
+var alone = map[string]bool{
+	"files-above-cwd": true, "files-chroot-breakout": true, "files-pivot": true, "files-uncover": true, "files-remount": true,
+	"caps-raised": true, "no-new-privs-cleared": true, "seccomp-removed": true, "ids-unmapped": true, "ids-groups-dropped": true, "limits-raised": true,
+	"priority-nice": true, "priority-realtime": true, "priority-io": true, "priority-oom": true, "init-killed": true,
+	"call-personality": true, "call-iopl": true, "call-ioperm": true, "call-set_mempolicy": true, "call-vhangup": true, "call-mount": true, "call-setns": true,
+	"namespace-unshare-user": true, "namespace-unshare-mnt": true, "namespace-unshare-pid": true, "namespace-unshare-net": true, "namespace-unshare-ipc": true,
+	"namespace-unshare-uts": true, "namespace-unshare-cgroup": true, "namespace-unshare-time": true, "namespace-set-proc": true,
+	"entry-int80-unshare": true, "entry-int80-personality": true, "entry-x32-unshare": true, "terminal-stolen": true,
+}
+
+// inChild runs checks in a process of their own: what they change ends with it, and a filter may kill it. It returns the
+// results as far as it came, one at least.
+func inChild(list []check, text string) []result {
+	var names []string
+	for _, c := range list {
+		names = append(names, c.name)
+	}
+	fail := func(format string, a ...any) []result {
+		return []result{{list[0].name, list[0].promise, Cannot, fmt.Sprintf(format, a...)}}
+	}
+	cmd := exec.Command("/proc/self/exe", "some", strings.Join(names, ","), text)
 	cmd.Env = os.Environ()
 	out, w, err := os.Pipe()
 	if err != nil {
-		return cannot("pipe: %v", err)
+		return fail("pipe: %v", err)
 	}
 	defer out.Close()
 	cmd.ExtraFiles = []*os.File{w}
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
-		return cannot("a process of its own: %v", err)
+		return fail("a process of its own: %v", err)
 	}
-	late := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
-	var r result
-	derr := json.NewDecoder(out).Decode(&r)
+	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	var results []result
+	for d := json.NewDecoder(out); len(results) < len(list); {
+		var r result
+		if d.Decode(&r) != nil {
+			break
+		}
+		results = append(results, r)
+	}
 	err = cmd.Wait()
-	if !late.Stop() {
-		return cannot("it did not come back within 30 seconds")
+	if len(results) == len(list) {
+		return results
 	}
-	if derr == nil {
-		return r.Verdict, r.Why
+	c := list[len(results)]
+	r := result{Name: c.name, Promise: c.promise}
+	r.Verdict, r.Why = cannot("the attempt ended without a word: %v", err)
+	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !late.Stop() {
+		r.Verdict, r.Why = cannot("it did not come back within a minute")
+	} else if ok && ws.Signaled() && ws.Signal() == syscall.SIGSYS {
+		r.Verdict, r.Why = held("killed for trying")
 	}
-	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() && ws.Signal() == syscall.SIGSYS {
-		return held("killed for trying")
-	}
-	return cannot("the attempt ended without a word: %v", err)
+	return append(results, r)
 }
 
-// tryOne carries out one check and tells the result on descriptor 3.
-func tryOne(name, text string) {
+// trySome carries out checks and tells the results on descriptor 3.
+func trySome(names []string, text string) {
 	// A thread that a check changes is the one that it runs on, and the process's main one.
 	runtime.LockOSThread()
 	out := os.NewFile(3, "result")
@@ -183,12 +214,14 @@ func tryOne(name, text string) {
 	var b bait
 	_ = json.Unmarshal([]byte(text), &b)
 	for _, c := range checks() {
-		if c.name != name {
+		if !slices.Contains(names, c.name) {
 			continue
 		}
-		r := result{Name: c.name, Promise: c.promise}
+		r, began := result{Name: c.name, Promise: c.promise}, time.Now()
 		r.Verdict, r.Why = c.try(&b)
+		if took := time.Since(began); took > time.Second {
+			r.Why += fmt.Sprintf(" (%.1f s)", took.Seconds())
+		}
 		_ = json.NewEncoder(out).Encode(r)
-		return
 	}
 }

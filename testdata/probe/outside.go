@@ -305,7 +305,11 @@ func outsideChecks() []check {
 				for _, line := range strings.Split(string(text), "\n") {
 					f := strings.Fields(line)
 					// A folder that is shown where it lies outside too tells nothing by its name.
-					if len(f) < 5 || strings.HasSuffix(f[4], f[3]) || !b.namesHost(line) {
+					if len(f) < 6 {
+						continue
+					}
+					told := strings.Join(append(f[3:4:4], f[6:]...), " ") // all but the mount point
+					if strings.HasSuffix(f[4], f[3]) && f[3] != "/" || !b.namesHost(told) {
 						continue
 					}
 					if b.grants("renamed") {

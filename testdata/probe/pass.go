@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +18,8 @@ func helper(args []string) bool {
 		send(args[1])
 	case "receive":
 		receive(args[1], args[2])
+	case "watch":
+		watch(args[1])
 	case "nested":
 		insideNested(args[1:])
 	case "suid":
@@ -194,4 +197,57 @@ func insideNested(args []string) {
 		got = append(got, "packet sockets")
 	}
 	fmt.Print(strings.Join(got, ", "))
+}
+
+// watch takes hold, for some seconds, of every program that a process here runs and that this one does not: and tries to
+// write it, while it runs and when it is over.
+func watch(text string) {
+	seconds, err := strconv.Atoi(text)
+	if err != nil {
+		fatal(err)
+	}
+	var own unix.Stat_t
+	if err := unix.Stat("/proc/self/exe", &own); err != nil {
+		fatal(err)
+	}
+	type program struct {
+		fd   int
+		name string
+	}
+	held := map[[2]uint64]program{}
+	tries, wrote := 0, ""
+	write := func(p program) {
+		tries++
+		if fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", p.fd), unix.O_WRONLY, 0); err == nil {
+			unix.Close(fd)
+			wrote = p.name
+		}
+	}
+	if err := os.WriteFile("up3", nil, 0o600); err != nil {
+		fatal(err)
+	}
+	for deadline := time.Now().Add(time.Duration(seconds) * time.Second); time.Now().Before(deadline); {
+		for _, pid := range pids() {
+			fd, err := unix.Open("/proc/"+pid+"/exe", unix.O_PATH, 0)
+			if err != nil {
+				continue
+			}
+			var st unix.Stat_t
+			_ = unix.Fstat(fd, &st)
+			key := [2]uint64{st.Dev, st.Ino}
+			if _, known := held[key]; known || key == [2]uint64{own.Dev, own.Ino} {
+				unix.Close(fd)
+				continue
+			}
+			held[key] = program{fd, readlink("/proc/" + pid + "/exe")}
+			write(held[key])
+		}
+		for _, p := range held { // again and again: only the running keeps a file from being written (ETXTBSY)
+			write(p)
+		}
+	}
+	fmt.Printf("caught %d programs, tried %d times\n", len(held), tries)
+	if wrote != "" {
+		fmt.Println("wrote", wrote)
+	}
 }

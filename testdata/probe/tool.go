@@ -15,8 +15,14 @@ import (
 // the file that they run, which is the host's (CVE-2019-5736).
 func toolChecks() []check {
 	list := []check{
-		{"init-ptrace-attach", tool, others(func(pid int) error { return unix.PtraceAttach(pid) })},
-		{"init-ptrace-seize", tool, others(func(pid int) error { return unix.PtraceSeize(pid) })},
+		{"init-ptrace-attach", tool, others(func(pid int) error { return attached(pid, unix.PtraceAttach(pid)) })},
+		{"init-ptrace-seize", tool, others(func(pid int) error {
+			err := unix.PtraceSeize(pid)
+			if err == nil {
+				err = unix.PtraceInterrupt(pid)
+			}
+			return attached(pid, err)
+		})},
 		{"init-memory-read", tool, others(func(pid int) error {
 			buf := make([]byte, 8)
 			_, err := unix.ProcessVMReadv(pid, []unix.Iovec{{Base: &buf[0], Len: 8}}, []unix.RemoteIovec{{Base: 0x400000, Len: 8}}, 0)
@@ -199,6 +205,16 @@ func others(f func(pid int) error) func(*bait) (string, string) {
 		}
 		return held("%d processes: %v", tried, last)
 	}
+}
+
+// attached lets go of a process that could be traced: one that stays stopped is of no use to those that come after.
+func attached(pid int, err error) error {
+	if err == nil {
+		_, _ = unix.Wait4(pid, nil, unix.WALL, nil)
+		_ = unix.PtraceDetach(pid)
+		_ = unix.Kill(pid, unix.SIGCONT)
+	}
+	return err
 }
 
 // above lists process 1 and the processes that this one descends from, but for those of this program.
