@@ -115,7 +115,7 @@ func (a *app) finish(err error) int {
 		return int(status)
 	}
 	var interrupted start.Interrupted
-	if a.Ctx.Err() != nil && errors.As(context.Cause(a.Ctx), &interrupted) && errors.Is(err, a.Ctx.Err()) {
+	if errors.As(err, &interrupted) || a.Ctx.Err() != nil && errors.As(context.Cause(a.Ctx), &interrupted) && errors.Is(err, a.Ctx.Err()) {
 		err = interrupted
 		if a.runsACommand() {
 			fmt.Fprintln(a.Stderr, "cove: interrupted")

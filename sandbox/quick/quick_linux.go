@@ -73,6 +73,11 @@ func run(l start.Line) {
 	c.Warn = func(string, ...any) { said = true }
 	plan, err := c.Plan(l)
 	trace.Step("planned")
+	if ctx.Err() != nil {
+		// The signal came to this run, and package cli would not know of it.
+		outcome.ran, outcome.err = true, context.Cause(ctx)
+		return
+	}
 	if err != nil || said {
 		return
 	}
@@ -81,6 +86,9 @@ func run(l start.Line) {
 	}
 	outcome.status, outcome.err = sandbox.Run(ctx, plan.Spec, plan.Options)
 	outcome.ran = true
+	if ctx.Err() != nil && errors.Is(outcome.err, ctx.Err()) {
+		outcome.err = context.Cause(ctx)
+	}
 	trace.Step("ended")
 	if outcome.err == nil && outcome.status.Text == "" {
 		start.Exit(outcome.status.ExitCode())
