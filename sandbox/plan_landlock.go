@@ -128,7 +128,7 @@ func (p *planner) warnLandlock() {
 	}
 	h := p.in.Host
 	warn("there are no namespaces: the command is you (uid %d) on this machine, held by landlock and a system call filter alone", h.UID)
-	warn("not protected: which files exist can be seen, and modes, times and attributes of all your files changed (chmod, touch, setfattr), though not what is in them")
+	warn("not protected: which files and processes exist can be seen, and modes, times and attributes of all your files changed (chmod, touch, setfattr), though not what is in them")
 	if p.spec.Protect != nil {
 		warn("not protected: workspace.protect; what is changed there is told at the end")
 	}

@@ -68,7 +68,7 @@ func TestPlanLandlock(t *testing.T) {
 		"read-only workspace": {func(in *Input) { in.Profile.Workspace.Mode = "ro" }, &spec.Grant{Path: "/home/anna/My Project!"}, "", ""},
 		"kept home":           {func(in *Input) { in.HomeDir = "/homes/1" }, &spec.Grant{Path: "/homes/1", Write: true}, "", ""},
 		"protect":             {func(*Input) {}, nil, "", "workspace.protect"},
-		"files":               {func(*Input) {}, nil, "", "which files exist can be seen"},
+		"files":               {func(*Input) {}, nil, "", "which files and processes exist can be seen"},
 		"old landlock":        {func(in *Input) { in.Host.LandlockABI = 5 }, nil, "", "signals"},
 		"host network":        {func(in *Input) { in.Profile.Network.Mode = "host" }, nil, "", "all of this machine's network"},
 	} {
