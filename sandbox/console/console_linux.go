@@ -39,6 +39,7 @@ type Session struct {
 	conn     *fdpass.Conn
 	io       Stdio
 	incoming chan os.Signal
+	taking   chan struct{} // closed when all of the forwarded ones are taken
 	master   *os.File // of the pty, with a terminal
 	relay    relays
 	saved    *term.State // the terminal's state before it was made raw
@@ -46,13 +47,16 @@ type Session struct {
 
 // New begins to take the caller's signals, for a command that is to be started next. Close gives them back.
 func New(stdio Stdio) *Session {
-	s := &Session{io: stdio, incoming: make(chan os.Signal, 32)}
-	for _, sig := range forwarded {
-		// What the caller was told to ignore (nohup, a job of a plain shell) stays ignored.
-		if !signal.Ignored(sig) {
-			signal.Notify(s.incoming, sig)
+	s := &Session{io: stdio, incoming: make(chan os.Signal, 32), taking: make(chan struct{})}
+	go func() { // beside what else there is to do for a start: it takes two turns between threads each
+		defer close(s.taking)
+		for _, sig := range forwarded {
+			// What the caller was told to ignore (nohup, a job of a plain shell) stays ignored.
+			if !signal.Ignored(sig) {
+				signal.Notify(s.incoming, sig)
+			}
 		}
-	}
+	}()
 	return s
 }
 
@@ -60,6 +64,7 @@ func New(stdio Stdio) *Session {
 func (s *Session) Close() {
 	s.relay.handedOver()
 	s.restore()
+	<-s.taking
 	signal.Stop(s.incoming)
 }
 
