@@ -48,6 +48,9 @@ func (e *SetupError) Is(target error) bool {
 var errInitGone = errors.New("init ended")
 
 func newControl(conn *fdpass.Conn) *control {
+	if conn != nil {
+		conn.Same()
+	}
 	return &control{conn: conn, ready: make(chan error, 1), counts: make(chan int, 1024), waiting: map[uint64]chan dialed{}}
 }
 

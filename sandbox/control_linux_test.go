@@ -85,6 +85,7 @@ func TestDialWhenInitGoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	init.Same()
 	var m spec.ToInit
 	if _, err := init.Recv(&m); err != nil || m.Dial == nil || m.Dial.Port != 80 {
 		t.Fatalf("%+v, %v", m, err)

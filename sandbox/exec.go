@@ -26,7 +26,7 @@ func Exec(name string, in ExecInput, o Options) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	return join(dir, execProcess(r.Spec.Process, in), o)
+	return join(dir, execProcess(r.Process, in), o)
 }
 
 // execProcess is the sandbox's own process with what the caller asked for instead.

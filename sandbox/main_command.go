@@ -32,9 +32,14 @@ func newMain(o Options) (*mainCommand, error) {
 	return m, nil
 }
 
-// sent is called when init was handed the command.
-func (m *mainCommand) sent() {
+// handOver is called when init has got the command together with the Spec.
+func (m *mainCommand) handOver() {
 	m.handed = true
+	m.conn.Same()
+	m.sent()
+}
+
+func (m *mainCommand) sent() {
 	m.theirs.Close()
 	m.session.HandedOver()
 }

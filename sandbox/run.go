@@ -140,7 +140,7 @@ func (b *box) sendSetup(link spec.Link, mounts []*os.File, main *mainCommand) er
 	}
 	setup.Main = main.start
 	err := b.control.conn.Send(spec.ToInit{Setup: setup}, slices.Concat(mounts, []*os.File{main.theirs}, main.files)...)
-	main.sent()
+	main.handOver()
 	return err
 }
 
@@ -345,7 +345,7 @@ func (b *box) open() (*fdpass.Listener, error) {
 			return nil, err
 		}
 	}
-	return listener, b.state.publish(&record{Info: b.info(), Spec: b.spec})
+	return listener, b.state.publish(&record{Info: b.info(), Process: b.spec.Process})
 }
 
 func (b *box) info() Info {

@@ -29,10 +29,10 @@ type Info struct {
 	Profile string    `json:"profile,omitempty"` // hash of the profile it was started with
 }
 
-// record is what lies in a sandbox's state directory.
+// record is what lies in a sandbox's state directory, for coves of other versions too.
 type record struct {
 	Info
-	Spec *spec.Spec `json:"spec"`
+	Process spec.Process `json:"process"` // the sandbox's own, of which exec's take what they do not change
 }
 
 // state is the directory of one running sandbox, RuntimeDir/sandboxes/ID: locked (flock(2)) as long

@@ -40,7 +40,7 @@ type Session struct {
 	io       Stdio
 	incoming chan os.Signal
 	taking   chan struct{} // closed when all of the forwarded ones are taken
-	master   *os.File // of the pty, with a terminal
+	master   *os.File      // of the pty, with a terminal
 	relay    relays
 	saved    *term.State // the terminal's state before it was made raw
 }

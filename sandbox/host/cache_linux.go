@@ -1,12 +1,13 @@
 package host
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"cove/userns/fdpass/wire"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,10 +15,11 @@ import (
 // cacheVersion is raised when a fact is added or tried in another way.
 const cacheVersion = 3
 
-// cached is what host.json holds: Key is everything that the facts depend on, as text.
+// cached is what the file host holds, in package wire's bytes: Key is everything that the facts depend on, as text, and
+// this program's own file with that.
 type cached struct {
-	Key   string `json:"key"`
-	Tried Tried  `json:"tried"`
+	Key   string
+	Tried Tried
 }
 
 // newKey names everything that can make a tried fact another one.
@@ -53,7 +55,7 @@ func readCache(dir, key string) (Tried, bool) {
 	if dir == "" || !ours(dir, unix.S_IFDIR, 0o077) {
 		return Tried{}, false
 	}
-	path := filepath.Join(dir, "host.json")
+	path := filepath.Join(dir, "host")
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return Tried{}, false
@@ -69,7 +71,7 @@ func readCache(dir, key string) (Tried, bool) {
 		return Tried{}, false
 	}
 	var c cached
-	if json.Unmarshal(buf, &c) != nil || c.Key != key {
+	if wire.Decode(buf, &c) != nil || c.Key != key {
 		return Tried{}, false
 	}
 	return c.Tried, true
@@ -80,10 +82,7 @@ func writeCache(dir, key string, t Tried) {
 	if dir == "" || os.MkdirAll(dir, 0o700) != nil || !ours(dir, unix.S_IFDIR, 0o077) {
 		return
 	}
-	b, err := json.Marshal(cached{Key: key, Tried: t})
-	if err != nil {
-		return
-	}
+	b := wire.Append(nil, cached{Key: key, Tried: t})
 	f, err := os.CreateTemp(dir, ".host-*") // made with 0600
 	if err != nil {
 		return
@@ -93,7 +92,7 @@ func writeCache(dir, key string, t Tried) {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, "host.json"))
+		err = os.Rename(f.Name(), filepath.Join(dir, "host"))
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cove/userns"
+	"cove/userns/fdpass/wire"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,13 +70,13 @@ func TestCache(t *testing.T) {
 		}
 		t.Skip("needs user namespaces")
 	}
-	file := filepath.Join(opts.RuntimeDir, "host.json")
+	file := filepath.Join(opts.RuntimeDir, "host")
 	before, err := os.Stat(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if before.Mode().Perm() != 0o600 {
-		t.Errorf("host.json has mode %v", before.Mode())
+		t.Errorf("the cache has mode %v", before.Mode())
 	}
 	start := time.Now()
 	again := probe(t, opts)
@@ -87,19 +88,24 @@ func TestCache(t *testing.T) {
 		t.Error("the cache was written again, so it was not believed")
 	}
 
-	forged := strings.Replace(string(read(t, file)), `"nativeOverlay":{"ok":`, `"nativeOverlay":{"why":"forged","ok":`, 1)
+	var kept cached
+	if err := wire.Decode(read(t, file), &kept); err != nil {
+		t.Fatal(err)
+	}
+	kept.Tried.NativeOverlay.Why = "forged"
+	forged := wire.Append(nil, kept)
+	kept.Key = strings.Replace(kept.Key, "boot ", "boot x", 1)
+	otherBoot := wire.Append(nil, kept)
 	for name, change := range map[string]func() error{
 		"writable by others":   func() error { return os.Chmod(file, 0o666) },
 		"a link":               func() error { os.Rename(file, file+".x"); return os.Symlink(file+".x", file) },
 		"folder open to group": func() error { return os.Chmod(opts.RuntimeDir, 0o750) },
-		"not JSON":             func() error { return os.WriteFile(file, []byte("{"), 0o600) },
-		"of another boot": func() error {
-			return os.WriteFile(file, []byte(strings.Replace(forged, "boot ", "boot x", 1)), 0o600)
-		},
+		"cut short":            func() error { return os.WriteFile(file, forged[:len(forged)-1], 0o600) },
+		"of another boot":      func() error { return os.WriteFile(file, otherBoot, 0o600) },
 	} {
 		os.RemoveAll(opts.RuntimeDir)
 		os.Mkdir(opts.RuntimeDir, 0o700)
-		if err := os.WriteFile(file, []byte(forged), 0o600); err != nil {
+		if err := os.WriteFile(file, forged, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if got := probe(t, opts); got.NativeOverlay.Why != "forged" {

@@ -1,7 +1,6 @@
 package stage
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -29,7 +28,7 @@ func initMain() int {
 	trace.Inherit("init")
 	trace.Step("began")
 	limitSelf()
-	warmUp()
+	control.Same()
 	trace.Step("waits")
 	var first spec.ToInit
 	files, err := control.Recv(&first)
@@ -62,18 +61,6 @@ func mainFiles(setup *spec.Setup, files []*os.File) (mounts, own []*os.File) {
 	}
 	n = max(0, len(files)-n)
 	return files[:n], files[n:]
-}
-
-// warmUp passes every kind of message through package json once: it looks at a type when it first
-// meets it. The parent is busy mapping ids meanwhile, and later every step waits for these.
-func warmUp() {
-	_, _ = json.Marshal([]any{spec.FromInit{}, spec.ToClient{}})
-	for text, into := range map[string]any{
-		`{"setup":{"spec":{"mounts":[{}],"files":[{}],"protect":{}}},"session":{}}`: &spec.ToInit{},
-		`{"start":{"process":{}}}`: &spec.FromClient{},
-	} {
-		_ = json.Unmarshal([]byte(text), into)
-	}
 }
 
 func failed(err error) *spec.Failed {

@@ -26,6 +26,7 @@ func landlockMain() int {
 		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", LandlockName)
 		return 2
 	}
+	control.Same()
 	limitSelf()
 	var first spec.ToInit
 	files, err := control.Recv(&first)

@@ -82,6 +82,7 @@ func (i *initStage) first(start *spec.Start, files []*os.File, done chan struct{
 	if err != nil {
 		return err
 	}
+	conn.Same()
 	s := &session{init: i, conn: conn, spawn: i.spawner.now}
 	i.group.groups[s] = struct{}{}
 	follow := s.begin(start, files[1:])
