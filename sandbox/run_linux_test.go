@@ -249,6 +249,67 @@ func TestInitKilled(t *testing.T) {
 	}
 }
 
+// Init is killed at any moment, from outside or by the kernel: the run says so, or had its result already, and takes away
+// at once what it had made.
+func TestInitKilledAtAnyMoment(t *testing.T) {
+	j := newJob(t)
+	const rounds = 16
+	killed := 0
+	for i := range rounds {
+		cmd := j.again().sh("setsid sleep 1000 & exec sleep 0.05").cmd(t)
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var below []int
+		for deadline := time.Now().Add(10 * time.Second); len(below) == 0 && time.Now().Before(deadline); {
+			below = descendants(t, cmd.Process.Pid)
+		}
+		time.Sleep(time.Duration(i) * 3 * time.Millisecond)
+		below = descendants(t, cmd.Process.Pid)
+		for _, pid := range below {
+			if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(b), "cove-init") {
+				_ = syscall.Kill(pid, unix.SIGKILL)
+			}
+		}
+		_ = cmd.Wait()
+		switch code := cmd.ProcessState.ExitCode(); {
+		case code == 125 && strings.Count(errs.String(), "cove: ") == 1 && !strings.Contains(errs.String(), "goroutine"):
+			killed++
+		case code == 0 && errs.Len() == 0: // it was over
+		default:
+			t.Errorf("round %d: exit code %d, %q", i, code, errs.String())
+		}
+		gone(t, below)
+		if left := append(leftovers(t, string(j.Project)), leftovers(t, sandboxesDir(string(j.Runtime)))...); len(left) != 0 {
+			t.Fatalf("round %d: left: %v", i, left)
+		}
+	}
+	if killed == 0 {
+		t.Error("none was hit")
+	}
+}
+
+// A command that is killed from outside has ended by that signal, and takes with it what it left running.
+func TestCommandKilled(t *testing.T) {
+	j := newJob(t)
+	s := j.sh("setsid sleep 1000 & echo; exec sleep 1001").background(t)
+	below := descendants(t, s.Process.Pid)
+	for _, pid := range below {
+		if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); string(b) == "sleep\x001001\x00" {
+			if err := syscall.Kill(pid, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	_ = s.Wait()
+	if code := s.ProcessState.ExitCode(); code != 137 {
+		t.Errorf("exit code %d", code)
+	}
+	gone(t, below)
+}
+
 // Init takes no signal from inside, and gives nothing of itself away.
 func TestInitIsOutOfReach(t *testing.T) {
 	out := newJob(t).sh(`for s in TERM INT HUP QUIT USR1 KILL STOP SEGV BUS FPE ILL ABRT TRAP SYS PIPE CHLD URG PROF ALRM TSTP RTMIN RTMAX; do kill -$s 1; done
@@ -285,7 +346,7 @@ func TestTwoAtOnce(t *testing.T) {
 // Many starts at the same time do not take each other for leftovers.
 func TestManyAtOnce(t *testing.T) {
 	j := newJob(t)
-	results := make(chan string, 12)
+	results := make(chan string, 50)
 	for range cap(results) {
 		cmd := j.again().sh("echo -n x").cmd(t)
 		go func() {

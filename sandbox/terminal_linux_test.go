@@ -183,3 +183,32 @@ func TestTerminalClientKilled(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A terminal that is closed hangs up what runs in it, and nothing of it stays.
+func TestTerminalClosed(t *testing.T) {
+	for _, script := range []string{
+		"echo up; exec sleep 1000",
+		"sleep 1000 & setsid sleep 1001 & echo up; cat",
+		"trap 'sleep 0.1; exit 3' HUP; echo up; while :; do sleep 0.05; done",
+	} {
+		term := newTerminal(t)
+		cmd := term.start(t, newJob(t).sh(script))
+		term.await(t, "up")
+		below := descendants(t, cmd.Process.Pid)
+		if len(below) < 3 {
+			t.Errorf("%q: below it run %v: init, the leader and the command were expected", script, below)
+		}
+		// The copy of what the terminal shows reads the master: it is closed when that read has ended.
+		term.master.Close()
+		fmt.Fprintln(term.slave, "the last words")
+		term.slave.Close()
+		ended := make(chan struct{})
+		go func() { _ = cmd.Wait(); close(ended) }()
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%q: it goes on without its terminal", script)
+		}
+		gone(t, below)
+	}
+}
