@@ -432,7 +432,20 @@ func images() map[string]registrytest.Image {
 	}
 	rude := registrytest.Simple(base...)
 	rude.Config = v1.ImageConfig{User: "\x1b]0;rude\a", Cmd: []string{"/bin/\x1b[31mrude"}, Labels: map[string]string{"a": "\x1b[2J"}}
-	return map[string]registrytest.Image{"base": registrytest.Simple(base...), "app": app, "many": many, "rude": rude}
+	// Every name that a sandbox mounts or writes at is a link out, by a name that no machine has.
+	links := registrytest.Simple(append(slices.Clone(base), registrytest.Symlink("proc", "../../cove-nowhere/proc"), registrytest.Symlink("sys", "/cove-nowhere/sys"),
+		registrytest.Symlink("dev", "/cove-nowhere/./dev"), registrytest.Symlink("etc/resolv.conf", "../../../cove-nowhere/resolv.conf"),
+		registrytest.Symlink("etc/hosts", "/cove-nowhere/hosts"), registrytest.Symlink("etc/hostname", "/proc/1/root/cove-nowhere/hostname"),
+		registrytest.Symlink("work", "../cove-nowhere/work"), registrytest.Symlink("wd", "/../../cove-nowhere/work"))...)
+	links.Config = v1.ImageConfig{WorkingDir: "/wd"}
+	odd := func(c v1.ImageConfig) registrytest.Image {
+		image := registrytest.Simple(base...)
+		image.Config = c
+		return image
+	}
+	return map[string]registrytest.Image{"links": links, "fdwd": odd(v1.ImageConfig{WorkingDir: "/proc/self/fd/3"}), "rootwd": odd(v1.ImageConfig{WorkingDir: "/proc/1/cwd"}),
+		"upwd": odd(v1.ImageConfig{WorkingDir: "../../../../usr"}), "lost": odd(v1.ImageConfig{User: "nosuchuser"}), "lostgroup": odd(v1.ImageConfig{User: "app:nosuchgroup"}),
+		"base": registrytest.Simple(base...), "app": app, "many": many, "rude": rude}
 }
 
 // registry [FILE]: starts a registry that serves the images as $REGISTRY/NAME:v1 for the rest of the script. With FILE
