@@ -133,6 +133,10 @@ func (b *box) awaitLimits(ctx context.Context, j *joining) error {
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case b.spec.Limits.Default && errors.Is(j.err, unix.EBUSY):
+		// Other processes would have to leave the group for it, which is too much for a limit that nobody asked for.
+		b.log("no limit on processes", "why", j.err)
+		return nil
 	case b.spec.Limits.Default:
 		b.warn("there is no limit on processes: %v", j.err)
 		return nil

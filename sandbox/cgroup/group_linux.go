@@ -25,7 +25,10 @@ type Group struct {
 	limits spec.Limits
 	// The counters are opened while the group is there: it may be gone when they are wanted.
 	memory, pids *os.File
-	remove       func() error
+	// The group above counts ours with its own, and is still there when systemd was quicker to remove ours than we to look.
+	above  *os.File
+	killed uint64 // what above said at first
+	remove func() error
 }
 
 // A ControllerError says that a limit needs a controller (cgroups(7)) that nobody delegated to us.
@@ -58,7 +61,7 @@ func Join(ctx context.Context, s *spec.Spec, pid int) (*Group, error) {
 
 // Close removes the group, in which nothing must be left, where nobody else does.
 func (g *Group) Close() error {
-	for _, f := range []*os.File{g.memory, g.pids} {
+	for _, f := range []*os.File{g.memory, g.pids, g.above} {
 		if f != nil {
 			f.Close()
 		}
@@ -143,6 +146,10 @@ func (g *Group) open() error {
 		if g.memory, err = os.Open(filepath.Join(g.dir, "memory.events")); err != nil {
 			return err
 		}
+		if above, err := os.Open(filepath.Join(filepath.Dir(g.dir), "memory.events")); err == nil {
+			g.above = above
+			g.killed, _ = counter(above, "oom_kill")
+		}
 	}
 	if g.limits.PIDs > 0 {
 		g.pids, err = os.Open(filepath.Join(g.dir, "pids.events"))
@@ -160,8 +167,11 @@ type Reached struct {
 func (g *Group) Reached() (r Reached, ok bool) {
 	ok = true
 	if g.memory != nil {
-		n, there := counter(g.memory, "oom_kill")
-		r.Killed, ok = n, there
+		if r.Killed, ok = counter(g.memory, "oom_kill"); !ok && g.above != nil {
+			if n, there := counter(g.above, "oom_kill"); there && n > g.killed {
+				return Reached{Killed: n - g.killed}, true
+			}
+		}
 	}
 	if g.pids != nil {
 		n, there := counter(g.pids, "max")

@@ -107,6 +107,29 @@ func TestReached(t *testing.T) {
 	}
 }
 
+// A group that is gone before it was looked at has left its mark in the one above.
+func TestReachedAbove(t *testing.T) {
+	top := t.TempDir()
+	dir := filepath.Join(top, "cove-x.scope")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put(t, top, "memory.events", "oom_kill 5\n")
+	put(t, dir, "memory.events", "oom_kill 0\n")
+	g := &Group{dir: dir, limits: spec.Limits{MemoryBytes: 64 << 20}, remove: func() error { return nil }}
+	if err := g.open(); err != nil {
+		t.Fatal(err)
+	}
+	g.memory.Close() // as good as ENODEV
+	if r, ok := g.Reached(); ok {
+		t.Errorf("where nothing was killed: %+v", r)
+	}
+	put(t, top, "memory.events", "oom_kill 7\n")
+	if r, ok := g.Reached(); !ok || r != (Reached{Killed: 2}) {
+		t.Errorf("%+v, %v", r, ok)
+	}
+}
+
 func TestEnable(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "cgroup.controllers", "cpuset cpu io memory pids\n")
