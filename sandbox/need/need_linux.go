@@ -9,7 +9,9 @@
 package need
 
 import (
+	"runtime"
 	"syscall"
+	"unsafe"
 
 	"cove/userns/fork"
 )
@@ -72,8 +74,10 @@ func lacking() string {
 	if syscall.Getrlimit(syscall.RLIMIT_AS, &l) == nil && l.Cur < addresses {
 		return "it may have " + decimal(l.Cur>>20) + " MB of address space (ulimit -v), and needs " + decimal(addresses>>20)
 	}
-	if syscall.Getrlimit(limitSignals, &l) == nil && l.Cur < signals {
-		return "it may have " + decimal(l.Cur) + " signals waiting (ulimit -i), and needs " + decimal(signals)
+	// Of these not the limit counts but what all of the user's processes have left of it: a program that sends itself
+	// signals without end, in a sandbox or out of it, uses up what there is.
+	if !canQueue(signals) && syscall.Getrlimit(limitSignals, &l) == nil {
+		return "your processes may have " + decimal(l.Cur) + " signals waiting (ulimit -i), and not " + decimal(signals) + " of these are left"
 	}
 	// Root, for one, may have more than its limit.
 	if syscall.Getrlimit(limitTasks, &l) == nil && l.Cur < few && syscall.Geteuid() != 0 {
@@ -82,6 +86,30 @@ func lacking() string {
 		}
 	}
 	return ""
+}
+
+// canQueue tries whether n real-time signals can wait for this thread at once (sigqueue(3), EAGAIN), and takes them back.
+func canQueue(n int) bool {
+	const probe = 40 // a real-time signal that neither Go's runtime nor a C library has a use for
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	block, old := uint64(1)<<(probe-1), uint64(0)
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 0 /* SIG_BLOCK */, uintptr(unsafe.Pointer(&block)), uintptr(unsafe.Pointer(&old)), 8, 0, 0); errno != 0 {
+		return true // nothing is known
+	}
+	queued := 0
+	for ; queued < n; queued++ {
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_TGKILL, uintptr(syscall.Getpid()), uintptr(syscall.Gettid()), probe); errno != 0 {
+			break
+		}
+	}
+	for range queued {
+		var now syscall.Timespec
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&block)), 0, uintptr(unsafe.Pointer(&now)), 8, 0, 0)
+	}
+	const setMask = 2 // SIG_SETMASK
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, setMask, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	return queued == n
 }
 
 func tooFew(what string, limit uint64, used int, option string, need int) string {

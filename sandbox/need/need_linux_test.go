@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,7 @@ func TestLacking(t *testing.T) {
 		want     string
 	}{
 		{unix.RLIMIT_AS, unix.Rlimit{Cur: 799 << 20}, "it may have 799 MB of address space (ulimit -v), and needs 800"},
-		{unix.RLIMIT_SIGPENDING, unix.Rlimit{Cur: 7}, "it may have 7 signals waiting (ulimit -i), and needs 8"},
+		{unix.RLIMIT_SIGPENDING, unix.Rlimit{Cur: 7}, "your processes may have 7 signals waiting (ulimit -i), and not 8 of these are left"},
 		{unix.RLIMIT_NPROC, unix.Rlimit{Cur: 3}, "it may have 3 processes and threads (ulimit -u), has "},
 	} {
 		if c.resource == unix.RLIMIT_NPROC && os.Geteuid() == 0 {
@@ -44,6 +45,39 @@ func TestLacking(t *testing.T) {
 		if !strings.HasPrefix(text, c.want) {
 			t.Errorf("%q, want %q", text, c.want)
 		}
+	}
+}
+
+// What one program has waiting is missing to all of the user's, which is what a start would hang for: Go's runtime sends a
+// signal to each thread, and waits until it has come.
+func TestSignalsUsedUp(t *testing.T) {
+	runtime.LockOSThread() // never unlocked: the thread, and what waits for it, ends with this test
+	const sig = 41
+	block := uint64(1) << (sig - 1)
+	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, uintptr(unsafe.Pointer(&block)), 0, 8, 0, 0); errno != 0 {
+		t.Fatal(errno)
+	}
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_SIGPENDING, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_SIGPENDING, &unix.Rlimit{Cur: min(64, old.Max), Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if err := unix.Tgkill(unix.Getpid(), unix.Gettid(), sig); err != nil {
+			break
+		}
+	}
+	text := lacking()
+	if err := unix.Setrlimit(unix.RLIMIT_SIGPENDING, &old); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text, "signals waiting") {
+		t.Errorf("%q", text)
+	}
+	if !canQueue(signals) {
+		t.Error("with the limit as it was no signal can wait")
 	}
 }
 
