@@ -24,9 +24,6 @@ const InitName = "cove-init"
 // it is on the host's network. The cgroup namespace comes later: its root is the group of whoever makes it.
 const Namespaces uintptr = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWNET
 
-// connFD is where a stage finds its socket to the parent (userns.ConnFD).
-const connFD = 3
-
 // Stage is a started init stage, and the parent's end of its socket.
 type Stage struct {
 	Forked *fork.Child
@@ -88,7 +85,7 @@ func start(namespaces uintptr) (*Stage, error) {
 		Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(fds[1])}}
 	if file := trace.File(); file >= 0 {
 		attr.Env = append(attr.Env, trace.Descriptor+"=4")
-		attr.Files = append(attr.Files, uintptr(file)) // connFD + 1
+		attr.Files = append(attr.Files, uintptr(file)) // userns.ConnFD + 1
 	}
 	child, err := fork.Exec(path, []string{InitName}, attr)
 	if err != nil {
