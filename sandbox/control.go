@@ -50,6 +50,7 @@ var errInitGone = errors.New("init ended")
 func newControl(conn *fdpass.Conn) *control {
 	if conn != nil {
 		conn.Same()
+		_ = conn.Poll() // else it takes a thread, and works all the same
 	}
 	return &control{conn: conn, ready: make(chan error, 1), counts: make(chan int, 1024), waiting: map[uint64]chan dialed{}}
 }

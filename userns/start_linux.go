@@ -144,14 +144,7 @@ func (c *Child) Signal(sig unix.Signal) {
 
 // Wait waits for the stage's end and returns its wait status. It is to be called once.
 func (c *Child) Wait() (syscall.WaitStatus, error) {
-	defer c.forked.Release()
-	// First without reaping: until Kill knows that it has ended, its number must not be another's.
-	for {
-		err := unix.Waitid(unix.P_PID, c.forked.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if err != unix.EINTR {
-			break
-		}
-	}
+	<-c.forked.Ended
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = true

@@ -106,6 +106,7 @@ func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
 func (s *Session) Follow(conn *fdpass.Conn) (*spec.Exited, error) {
 	s.conn = conn
 	defer s.Close()
+	_ = conn.Poll()
 	messages := make(chan toClient, 4)
 	go s.listen(messages)
 	if s.io.TTY {

@@ -35,6 +35,7 @@ func (i *initStage) serve(main *spec.Start, files []*os.File) int {
 	go i.reaper.loop()
 	memory.GiveBackSoon()
 	spare(i.spec.Limits)
+	_ = i.control.Poll()
 	go i.listen(done)
 	if i.watch != nil {
 		go i.watch.run(i.tellAll)
@@ -106,8 +107,10 @@ func connOf(f *os.File) (*fdpass.Conn, error) {
 	conn, err := fdpass.FromFD(fd)
 	if err != nil {
 		_ = unix.Close(fd)
+		return nil, err
 	}
-	return conn, err
+	_ = conn.Poll() // else it takes a thread, and works all the same
+	return conn, nil
 }
 
 // accept serves a client's socket.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 
 	"cove/userns/fdpass/wire"
 
@@ -32,8 +33,10 @@ type Conn struct {
 	sendMu sync.Mutex
 	recvMu sync.Mutex
 	once   sync.Once
-	same   bool // both ends are this program: package wire's bytes in place of JSON
-	closed bool // fd is another's by now; both locks are held to set it
+	raw    syscall.RawConn // with Poll; nil where a system call waits
+	file   *os.File        // what raw is of
+	same   bool            // both ends are this program: package wire's bytes in place of JSON
+	closed bool            // fd is another's by now; both locks are held to set it
 }
 
 // Pair makes two connected ends, close-on-exec. The second is a file, to hand to a child.
@@ -66,6 +69,53 @@ func FromFD(fd int) (*Conn, error) {
 	return &Conn{fd: fd}, nil
 }
 
+// Poll lets Go's poller wait in place of system calls, before the connection is used by several goroutines: else each
+// that waits takes a thread. For a goroutine that is bound to its thread a system call is cheaper.
+func (c *Conn) Poll() error {
+	if err := unix.SetNonblock(c.fd, true); err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	file := os.NewFile(uintptr(c.fd), "socket")
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	c.file, c.raw = file, raw
+	return nil
+}
+
+// read makes a system call that reads, and again while there is nothing to be read.
+func (c *Conn) read(call func() error) error {
+	if c.raw == nil {
+		return call()
+	}
+	var err error
+	if perr := c.raw.Read(func(uintptr) bool { err = call(); return err != unix.EAGAIN }); perr != nil {
+		return os.ErrClosed
+	}
+	return err
+}
+
+// write is read for writing.
+func (c *Conn) write(call func() error) error {
+	if c.raw == nil {
+		return call()
+	}
+	var err error
+	if perr := c.raw.Write(func(uintptr) bool { err = call(); return err != unix.EAGAIN }); perr != nil {
+		return os.ErrClosed
+	}
+	return err
+}
+
+// release closes the descriptor.
+func (c *Conn) release() error {
+	if c.file != nil {
+		return c.file.Close()
+	}
+	return unix.Close(c.fd)
+}
+
 // Same says, on both ends of a connection before its first message, that the other is a process of this very program:
 // messages are package wire's bytes from then on, which are quicker to make and to read than JSON.
 func (c *Conn) Same() { c.same = true }
@@ -95,7 +145,15 @@ func (c *Conn) Detach() *os.File {
 		defer c.recvMu.Unlock()
 		c.sendMu.Lock()
 		defer c.sendMu.Unlock()
-		f, c.closed = os.NewFile(uintptr(c.fd), "socket"), true
+		c.closed = true
+		if c.file == nil {
+			f = os.NewFile(uintptr(c.fd), "socket")
+			return
+		}
+		if fd, err := unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 3); err == nil {
+			f = os.NewFile(uintptr(fd), "socket")
+		}
+		_ = c.file.Close()
 	})
 	return f
 }
@@ -110,7 +168,7 @@ func (c *Conn) Close() error {
 		defer c.recvMu.Unlock()
 		c.sendMu.Lock()
 		defer c.sendMu.Unlock()
-		err = unix.Close(c.fd)
+		err = c.release()
 		c.closed = true
 	})
 	return err
@@ -146,7 +204,11 @@ func (c *Conn) Send(v any, files ...*os.File) error {
 		return os.ErrClosed
 	}
 	for len(frame) > 0 {
-		n, err := unix.SendmsgN(c.fd, frame, rights, nil, unix.MSG_NOSIGNAL)
+		n := 0
+		err := c.write(func() (err error) {
+			n, err = unix.SendmsgN(c.fd, frame, rights, nil, unix.MSG_NOSIGNAL)
+			return err
+		})
 		if err == unix.EINTR {
 			continue
 		}
@@ -199,7 +261,11 @@ func (c *Conn) recvHead(head []byte) ([]int, error) {
 	var fds []int
 	got := 0
 	for got < len(head) {
-		n, oobn, flags, _, err := unix.Recvmsg(c.fd, head[got:], oob, unix.MSG_CMSG_CLOEXEC)
+		var n, oobn, flags int
+		err := c.read(func() (err error) {
+			n, oobn, flags, _, err = unix.Recvmsg(c.fd, head[got:], oob, unix.MSG_CMSG_CLOEXEC)
+			return err
+		})
 		if err == unix.EINTR {
 			continue
 		}
@@ -229,7 +295,11 @@ func (c *Conn) recvHead(head []byte) ([]int, error) {
 
 func (c *Conn) readFull(p []byte) error {
 	for len(p) > 0 {
-		n, err := unix.Read(c.fd, p)
+		n := 0
+		err := c.read(func() (err error) {
+			n, err = unix.Read(c.fd, p)
+			return err
+		})
 		if err == unix.EINTR {
 			continue
 		}

@@ -9,8 +9,8 @@ import (
 
 // Child is a started program.
 type Child struct {
-	Pid  int
-	done chan struct{}
+	Pid   int
+	Ended chan struct{} // closed when it has ended; it is still to be reaped then (wait(2))
 }
 
 // InNamespaces are the attributes of a child in a new user namespace and these others (CLONE_NEW*, namespaces(7)). It
@@ -28,7 +28,7 @@ func InNamespaces(namespaces uintptr, setsid bool) *syscall.SysProcAttr {
 // Exec starts the program at path and returns when its exec has succeeded. On error nothing is left running.
 func Exec(path string, argv []string, attr *syscall.ProcAttr) (*Child, error) {
 	CloseOnExec()
-	c := &Child{done: make(chan struct{})}
+	c := &Child{Ended: make(chan struct{})}
 	started := make(chan error)
 	// On a thread of its own that lives as long as the child: PR_SET_PDEATHSIG fires when the parent *thread* ends, not
 	// the process (PR_SET_PDEATHSIG(2const)). It does without package os/exec, which forks a process more to find out
@@ -39,7 +39,7 @@ func Exec(path string, argv []string, attr *syscall.ProcAttr) (*Child, error) {
 		c.Pid, err = syscall.ForkExec(path, argv, attr)
 		started <- err
 		if err == nil {
-			<-c.done
+			c.await()
 		}
 	}()
 	if err := <-started; err != nil {
@@ -48,8 +48,18 @@ func Exec(path string, argv []string, attr *syscall.ProcAttr) (*Child, error) {
 	return c, nil
 }
 
-// Release lets go of what keeps watch for the child, which must have ended. It is to be called once.
-func (c *Child) Release() { close(c.done) }
+// await waits for the child's end, without reaping it: until who may send it a signal knows that it has ended, its number
+// must not be another's.
+func (c *Child) await() {
+	defer close(c.Ended)
+	const pPID, wNoWait = 1, 0x1000000 // waitid(2)
+	for {
+		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, pPID, uintptr(c.Pid), 0, syscall.WEXITED|wNoWait, 0, 0)
+		if errno != syscall.EINTR {
+			return
+		}
+	}
+}
 
 // likeVfork lets the child borrow this process's memory until its exec. Package syscall does so by itself but for
 // CLONE_NEWUSER, where it may have to write the maps of a child that waits for them; here that is done after the exec.
