@@ -11,6 +11,11 @@ import (
 // old ones do, take minutes where a container engine has set the limit to a thousand million.
 const maxFiles = 1 << 20
 
+// maxSignals is how many signals may wait for the processes inside. They count among those of the caller's outside, who
+// has a limit too (96 000 on a machine with 24 GB): a program inside that uses all of that up, by sending real-time
+// signals to who blocks them, keeps others of the caller's from working, cove's among them.
+const maxSignals = 4096
+
 // oomScore is what is added to the caller's own score (proc_pid_oom_score_adj(5)): when the machine is out of memory,
 // what runs inside ends before what the caller has outside.
 const oomScore = 200
@@ -25,6 +30,10 @@ func limitSelf() {
 		// The soft limit that the caller had is hidden by Go's runtime, which raises its own. 1024 is systemd's and the kernel's,
 		// and what select(2) can count to; programs that need more raise it themselves.
 		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: maxFiles})
+	}
+	var waiting unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_SIGPENDING, &waiting) == nil && waiting.Max > maxSignals {
+		_ = unix.Setrlimit(unix.RLIMIT_SIGPENDING, &unix.Rlimit{Cur: maxSignals, Max: maxSignals})
 	}
 	raiseOOMScore()
 }
