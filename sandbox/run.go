@@ -273,7 +273,6 @@ func (b *box) adopt(m *mappingIDs) error {
 	}()
 	b.undo(func() error {
 		child.Kill()
-		b.state.remove() // while it dies
 		<-b.ended
 		return child.Conn.Close()
 	})

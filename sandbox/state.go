@@ -115,9 +115,7 @@ func (s *state) publish(r *record) error {
 	return os.WriteFile(filepath.Join(s.dir, "record.json"), b, 0o600)
 }
 
-// remove makes the sandbox unknown to others. What cannot be removed now close tells of.
-func (s *state) remove() { _ = os.RemoveAll(s.dir) }
-
+// close makes the sandbox unknown to others: who waits for its end takes that for it, so it is the last to be undone.
 func (s *state) close() error {
 	err := os.RemoveAll(s.dir)
 	return errors.Join(err, s.lock.Close())
