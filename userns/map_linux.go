@@ -181,5 +181,3 @@ func writeOnce(path, text string) error {
 	}
 	return nil
 }
-
-func utoa(n uint32) string { return strconv.FormatUint(uint64(n), 10) }

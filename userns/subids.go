@@ -100,3 +100,5 @@ func ParseGrants(r io.Reader) []Grant {
 func (r SubRange) Overlaps(o SubRange) bool {
 	return uint64(r.Start) < uint64(o.Start)+uint64(o.Count) && uint64(o.Start) < uint64(r.Start)+uint64(r.Count)
 }
+
+func utoa(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
