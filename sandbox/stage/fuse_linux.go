@@ -28,12 +28,7 @@ type FuseStart struct {
 // fuseFD is where the stage finds /dev/fuse, mounted by init.
 const fuseFD = userns.ConnFD + 1
 
-func fuseMain() int {
-	conn, err := fdpass.FromFD(userns.ConnFD)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", FuseName)
-		return 2
-	}
+func fuseMain(conn *fdpass.Conn) int {
 	var start FuseStart
 	if _, err := conn.Recv(&start); err != nil {
 		return 1

@@ -19,12 +19,7 @@ import (
 )
 
 // initMain is PID 1. It runs on the main thread, which becomes the one that commands are forked from.
-func initMain() int {
-	control, err := fdpass.FromFD(userns.ConnFD)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", InitName)
-		return 2
-	}
+func initMain(control *fdpass.Conn) int {
 	trace.Inherit("init")
 	trace.Step("began")
 	limitSelf()

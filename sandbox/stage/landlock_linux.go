@@ -10,7 +10,6 @@ import (
 
 	"cove/sandbox/signals"
 	"cove/sandbox/spec"
-	"cove/userns"
 	"cove/userns/fdpass"
 
 	"golang.org/x/sys/unix"
@@ -20,12 +19,7 @@ import (
 // by way of cove-confine, and ends what commands leave behind.
 const LandlockName = "cove-landlock"
 
-func landlockMain() int {
-	control, err := fdpass.FromFD(userns.ConnFD)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", LandlockName)
-		return 2
-	}
+func landlockMain(control *fdpass.Conn) int {
 	control.Same()
 	limitSelf()
 	var first spec.ToInit

@@ -60,12 +60,7 @@ func (c *command) start() leaderStart {
 	return start
 }
 
-func leaderMain() int {
-	conn, err := fdpass.FromFD(userns.ConnFD)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", LeaderName)
-		return 2
-	}
+func leaderMain(conn *fdpass.Conn) int {
 	// It runs as the command's user, and must not be a way to this program's memory.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return codeFailed

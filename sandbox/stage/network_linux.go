@@ -1,9 +1,6 @@
 package stage
 
 import (
-	"fmt"
-	"os"
-
 	"cove/sandbox/network"
 	"cove/sandbox/spec"
 	"cove/userns"
@@ -22,18 +19,13 @@ type (
 	NetworkReply struct{ Error string }
 )
 
-func networkMain() int {
-	conn, err := fdpass.FromFD(userns.ConnFD)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", NetworkName)
-		return 2
-	}
+func networkMain(conn *fdpass.Conn) int {
 	var start NetworkStart
 	if _, err := conn.Recv(&start); err != nil {
 		return 1
 	}
 	var reply NetworkReply
-	err = becomeRoot(start.IDMap, conn)
+	err := becomeRoot(start.IDMap, conn)
 	if err == nil {
 		err = network.Configure(start.Link)
 	}

@@ -1,10 +1,13 @@
 package stage
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 
 	"cove/sandbox/early"
+	"cove/userns"
+	"cove/userns/fdpass"
 )
 
 // The names of the stages, as argv[0].
@@ -15,34 +18,43 @@ const (
 
 // A stage takes over here, before the packages that only the commands need are initialised: that
 // saves 2 to 3 ms of every start, since packages are initialised in the order of their import
-// paths as far as their imports allow (Go 1.21). Each checks that its socket is there.
+// paths as far as their imports allow (Go 1.21).
 func init() {
 	if len(os.Args) == 0 {
 		return
 	}
-	switch os.Args[0] {
-	case InitName:
-		runtime.LockOSThread()
-		os.Exit(initMain())
-	case HoldName:
-		os.Exit(holdMain())
-	case UnshareName:
-		runtime.LockOSThread()
-		os.Exit(unshareMain())
-	case FuseName:
-		runtime.LockOSThread()
-		os.Exit(fuseMain())
-	case LandlockName:
-		runtime.LockOSThread()
-		os.Exit(landlockMain())
-	case ConfineName:
+	// What stages give up or take on, and what they fork, is a thread's affair: it stays the main one.
+	if name := os.Args[0]; name == ConfineName {
 		runtime.LockOSThread()
 		os.Exit(confineMain())
-	case NetworkName:
+	} else if main := stageOf(name); main != nil {
 		runtime.LockOSThread()
-		os.Exit(networkMain())
-	case LeaderName:
-		runtime.LockOSThread()
-		os.Exit(leaderMain())
+		conn, err := fdpass.FromFD(userns.ConnFD)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", name)
+			os.Exit(2)
+		}
+		os.Exit(main(conn))
 	}
+}
+
+// stageOf is what a stage does with its socket to the process that started it; nil for what is no stage's name.
+func stageOf(name string) func(*fdpass.Conn) int {
+	switch name {
+	case InitName:
+		return initMain
+	case LeaderName:
+		return leaderMain
+	case LandlockName:
+		return landlockMain
+	case HoldName:
+		return holdMain
+	case UnshareName:
+		return unshareMain
+	case FuseName:
+		return fuseMain
+	case NetworkName:
+		return networkMain
+	}
+	return nil
 }

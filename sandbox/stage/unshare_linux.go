@@ -33,18 +33,12 @@ type UnshareMount struct {
 	Target spec.Path
 }
 
-func unshareMain() int {
-	conn, err := fdpass.FromFD(userns.ConnFD)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", UnshareName)
-		return 2
-	}
+func unshareMain(conn *fdpass.Conn) int {
 	var start UnshareStart
 	if _, err := conn.Recv(&start); err != nil {
 		return 1
 	}
-	err = becomeUnshared(&start)
-	exited := exitedBecause(err)
+	exited := exitedBecause(becomeUnshared(&start))
 	_ = conn.Send(exited)
 	return exited.Code
 }
