@@ -99,19 +99,10 @@ func (b *box) kill() {
 
 // makePrivate makes the run's own folder, with a home and a /tmp of its own.
 func (b *box) makePrivate(ctx context.Context) error {
-	if err := b.opts.Store.Sweep(ctx); err != nil {
-		b.warn("remove what killed sandboxes left in the store: %v", err)
-	}
-	run, err := b.opts.Store.NewRun()
+	run, err := b.makeRun(ctx, openFolders)
 	if err != nil {
-		return fmt.Errorf("make the run's directory: %w", err)
+		return err
 	}
-	b.undo(func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
-		defer cancel()
-		openFolders(run.Dir)
-		return run.Remove(ctx, b.spec.IDMap)
-	})
 	l := b.spec.Landlock
 	l.Private = spec.Path(run.Dir)
 	tmp, home := run.Dir+"/tmp", run.Dir+"/home"

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"cove/fetch/store"
 	"cove/sandbox/console"
 	"cove/sandbox/early"
 	"cove/sandbox/spec"
@@ -172,19 +173,10 @@ func (b *box) useStore(ctx context.Context) error {
 		}
 		b.undo(func() error { release(); return nil })
 	}
-	if err := b.opts.Store.Sweep(ctx); err != nil {
-		b.warn("remove what killed sandboxes left in the store: %v", err)
-	}
-	run, err := b.opts.Store.NewRun()
+	run, err := b.makeRun(ctx, func(string) {})
 	if err != nil {
-		return fmt.Errorf("make the run's directory: %w", err)
+		return err
 	}
-	b.undo(func() error {
-		// Its own context: the caller's may be over, and the directory must go all the same.
-		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
-		defer cancel()
-		return run.Remove(ctx, b.spec.IDMap)
-	})
 	root.RunDir = spec.Path(run.Dir)
 	if err := b.giveToSandbox(run.Dir, run.Upper, run.Work); err != nil {
 		return err
@@ -193,6 +185,26 @@ func (b *box) useStore(ctx context.Context) error {
 		return b.flatten(ctx, run)
 	}
 	return nil
+}
+
+// makeRun makes the run's own directory in the store, after those that were left there are gone. End removes it;
+// prepare is called before.
+func (b *box) makeRun(ctx context.Context, prepare func(dir string)) (*store.Run, error) {
+	if err := b.opts.Store.Sweep(ctx); err != nil {
+		b.warn("remove what killed sandboxes left in the store: %v", err)
+	}
+	run, err := b.opts.Store.NewRun()
+	if err != nil {
+		return nil, fmt.Errorf("make the run's directory: %w", err)
+	}
+	b.undo(func() error {
+		// Its own context: the caller's may be over, and the directory must go all the same.
+		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
+		defer cancel()
+		prepare(run.Dir)
+		return run.Remove(ctx, b.spec.IDMap)
+	})
+	return run, nil
 }
 
 // removeTime bounds the removal of what a run wrote; a large tree takes seconds.
