@@ -55,7 +55,7 @@ func TestManyLayers(t *testing.T) {
 	best := time.Hour
 	for range 20 {
 		began := time.Now()
-		if _, err := Lookup(ref, o); err != nil {
+		if _, err := lookup(ref, o); err != nil {
 			t.Fatal(err)
 		}
 		best = min(best, time.Since(began))
@@ -105,7 +105,7 @@ func TestKilledPull(t *testing.T) {
 		time.Sleep(time.Duration(n*5) * time.Millisecond)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		if got, err := Lookup(ref, o); err == nil {
+		if got, err := lookup(ref, o); err == nil {
 			complete(t, got)
 			if _, err := o.Store.Remove(ctx, ref); err != nil {
 				t.Fatal(err)

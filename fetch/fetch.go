@@ -1,8 +1,6 @@
 package fetch
 
 import (
-	"fmt"
-
 	"cove/fetch/image"
 	"cove/fetch/layer"
 	"cove/fetch/oci"
@@ -38,25 +36,6 @@ type Options struct {
 // local is the part of the options that needs no network.
 func (o Options) local() image.Options {
 	return image.Options{Store: o.Store, IDMap: o.IDMap, Platform: o.Platform, Policy: o.Policy}
-}
-
-// Lookup finds an image without a network and without reading its layers. The error is
-// store.ErrNotFound when it has to be pulled: because it is not there, not for this id mapping,
-// or, for an archive or a layout on this machine, because that has changed since.
-func Lookup(ref string, o Options) (*Image, error) {
-	t, err := parse(ref)
-	if err != nil {
-		return nil, err
-	}
-	want, err := oci.ParsePlatform(o.Platform)
-	if err != nil {
-		return nil, err
-	}
-	img, err := t.Lookup(o.local(), want)
-	if err != nil {
-		return nil, fmt.Errorf("image %q: %w", ref, err)
-	}
-	return img, nil
 }
 
 // EventKind tells what an Event reports.

@@ -78,11 +78,28 @@ func FuzzReference(f *testing.F) {
 	f.Fuzz(sameName)
 }
 
+// lookup is what Pull looks in the store with.
+func lookup(ref string, o Options) (*Image, error) {
+	t, err := parse(ref)
+	if err != nil {
+		return nil, err
+	}
+	want, err := oci.ParsePlatform(o.Platform)
+	if err != nil {
+		return nil, err
+	}
+	img, err := t.Lookup(o.local(), want)
+	if err != nil {
+		return nil, fmt.Errorf("image %q: %w", ref, err)
+	}
+	return img, nil
+}
+
 // agree checks what image.Find promises: Pull's answer or none.
 func agree(t *testing.T, what, ref string, o Options) (*Image, error) {
 	t.Helper()
 	found, ferr := image.Find(ref, o.local())
-	looked, lerr := Lookup(ref, o)
+	looked, lerr := lookup(ref, o)
 	unresolved := errors.Is(ferr, image.ErrUnresolved)
 	if ferr == nil && (lerr != nil || !reflect.DeepEqual(found, looked)) {
 		t.Errorf("%s: Find: %+v, Lookup: %+v %v", what, found, looked, lerr)

@@ -114,7 +114,7 @@ func TestPullAndLookup(t *testing.T) {
 		t.Error("the second pull asked the registry")
 	}
 	o.Policy = Never
-	if found, err := Lookup(ref, o); err != nil || found.Digest != oci.Digest(d) || found.Ref != got.Ref {
+	if found, err := lookup(ref, o); err != nil || found.Digest != oci.Digest(d) || found.Ref != got.Ref {
 		t.Errorf("%+v %v", found, err)
 	}
 }

@@ -138,7 +138,3 @@ func tmpfs(attrs int, mode uint32, sizeBytes int64) (int, error) {
 	}
 	return create("tmpfs", attrs, opts...)
 }
-
-// procFD names an open descriptor as a path, for the calls that only take paths. It needs the
-// host's /proc, so it is for before the pivot. Following it asks for no permission on the way.
-func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

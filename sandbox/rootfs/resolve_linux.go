@@ -214,11 +214,6 @@ func isMissing(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)
 }
 
-// inside reports whether name is dir or lies below it; both are clean and absolute.
-func inside(name, dir string) bool {
-	return name == dir || dir == "/" || strings.HasPrefix(name, dir+"/")
-}
-
 // ReadFile reads a file of the root file system that the caller is in: bounded, regular, and not
 // by way of /proc's magic links.
 func ReadFile(name string) ([]byte, error) {

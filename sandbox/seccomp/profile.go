@@ -1,7 +1,6 @@
 package seccomp
 
 import (
-	"fmt"
 	"slices"
 )
 
@@ -34,8 +33,6 @@ type Filter struct {
 
 // Version is that of a kernel, as its first two numbers.
 type Version [2]int
-
-func (v Version) String() string { return fmt.Sprintf("%d.%d", v[0], v[1]) }
 
 // AtLeast says that v is w or newer.
 func (v Version) AtLeast(w Version) bool { return v[0] > w[0] || v[0] == w[0] && v[1] >= w[1] }
