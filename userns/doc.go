@@ -6,5 +6,6 @@
 // may (user_namespaces(7)). What happens inside is the stage's business: the package ends when
 // the child's ids are mapped.
 //
-// It imports nothing else of cove's but its own subpackage fdpass.
+// It imports nothing else of cove's but its own subpackages: fork starts a process with nothing but package syscall,
+// fdpass is the socket to it.
 package userns

@@ -9,5 +9,5 @@
 //
 // The environment variable COVE_HIDE names facts to take away, so that one machine can show what
 // a lesser one would do: "overlay", "fuse-overlayfs", "newuidmap", "slirp4netns", "pasta",
-// "userns", "landlock" and "landlock-scope", separated by commas. It never adds anything.
+// "userns", "landlock", "landlock-scope", "systemd" and "cgroup", separated by commas. It never adds anything.
 package host

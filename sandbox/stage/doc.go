@@ -1,23 +1,25 @@
 // Package stage is what runs after the re-exec, inside the namespaces: cove-init, PID 1 of every
-// sandbox, and cove-leader, the leader of each terminal session.
+// sandbox, and cove-leader, the leader of each terminal session. takeover_linux.go has the names of all stages.
 //
 //	parent                                cove-init (PID 1 inside)
-//	  | ---- ids mapped, limits in force --> |  until here it touches nothing: it has no ids yet
-//	  | ---- Setup{Spec, Link} ------------> |  makes its cgroup namespace; opens what lies on the host, with the caller's ids;
+//	  | ---- ids mapped, limits in force --> |  until here it only lowers its own limits: it has no ids yet
+//	  | ---- Setup{Spec, Link, Main} ------> |  with idmapped mounts; with Main, the main session's socket and 0,1,2;
+//	  |                                      |  makes its cgroup namespace; opens what lies on the host, with the caller's ids;
 //	  |                                      |  becomes id 0 inside; mounts; pivot_root; network;
 //	  | <--- Step (only with Debug) -------- |  after each of these
 //	  | <--- Fuse (only fuse-overlayfs) ---- |  the parent starts the server, outside this pid namespace
 //	  |                                      |  the spawning thread gives up what commands must not have
-//	  | <--- Ready | Failed(text) ---------- |
-//	  | ---- Session{Main} + socket -------> |  a client's own socket; the parent's, or one that exec brings
+//	  | <--- Ready | Failed(text) ---------- |  then Main is started, as by a Start on its socket
+//	  | ---- Session{Main} + socket -------> |  a client's own socket, of exec and shell; Main: where ports are published,
+//	  |                                      |  the main command waits for that, and comes so
 //	  | ---- Dial -------------------------> |  a socket connected inside, for a published port
 //	  | <--- Dialed + socket --------------- |
-//	  | <--- Sessions{Open} ---------------- |  after each that comes or goes
+//	  | <--- Sessions{Open} ---------------- |  after each that comes or goes, but Setup's
 //	  | ---- Notice -----------------------> |  to every client: a limit was reached
 //	  | ---- Stop{Signal} -----------------> |  to the commands; the parent kills later what remains
 //
 //	client                                cove-init
-//	  | ---- Start{Process, TTY} + 0,1,2 --> |  forks the command; with TTY it opens a pty in the sandbox's
+//	  | ---- Start{Process, TTY} + 0,1,2 --> |  (Setup.Main is that for the main command) forks it; with TTY it opens a pty in the sandbox's
 //	  | <--- Started (+ pty master) -------- |  own devpts and starts a cove-leader on its other side
 //	  | ---- Signal -----------------------> |  to the command's process group
 //	  | <--- Stopped ----------------------- |  ^Z: the client stops itself, and sends SIGCONT when it goes on
@@ -27,7 +29,14 @@
 // message comes after its ids are mapped, and that the end of the control socket means that the
 // parent is gone: then it ends at once. A client that closes its socket loses its command: SIGKILL.
 //
+// Both ends of the control socket, and of the session that comes with a Setup, are one program: its messages are
+// package wire's. Another cove's session, which may be of another version, speaks JSON.
+//
 // Commands are forked from one thread, the main one. What a command must not have is given up by
 // that thread before the first fork: a thread's capabilities, no_new_privs, session keyring,
 // landlock domain and system call filter are inherited by what it forks (credentials(7)).
+//
+// Where there are no namespaces, cove-landlock stands in for cove-init and says the same: it has no ids to wait for,
+// makes a landlock ruleset instead of a root file system, and ends what commands leave. Its own threads are under
+// neither ruleset nor filter: each command is forked as cove-confine, which puts itself under both and becomes the command.
 package stage

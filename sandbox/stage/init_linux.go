@@ -195,7 +195,7 @@ func becomeRoot(m userns.IDMap, control *fdpass.Conn) error {
 	return nil
 }
 
-// checkInherited makes sure that nothing of the host is open any more but the control socket and /dev/null.
+// checkInherited makes sure that no directory of the host is open any more: from one, a way leads on to others.
 func checkInherited(control int) error {
 	d, err := os.Open("/proc/self/fd")
 	if err != nil {
