@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+
+	"cove/sandbox"
+	"cove/sandbox/host"
+	"cove/sandbox/network"
+	"cove/sandbox/network/driver"
+	"cove/sandbox/start"
+)
+
+// networkChecks start each driver of a user-mode network, side by side.
+func (a *app) networkChecks(h *host.Host) []check {
+	if !h.UserNS.OK {
+		return nil
+	}
+	drivers := []struct{ name, path string }{{driver.Slirp, h.Helpers.Slirp4netns}, {driver.Pasta, h.Helpers.Pasta}}
+	errs := make([]error, len(drivers))
+	var all sync.WaitGroup
+	for i, d := range drivers {
+		if d.path == "" || !h.DevNetTun.OK {
+			continue
+		}
+		all.Go(func() {
+			m, err := start.IDMap(h, 0, 0)
+			if err == nil {
+				err = sandbox.TryNetwork(a.Ctx, m, a.Network, d.name)
+			}
+			errs[i] = err
+		})
+	}
+	all.Wait()
+	var checks []check
+	works := 0
+	for i, d := range drivers {
+		k := check{Name: d.name, OK: d.path != "" && h.DevNetTun.OK && errs[i] == nil, Found: d.path + " carried a network, its filter in place"}
+		if !k.OK {
+			k.Found, k.Fix = a.here().networkProblem(h, d.name, d.path, errs[i])
+		} else {
+			works++
+		}
+		checks = append(checks, k)
+	}
+	for i := range checks {
+		switch {
+		case checks[i].OK:
+		case works == 0:
+			checks[i].Lost = `network.mode = "user"`
+		default:
+			checks[i].Lost = fmt.Sprintf("nothing: another driver is used, unless network.driver = %q", checks[i].Name)
+		}
+	}
+	return checks
+}
+
+func (p place) networkProblem(h *host.Host, name, path string, err error) (found, fix string) {
+	switch {
+	case path == "":
+		return "not on PATH", p.install(name)
+	case !h.DevNetTun.OK:
+		return h.DevNetTun.Why, p.deviceFix("/dev/net/tun", "tun", h.DevNetTun)
+	case strings.Contains(err.Error(), network.NoFilter):
+		return err.Error(), p.filterFix()
+	}
+	return err.Error(), p.install(name) + "   # a newer one, or the other driver"
+}
+
+func (p place) hostNetworkCheck(h *host.Host) check {
+	k := check{Name: "host network", OK: h.LandlockScope, Found: fmt.Sprintf("landlock ABI %d", h.LandlockABI)}
+	if h.Deep != nil && k.OK {
+		k.OK, k.Found = h.Deep.Scope.OK, "an abstract socket was out of reach for a landlock domain"
+	}
+	if !k.OK {
+		k.Found = fmt.Sprintf("landlock ABI %d has no scope", h.LandlockABI)
+		switch {
+		case h.LandlockABI == 0:
+			k.Found = "no landlock"
+		case h.LandlockScope:
+			k.Found = h.Deep.Scope.Why
+		}
+		k.Lost = `network.mode = "host" is refused without --best-effort: abstract sockets could not be closed`
+		k.Fix = "a kernel of 6.12 or newer " + landlockFix
+	}
+	return k
+}
