@@ -199,7 +199,7 @@ func processes(pid int) []try {
 			return err
 		}},
 		{"limits", func() error { return unix.Prlimit(pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil) }},
-		{"priority", func() error { return unix.Setpriority(unix.PRIO_PROCESS, pid, 5) }},
+		{"priority", func() error { return unix.Setpriority(unix.PRIO_PROCESS, pid, 19) }},
 		{"inherited descriptor", func() error {
 			for fd := 3; fd < 1024; fd++ {
 				if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
