@@ -295,11 +295,19 @@ func TestInitKilledAtAnyMoment(t *testing.T) {
 func TestCommandKilled(t *testing.T) {
 	j := newJob(t)
 	s := j.sh("setsid sleep 1000 & echo; exec sleep 1001").background(t)
-	below := descendants(t, s.Process.Pid)
-	for _, pid := range below {
-		if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); string(b) == "sleep\x001001\x00" {
-			if err := syscall.Kill(pid, unix.SIGKILL); err != nil {
-				t.Fatal(err)
+	var below []int
+	// The shell has written its line before it becomes what is killed here.
+	for killed, end := false, time.Now().Add(20*time.Second); !killed; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the command is not there")
+		}
+		below = descendants(t, s.Process.Pid)
+		for _, pid := range below {
+			if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); string(b) == "sleep\x001001\x00" {
+				if err := syscall.Kill(pid, unix.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				killed = true
 			}
 		}
 	}
