@@ -66,7 +66,7 @@ func Template(dir string) ([]byte, error) {
 	} else {
 		b.WriteString("# What `cove shell` and `cove run` give this project. See `cove help profile`.\n\n")
 	}
-	b.WriteString("# host: this machine's own /usr, /etc and /opt, read-only. An image has its own tools:\n")
+	b.WriteString("# host: this machine's own /usr, /etc, /opt and /nix, read-only. An image has its own tools:\n")
 	b.WriteString("image = \"host\"\n")
 	fmt.Fprintf(&b, "# image = \"docker.io/%s\"\n", t.image)
 	b.WriteString("# command = [\"bash\", \"-l\"]          # what `cove shell` starts; default: the image's shell\n")
