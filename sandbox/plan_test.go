@@ -39,7 +39,7 @@ func input(change ...func(*Input)) Input {
 			Network:   config.Network{Mode: "none", Driver: "auto"},
 			Security:  config.Security{Caps: []string{"default"}},
 		},
-		Host: &host.Host{Kernel: "6.18.44-fc", UID: 1000, GID: 1000, Name: "anna", Home: "/home/anna", LandlockScope: true,
+		Host: &host.Host{Kernel: "6.18.0", UID: 1000, GID: 1000, Name: "anna", Home: "/home/anna", LandlockScope: true,
 			Helpers: host.Helpers{FuseOverlayfs: "/usr/bin/fuse-overlayfs", Slirp4netns: "/usr/bin/slirp4netns", Pasta: "/usr/bin/pasta"},
 			Tried:   host.Tried{UserNS: host.Fact{OK: true}, NativeOverlay: host.Fact{OK: true}, FuseMount: host.Fact{OK: true}, MapRange: host.Fact{OK: true}}},
 		IDMap: rangeMap,
