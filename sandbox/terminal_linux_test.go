@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,6 +124,27 @@ func TestTerminal(t *testing.T) {
 		if after, err := unix.IoctlGetTermios(int(term.slave.Fd()), unix.TCGETS); err != nil || *after != *before {
 			t.Errorf("the terminal was not put back: %+v, %+v, %v", before, after, err)
 		}
+	}
+}
+
+// What cannot be run is told on a terminal as anywhere else: the first command is started before init reaps.
+func TestTerminalNotRunnable(t *testing.T) {
+	j := newJob(t)
+	files := map[string]string{"garbage": "exec format error", "script": "its interpreter or loader is not inside"}
+	for name, text := range map[string]string{"garbage": "no program", "script": "#!/nonexistent/interpreter\n"} {
+		if err := os.WriteFile(filepath.Join(string(j.Project), name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range files {
+		first := j.again().command(filepath.Join(string(j.Project), name))
+		term := newTerminal(t)
+		cmd := term.start(t, first)
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 126 {
+			t.Errorf("%s: exit code %d", name, code)
+		}
+		term.await(t, want)
 	}
 }
 

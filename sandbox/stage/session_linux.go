@@ -195,9 +195,12 @@ func (s *session) startTTY(c *command, st *spec.Start) (<-chan syscall.WaitStatu
 	if err := c.handToLeader(conn, confine); err != nil {
 		master.Close()
 		s.signal(unix.SIGKILL)
-		for range events {
-		}
-		s.ended()
+		// Not here: the first command is started before anybody reaps.
+		go func() {
+			for range events {
+			}
+			s.ended()
+		}()
 		return nil, nil, err
 	}
 	return events, master, nil
