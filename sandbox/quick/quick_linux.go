@@ -57,6 +57,9 @@ func wanted(args []string) (start.Line, bool) {
 	if !ok || slices.ContainsFunc([]string{"debug", "help", "dry-run", "publish"}, l.IsSet) {
 		return nil, false
 	}
+	if l.IsSet("store") && l.String("store") == "" {
+		return nil, false // package cli refuses it
+	}
 	return l, true
 }
 
