@@ -23,6 +23,10 @@ func (a *app) limitsCheck(h *host.Host) check {
 	}
 	k.Found, k.Fix = limitsProblem(h, err)
 	k.Lost = "limits on memory, cpus and pids; asking for one is an error (timeout works)"
+	var missing *cgroup.ControllerError
+	if errors.As(err, &missing) {
+		k.Lost = "the limit that it holds; asking for that is an error"
+	}
 	return k
 }
 
