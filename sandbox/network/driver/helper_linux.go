@@ -85,6 +85,12 @@ func run(ctx context.Context, cmd *exec.Cmd, log io.Writer, handOver func(ready 
 	cmd.Stderr = said
 	handOver(readyW)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if mayMount() {
+		// slirp4netns takes leave of the old root with an unmount that would go on to every mount namespace that shares
+		// them, which under systemd is the machine's: /sys/fs/cgroup and /dev/shm would be gone. Package syscall makes the
+		// mounts of the new one private.
+		cmd.SysProcAttr.Unshareflags = unix.CLONE_NEWNS
+	}
 	// A copy of stderr's pipe in a child of the helper's must not hold up Wait.
 	cmd.WaitDelay = time.Second
 	err = cmd.Start()
@@ -98,6 +104,14 @@ func run(ctx context.Context, cmd *exec.Cmd, log io.Writer, handOver func(ready 
 		return nil, nil, withTail(err, said)
 	}
 	return func() { _ = cmd.Wait() }, func() { _ = cmd.Process.Kill() }, nil
+}
+
+// mayMount reports whether what is started here could change the mounts that we see, as root can. A helper of anybody
+// else does what it does to mounts in the sandbox's user namespace, from where nothing reaches ours (mount_namespaces(7)).
+func mayMount() bool {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	return unix.Capget(&head, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
 }
 
 // awaitReady reads until the helper has said that it is ready.
