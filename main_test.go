@@ -190,6 +190,8 @@ func condition(name string) (bool, error) {
 	switch name {
 	case "root":
 		return os.Getuid() == 0, nil
+	case "race":
+		return clitest.Race, nil
 	case "netns":
 		return os.Getenv("COVE_TEST_NETNS") != "", nil
 	case "userns":

@@ -224,11 +224,9 @@ func TestTerminalClosed(t *testing.T) {
 		term.master.Close()
 		fmt.Fprintln(term.slave, "the last words")
 		term.slave.Close()
-		ended := make(chan struct{})
-		go func() { _ = cmd.Wait(); close(ended) }()
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Second):
+		patience := time.AfterFunc(60*time.Second, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		if !patience.Stop() {
 			t.Fatalf("%q: it goes on without its terminal", script)
 		}
 		gone(t, below)

@@ -82,6 +82,10 @@ func (s *Session) Start() (*spec.Start, []*os.File, error) {
 	return start, nil, nil
 }
 
+// AwaitSignals waits until the caller's signals are taken, as they must be before the command can run: one that came
+// between would be lost, and with it the hang-up of a terminal.
+func (s *Session) AwaitSignals() { <-s.taking }
+
 // HandedOver closes the command's own descriptors here.
 func (s *Session) HandedOver() { s.relay.handedOver() }
 
@@ -95,6 +99,7 @@ func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
 		return nil, err
 	}
 	start.Process = p
+	s.AwaitSignals()
 	if err := conn.Send(spec.FromClient{Start: start}, files...); err != nil {
 		return nil, fmt.Errorf("start the command: %w", err)
 	}
