@@ -18,6 +18,8 @@ func TestWanted(t *testing.T) {
 		"cove shell -- true":           false,
 		"cove exec run true":           false,
 		"cove-init":                    false,
+		"cove-init run true":           false,
+		"cove-unpack run -- true":      false,
 		"cove.test -test.run=. -x run": false,
 	} {
 		if got := wanted(strings.Fields(line)); got != want {

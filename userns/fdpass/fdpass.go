@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 
 	"cove/userns/fdpass/wire"
 
@@ -70,7 +71,8 @@ func FromFD(fd int) (*Conn, error) {
 }
 
 // Poll lets Go's poller wait in place of system calls, before the connection is used by several goroutines: else each
-// that waits takes a thread. For a goroutine that is bound to its thread a system call is cheaper.
+// that waits takes a thread. For a goroutine that is bound to its thread a system call is cheaper. After an error system
+// calls wait as before.
 func (c *Conn) Poll() error {
 	if err := unix.SetNonblock(c.fd, true); err != nil {
 		return os.NewSyscallError("fcntl", err)
@@ -80,7 +82,11 @@ func (c *Conn) Poll() error {
 	if err != nil {
 		return err
 	}
-	c.file, c.raw = file, raw
+	c.file = file
+	if err := file.SetReadDeadline(time.Time{}); err != nil { // os.ErrNoDeadline: the poller did not take it (epoll_ctl(2), ENOSPC)
+		return errors.Join(err, unix.SetNonblock(c.fd, false))
+	}
+	c.raw = raw
 	return nil
 }
 
