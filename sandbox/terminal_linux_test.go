@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -208,6 +209,10 @@ func TestTerminalClientKilled(t *testing.T) {
 
 // A terminal that is closed hangs up what runs in it, and nothing of it stays.
 func TestTerminalClosed(t *testing.T) {
+	// Under nohup(1) these tests ignore the hang-up, and cove would too. One that is taken is not ignored by what is started.
+	taken := make(chan os.Signal, 1)
+	signal.Notify(taken, unix.SIGHUP)
+	defer signal.Stop(taken)
 	for _, script := range []string{
 		"echo up; exec sleep 1000",
 		"sleep 1000 & setsid sleep 1001 & echo up; cat",
