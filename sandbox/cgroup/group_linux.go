@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,8 +39,33 @@ func (e *ControllerError) Error() string {
 	return "the cgroup controller " + e.Name + " is not delegated"
 }
 
+// ErrNotClosed says that whoever makes sandboxes inside could raise the limits: with nested it may mount the hierarchy,
+// and the files of its group belong to the caller, who is root inside. The kernel keeps it from that only where the
+// hierarchy is mounted with nsdelegate (cgroups(7), "Cgroup delegation"), as systemd does it.
+var ErrNotClosed = errors.New("cgroup2 is mounted without nsdelegate here, and with nested the limits could be raised from inside")
+
+func ownGroupClosed() bool {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	return err == nil && hasNSDelegate(table)
+}
+
+// hasNSDelegate looks for the option of the hierarchy at root, in a table as proc_pid_mountinfo(5) has it.
+func hasNSDelegate(table []byte) bool {
+	for line := range strings.Lines(string(table)) {
+		mount, super, _ := strings.Cut(line, " - ")
+		fields, options := strings.Fields(mount), strings.Fields(super)
+		if len(fields) > 4 && fields[4] == root && len(options) > 2 && options[0] == "cgroup2" {
+			return slices.Contains(strings.Split(options[2], ","), "nsdelegate")
+		}
+	}
+	return false
+}
+
 // Join makes the control group that the Spec's limits want, and moves the process there.
 func Join(ctx context.Context, s *spec.Spec, pid int) (*Group, error) {
+	if s.Security.Nested && !ownGroupClosed() {
+		return nil, ErrNotClosed
+	}
 	g := &Group{limits: s.Limits, remove: func() error { return nil }}
 	var err error
 	switch s.Limits.Cgroup {

@@ -188,3 +188,18 @@ func TestMakeAndSweep(t *testing.T) {
 		t.Error("removing what is gone:", err)
 	}
 }
+
+func TestHasNSDelegate(t *testing.T) {
+	for table, want := range map[string]bool{
+		"30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n": true,
+		"30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,memory_recursiveprot\n":                     false,
+		"30 23 0:26 / /sys/fs/cgroup rw,nsdelegate - cgroup2 cgroup2 rw\n":                                      false,
+		"30 23 0:26 / /mnt rw - cgroup2 cgroup2 rw,nsdelegate\n":                                                false,
+		"30 23 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n":                                            false,
+		"": false,
+	} {
+		if got := hasNSDelegate([]byte(table)); got != want {
+			t.Errorf("%q: %v", table, got)
+		}
+	}
+}

@@ -101,7 +101,7 @@ func newKeyring(nested bool) error {
 	case err == nil, errors.Is(err, unix.ENOSYS):
 		return nil
 	case errors.Is(err, unix.EPERM):
-		// An outer sandbox denies keyctl, and does so to all that is forked here.
+		// An outer sandbox denies keyctl, and does so to all that is forked here, as this one's own filter does.
 		return nil
 	case errors.Is(err, unix.EDQUOT) && !nested:
 		return nil
