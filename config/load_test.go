@@ -429,7 +429,7 @@ func TestOddFiles(t *testing.T) {
 		"env.set = []":                     "cove.toml:1:11: env.set = []: want a table such as { CGO_ENABLED = \"0\" }, not an array",
 		"image = \"http://x/y\"":           "cove.toml:1:9: image = \"http://x/y\": http: is not known (a registry reference, host, oci:, oci-archive:, docker-archive:, dir:)",
 		"image = \"Debian:12\"":            "cove.toml:1:9: image = \"Debian:12\": \"Debian\": the name of an image is in lower case",
-		"image = \"a@sha256:xyz\"":         "cove.toml:1:9: image = \"a@sha256:xyz\": \"sha256:xyz\" is not a digest such as sha256:...",
+		"image = \"a@sha256:xyz\"":         "cove.toml:1:9: image = \"a@sha256:xyz\": \"sha256:xyz\" is not a digest: sha256: and 64 hexadecimal digits, or sha512: and 128",
 	} {
 		r := newRoom(t)
 		r.write(FileName, text)

@@ -165,8 +165,9 @@ func checkReference(ref string) error {
 	name, digest, hasDigest := strings.Cut(ref, "@")
 	if hasDigest {
 		algorithm, hex, ok := strings.Cut(digest, ":")
-		if !ok || algorithm == "" || len(hex) < 32 || !only(hex, "0123456789abcdef") {
-			return fmt.Errorf("%q is not a digest such as sha256:...", digest)
+		size := map[string]int{"sha256": 64, "sha512": 128}[algorithm]
+		if !ok || size == 0 || len(hex) != size || !only(hex, "0123456789abcdef") {
+			return fmt.Errorf("%q is not a digest: sha256: and 64 hexadecimal digits, or sha512: and 128", digest)
 		}
 	}
 	slash := strings.LastIndexByte(name, '/')

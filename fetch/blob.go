@@ -2,8 +2,6 @@ package fetch
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -34,7 +32,7 @@ type blobReader struct {
 }
 
 func newBlobReader(ctx context.Context, src source, d oci.Descriptor, what string, moved func(int64)) *blobReader {
-	return &blobReader{ctx: ctx, src: src, d: d, what: what, sum: sha256.New(), left: attempts, moved: moved}
+	return &blobReader{ctx: ctx, src: src, d: d, what: what, sum: d.Digest.Hash(), left: attempts, moved: moved}
 }
 
 func (b *blobReader) Read(p []byte) (int, error) {
@@ -67,7 +65,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 }
 
 func (b *blobReader) check() error {
-	got := oci.FromEncoded(hex.EncodeToString(b.sum.Sum(nil)))
+	got := oci.FromHash(b.sum)
 	if got != b.d.Digest {
 		return &DigestError{b.what, b.d.Digest, got}
 	}

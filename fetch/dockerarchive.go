@@ -90,7 +90,7 @@ func (d *dockerArchive) layer(ctx context.Context, name string, diffID oci.Diges
 	l := oci.Descriptor{MediaType: "application/vnd.docker.image.rootfs.diff.tar", Digest: diffID, Size: r.Size()}
 	if c := compressed(r, 0); c != "" {
 		l.MediaType += "." + c
-		if l.Digest, err = oci.FromReader(&ctxReader{ctx, r}); err != nil {
+		if l.Digest, err = oci.FromReader(&ctxReader{ctx, r}, diffID); err != nil {
 			return l, err
 		}
 	}

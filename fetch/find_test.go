@@ -33,7 +33,7 @@ var writtenNames = map[string]bool{
 	"-a": false, "a-": false, "x:": false, "x:.t": false, "x:-t": false, "x:t/u": false, "x:t:u": false, "x@": false, "x@sha256:12": false,
 	"x:" + strings.Repeat("t", 128): true, "x:" + strings.Repeat("t", 129): false, "[::1]:5000/x": false, "a.b:/x": false, "a.b:1x/y": false,
 	"a.b:5000/x": true, "-a.b/x": false, "a-.b/x": false, "a..b/x": false, ".a/x": false, "a_b.c/x": false, "x@" + aDigest + "@" + aDigest: false,
-	"x@sha512:" + strings.Repeat("0", 128): false, aDigest[7:]: false, aDigest[7:] + ":1": true, "x/" + aDigest[7:]: true, aDigest: true, "é": false, "x:é": false,
+	"x@sha512:" + strings.Repeat("0", 128): true, "x@sha384:" + strings.Repeat("0", 96): false, aDigest[7:]: false, aDigest[7:] + ":1": true, "x/" + aDigest[7:]: true, aDigest: true, "é": false, "x:é": false,
 }
 
 func TestParseName(t *testing.T) {
@@ -194,7 +194,7 @@ func TestFind(t *testing.T) {
 			}
 		}
 	}
-	for _, ref := range []string{"", "UPPER/case", "dir:", "dir:" + plain + "/none", "oci:", "docker-daemon:x", "x@sha512:" + strings.Repeat("0", 128), "[::1]:5000/x"} {
+	for _, ref := range []string{"", "UPPER/case", "dir:", "dir:" + plain + "/none", "oci:", "docker-daemon:x", "x@sha384:" + strings.Repeat("0", 96), "[::1]:5000/x"} {
 		if img, err := agree(t, "refused", ref, o); err == nil {
 			t.Errorf("%s: %+v", ref, img)
 		}

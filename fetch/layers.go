@@ -187,7 +187,7 @@ func (b *build) fetch(ctx context.Context, j *job) error {
 	// A read that waits for a server that says nothing ends with the pull.
 	stop := context.AfterFunc(ctx, func() { _ = body.Close() })
 	defer stop()
-	req := layer.UnpackRequest{At: layer.Place{Name: j.tmp}, Limits: b.o.Limits}
+	req := layer.UnpackRequest{At: layer.Place{Name: j.tmp}, Limits: b.o.Limits, Digest: j.diffID.Algorithm()}
 	if j.n > 0 {
 		req.Below = func() ([]layer.Place, error) { return b.below(ctx, j) }
 	}

@@ -163,7 +163,7 @@ func (l *layout) small(name string, most int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, most))
 }
 
-func blobName(d oci.Digest) string { return "blobs/sha256/" + d.Encoded() }
+func blobName(d oci.Digest) string { return "blobs/" + d.Algorithm() + "/" + d.Encoded() }
 
 func (l *layout) manifest(_ context.Context, d oci.Digest) ([]byte, string, error) {
 	mediaType := ""

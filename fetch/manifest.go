@@ -167,7 +167,7 @@ func verify(what string, data []byte, d oci.Descriptor) error {
 }
 
 func verifyDigest(what string, data []byte, want oci.Digest) error {
-	if got := oci.FromBytes(data); got != want {
+	if got := want.Of(data); got != want {
 		return &DigestError{what, want, got}
 	}
 	return nil

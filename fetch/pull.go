@@ -172,7 +172,10 @@ func (p *puller) resolve(ctx context.Context) error {
 			return err
 		}
 	}
-	man := oci.Descriptor{Digest: oci.FromBytes(data), Size: int64(len(data)), MediaType: mediaType}
+	man := oci.Descriptor{Digest: p.t.Pinned, Size: int64(len(data)), MediaType: mediaType}
+	if man.Digest == "" {
+		man.Digest = oci.FromBytes(data)
+	}
 	p.index = ""
 	for depth := 0; ; depth++ {
 		p.docs[man.Digest] = data

@@ -133,7 +133,7 @@ func ParseName(name string) (*Target, error) {
 }
 
 // isIdentifier tells the 64 hexadecimal digits that no repository may be called.
-func isIdentifier(s string) bool { return oci.FromEncoded(s).Validate() == nil }
+func isIdentifier(s string) bool { return len(s) == 64 && oci.FromEncoded(s).Validate() == nil }
 
 func isLower(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
 func isAlnum(c byte) bool { return isLower(c) || c >= 'A' && c <= 'Z' }

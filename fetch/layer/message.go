@@ -40,6 +40,7 @@ type Request struct {
 	From   []Place      `json:"from,omitempty"`
 	Lowest bool         `json:"lowest,omitempty"` // unpack: nothing lies below
 	Limits Limits       `json:"limits,omitzero"`
+	Digest string       `json:"digest,omitempty"` // unpack: the algorithm of Result.DiffID; "" is sha256
 	Was    userns.IDMap `json:"was,omitzero"`
 	Fail   bool         `json:"fail,omitempty"` // below: there will be none
 }
@@ -55,7 +56,7 @@ type Reply struct {
 
 // Result says what a layer became.
 type Result struct {
-	DiffID  string `json:"diffID,omitempty"` // sha256:HEX of the whole stream, decompressed
+	DiffID  string `json:"diffID,omitempty"` // of the whole stream, decompressed
 	Bytes   int64  `json:"bytes"`            // contents of regular files, holes included
 	Entries int64  `json:"entries"`
 	Devices int64  `json:"devices,omitempty"` // device nodes, which are never made

@@ -130,6 +130,7 @@ func (s *Session) result(c chan Reply) (Result, error) {
 type UnpackRequest struct {
 	At     Place
 	Limits Limits
+	Digest string // the algorithm of the result's DiffID: "sha256" (or ""), "sha512"
 	// Below is called at most once, when the layer's result depends on the layers below it. It
 	// waits until those are unpacked and returns them, lowest first. nil: it is the lowest.
 	Below func() ([]Place, error)
@@ -144,7 +145,7 @@ func (s *Session) Unpack(req UnpackRequest, r io.Reader) (Result, error) {
 	}
 	// Where the user's pipe pages are used up (pipe(7)), the default size serves, more slowly.
 	_, _ = unix.FcntlInt(pw.Fd(), unix.F_SETPIPE_SZ, 1<<20)
-	m := &Request{Op: OpUnpack, At: req.At, Lowest: req.Below == nil, Limits: req.Limits.WithDefaults()}
+	m := &Request{Op: OpUnpack, At: req.At, Lowest: req.Below == nil, Limits: req.Limits.WithDefaults(), Digest: req.Digest}
 	c, err := s.send(m, pr)
 	pr.Close()
 	if err != nil {

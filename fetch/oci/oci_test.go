@@ -3,6 +3,7 @@ package oci
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,17 +65,18 @@ func same(t *testing.T, path string, ours, theirs reflect.Type) {
 	}
 }
 
-// The law: what is a digest here is a sha256 one there, and the other way round, and no digest leads
+// The law: what is a digest here is a sha256 or sha512 one there, and the other way round, and no digest leads
 // out of the directory that it is a file in.
 func FuzzDigest(f *testing.F) {
 	x := string(FromString("x"))
-	for _, s := range []string{"", ":", "sha256:", x, strings.ToUpper(x), x + "0", x[:70], "sha256:" + strings.Repeat("g", 64),
+	long := string(Digest(sha512Prefix).Of([]byte("x")))
+	for _, s := range []string{"", ":", "sha256:", x, strings.ToUpper(x), x + "0", x[:70], long, long[:71], long + "0", "sha256" + long[6:], "sha512" + x[6:], "sha384:" + strings.Repeat("0", 96), "sha256:" + strings.Repeat("g", 64),
 		"sha512:" + strings.Repeat("0", 128), "md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:../../" + x[13:], "SHA256" + x[6:], " " + x, x + "\n"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		ours, theirs := Digest(s), digest.Digest(s)
-		want := theirs.Validate() == nil && theirs.Algorithm() == digest.SHA256
+		want := theirs.Validate() == nil && (theirs.Algorithm() == digest.SHA256 || theirs.Algorithm() == digest.SHA512)
 		if got := ours.Validate() == nil; got != want {
 			t.Fatalf("%q: valid %v, theirs says %v", s, got, theirs.Validate())
 		}
@@ -87,8 +89,13 @@ func FuzzDigest(f *testing.F) {
 		if got := FromString(s); got.Validate() != nil || string(got) != string(digest.FromString(s)) {
 			t.Errorf("the digest of %q is not %s", s, got)
 		}
-		if got, err := FromReader(strings.NewReader(s)); err != nil || got != FromString(s) {
-			t.Errorf("%s %v", got, err)
+		if want && (FromEncoded(ours.Encoded()) != ours || !slices.Contains(Algorithms(), ours.Algorithm())) {
+			t.Errorf("%q is not what its hexadecimal part names", s)
+		}
+		for like, want := range map[Digest]digest.Digest{"sha256:": digest.FromString(s), "sha512:": digest.SHA512.FromString(s)} {
+			if got, err := FromReader(strings.NewReader(s), like); err != nil || string(got) != string(want) || got != like.Of([]byte(s)) || !got.Names([]byte(s)) {
+				t.Errorf("%s %v", got, err)
+			}
 		}
 	})
 }

@@ -93,6 +93,8 @@ type Image struct {
 	Config   v1.ImageConfig
 	Platform v1.Platform
 	Docker   bool // docker's media types, not OCI's
+	// Algorithm names everything, diffIDs too; "" is sha256.
+	Algorithm digest.Algorithm
 	// Mangle, when set, may change the manifest and the config before they are named and served.
 	Mangle func(m *v1.Manifest, c *v1.Image)
 }
@@ -105,9 +107,14 @@ func Simple(entries ...Entry) Image {
 // Blobs are an image's pieces by digest.
 type Blobs map[digest.Digest][]byte
 
-// Put adds one and describes it.
+// Put adds one, named by its sha256, and describes it.
 func (b Blobs) Put(mediaType string, data []byte) v1.Descriptor {
-	d := digest.FromBytes(data)
+	return b.PutAs(digest.SHA256, mediaType, data)
+}
+
+// PutAs adds one, named by that algorithm, and describes it.
+func (b Blobs) PutAs(a digest.Algorithm, mediaType string, data []byte) v1.Descriptor {
+	d := a.FromBytes(data)
 	b[d] = data
 	return v1.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
 }
@@ -117,11 +124,14 @@ func (i Image) Build(b Blobs) v1.Descriptor {
 	if i.Platform.Architecture == "" {
 		i.Platform = v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	}
+	if i.Algorithm == "" {
+		i.Algorithm = digest.SHA256
+	}
 	c := v1.Image{Platform: i.Platform, Config: i.Config, RootFS: v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}}
 	m := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: i.mediaType("manifest"), Layers: []v1.Descriptor{}}
 	for _, l := range i.Layers {
-		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, digest.FromBytes(l.Tar))
-		m.Layers = append(m.Layers, b.Put(i.layerType(l.Compression), Compress(l.Tar, l.Compression)))
+		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, i.Algorithm.FromBytes(l.Tar))
+		m.Layers = append(m.Layers, b.PutAs(i.Algorithm, i.layerType(l.Compression), Compress(l.Tar, l.Compression)))
 	}
 	if i.Mangle != nil {
 		i.Mangle(&m, &c)
@@ -129,11 +139,11 @@ func (i Image) Build(b Blobs) v1.Descriptor {
 	data, err := json.Marshal(c)
 	must(err)
 	if m.Config.Digest == "" {
-		m.Config = b.Put(i.mediaType("config"), data)
+		m.Config = b.PutAs(i.Algorithm, i.mediaType("config"), data)
 	}
 	data, err = json.Marshal(m)
 	must(err)
-	d := b.Put(m.MediaType, data)
+	d := b.PutAs(i.Algorithm, m.MediaType, data)
 	d.Platform = &i.Platform
 	return d
 }

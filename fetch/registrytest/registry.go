@@ -289,11 +289,12 @@ func WriteLayout(dir string, images map[string]Image) error {
 		d.Annotations = map[string]string{v1.AnnotationRefName: tag}
 		index.Manifests = append(index.Manifests, d)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
-		return err
-	}
 	for d, data := range b {
-		if err := os.WriteFile(filepath.Join(dir, "blobs", "sha256", d.Encoded()), data, 0o644); err != nil {
+		file := filepath.Join(dir, "blobs", string(d.Algorithm()), d.Encoded())
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, data, 0o644); err != nil {
 			return err
 		}
 	}

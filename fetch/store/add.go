@@ -134,9 +134,13 @@ func (a *Adding) PublishLayers(names map[string]string) error {
 
 // PutBlob keeps a manifest or config, whose digest the caller has checked.
 func (a *Adding) PutBlob(d oci.Digest, data []byte) error {
-	path := a.s.path("blobs", "sha256", d.Encoded())
-	if old, err := os.ReadFile(path); err == nil && oci.FromBytes(old) == d {
+	path := a.s.blobPath(d)
+	if old, err := os.ReadFile(path); err == nil && d.Names(old) {
 		return nil
+	}
+	// A store that an older cove made has sha256's directory only.
+	if err := a.s.mkdir(filepath.Dir(path)); err != nil {
+		return err
 	}
 	return a.s.writeFile(path, data)
 }

@@ -184,13 +184,16 @@ func (s *Store) dropRecord(h Handle) (bool, error) {
 }
 
 func (s *Store) dropBlobs(live *liveSet) error {
-	blobs, err := list(s.path("blobs", "sha256"))
-	if err != nil {
-		return err
-	}
-	for _, b := range blobs {
-		if !live.blobs[oci.FromEncoded(b)] {
-			if err := removeIfThere(s.path("blobs", "sha256", b)); err != nil {
+	for _, algorithm := range oci.Algorithms() {
+		blobs, err := list(s.path("blobs", algorithm))
+		if err != nil {
+			return err
+		}
+		for _, b := range blobs {
+			if live.blobs[oci.Digest(algorithm+":"+b)] {
+				continue
+			}
+			if err := removeIfThere(s.path("blobs", algorithm, b)); err != nil {
 				return err
 			}
 		}

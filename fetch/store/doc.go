@@ -6,7 +6,7 @@
 //	names/HASH.json                a reference and platform -> manifest digest
 //	images/HEX.KEY.json            an image's record, for one id mapping: written last
 //	images/HEX.KEY.lock            held shared while something runs from that image
-//	blobs/sha256/HEX               manifests and configs, as sent
+//	blobs/{sha256,sha512}/HEX      manifests and configs, as sent
 //	layers/KEY/HEX/                a layer; HEX is its diffID or, where it depended on what lies below, its chainID
 //	layers/KEY/.tmp-ID-N/          a layer being made by session ID
 //	layers/KEY.idmap               the mapping that KEY stands for

@@ -26,6 +26,9 @@ func (s *Store) usePath(h Handle) string {
 	return s.path("images", h.Manifest.Encoded()+"."+h.Key+".lock")
 }
 
+// blobPath is where a document is kept whose digest has been validated.
+func (s *Store) blobPath(d oci.Digest) string { return s.path("blobs", d.Algorithm(), d.Encoded()) }
+
 func (s *Store) namePath(ref, platform string) string {
 	sum := sha256.Sum256([]byte(ref + "\n" + platform))
 	return s.path("names", hex.EncodeToString(sum[:])+".json")
@@ -154,8 +157,8 @@ func (s *Store) Blob(d oci.Digest) ([]byte, error) {
 	if err := d.Validate(); err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(s.path("blobs", "sha256", d.Encoded()))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && oci.FromBytes(data) != d {
+	data, err := os.ReadFile(s.blobPath(d))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !d.Names(data) {
 		return nil, ErrNotFound
 	}
 	return data, err
@@ -256,7 +259,10 @@ func (s *Store) Find(ref string) ([]Summary, error) {
 	if len(byName) > 0 {
 		return byName, nil
 	}
-	id := strings.TrimPrefix(ref, "sha256:")
+	id := ref
+	if algorithm, encoded, ok := strings.Cut(ref, ":"); ok && slices.Contains(oci.Algorithms(), algorithm) {
+		id = encoded
+	}
 	if len(id) < 4 {
 		return nil, nil
 	}

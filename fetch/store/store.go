@@ -75,7 +75,7 @@ func (s *Store) create() error {
 	if err := os.MkdirAll(filepath.Dir(s.dir), 0o755); err != nil {
 		return fmt.Errorf("create store: %w", err)
 	}
-	for _, d := range []string{"", "names", "images", "blobs", "blobs/sha256", "layers", "locks", "tmp", "run"} {
+	for _, d := range []string{"", "names", "images", "blobs", "blobs/sha256", "blobs/sha512", "layers", "locks", "tmp", "run"} {
 		if err := s.mkdir(s.path(d)); err != nil {
 			return fmt.Errorf("create store: %w", err)
 		}

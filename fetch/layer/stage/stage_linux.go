@@ -243,7 +243,7 @@ func (st *stage) unpack(req layer.Request, pipe *os.File) (layer.Result, error) 
 		return layer.Result{}, err
 	}
 	defer src.Close()
-	stream := newStream(src, req.Limits, large)
+	stream := newStream(src, req.Limits, req.Digest, large)
 	errc := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked

@@ -3,8 +3,6 @@ package stage
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"cove/fetch/layer"
+	"cove/fetch/oci"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -43,8 +42,8 @@ type stream struct {
 	cur, rest []byte
 }
 
-// newStream starts a stream. large is called, and waited for, before a frame that takes much memory.
-func newStream(src io.ReadCloser, lim layer.Limits, large func() error) *stream {
+// newStream starts a stream, to be hashed by that algorithm. large is called, and waited for, before a frame that takes much memory.
+func newStream(src io.ReadCloser, lim layer.Limits, algorithm string, large func() error) *stream {
 	s := &stream{src: src, lim: lim, large: large, ready: make(chan []byte, blocks), free: make(chan []byte, blocks), stop: make(chan struct{})}
 	for range blocks {
 		s.free <- make([]byte, blockSize)
@@ -57,7 +56,7 @@ func newStream(src io.ReadCloser, lim layer.Limits, large func() error) *stream 
 	}()
 	go func() {
 		defer close(s.ready)
-		sum := sha256.New()
+		sum := oci.NewHash(algorithm)
 		for b := range raw {
 			sum.Write(b)
 			select {
@@ -66,7 +65,7 @@ func newStream(src io.ReadCloser, lim layer.Limits, large func() error) *stream 
 			}
 		}
 		s.err = failed
-		s.diffID = "sha256:" + hex.EncodeToString(sum.Sum(nil))
+		s.diffID = oci.FromHash(sum).String()
 	}()
 	return s
 }
