@@ -130,7 +130,7 @@ const (
 // entry applies one tar entry.
 func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
-		return nil
+		return nil // see the package's documentation
 	}
 	comps, err := components(h.Name)
 	if err != nil {
