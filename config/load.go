@@ -75,6 +75,9 @@ func Load(opts LoadOptions) (*Profile, []Warning, error) {
 		return nil, f.warnings, err
 	}
 	p := begin(at, cwd, opts.Home)
+	if p.owners = []int{f.uid}; opts.ProfileFlag != "" {
+		p.owners = append(p.owners, 0)
+	}
 	if why := f.never(at.dir); why != "" {
 		p.Dir = ""
 	}

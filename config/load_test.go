@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -145,7 +146,7 @@ func TestFull(t *testing.T) {
 		Security: Security{Caps: []string{"default", "SYS_PTRACE"}, NewPrivileges: true, Nested: true,
 			Seccomp: Seccomp{File: r.project + "/seccomp.json", Data: filter}},
 	}
-	want.own = Limits{PIDs: DefaultPIDs}
+	want.own, want.owners, want.imageText = Limits{PIDs: DefaultPIDs}, []int{os.Geteuid()}, want.Image
 	want.Origin, want.hash, want.base, want.home, want.cwd = p.Origin, hashOf(data), r.project, r.home, r.project
 	if !reflect.DeepEqual(p, want) {
 		t.Errorf("loaded\n%+v, want\n%+v", p, want)
@@ -409,7 +410,7 @@ func TestNotOurs(t *testing.T) {
 	}
 	opts = r.opts()
 	opts.ProfileFlag = file
-	if p, _ := r.load(opts); p.File != real || p.Dir != filepath.Dir(real) || p.Workspace.Protect[len(p.Workspace.Protect)-1] != "real.toml" {
+	if p, _ := r.load(opts); p.File != real || p.Dir != filepath.Dir(real) || !slices.Equal(p.Workspace.Protect, append(DefaultProtect(), "real.toml", "real.toml.lock")) {
 		t.Errorf("named: file %q, dir %q, protect %q", p.File, p.Dir, p.Workspace.Protect)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -99,3 +100,15 @@ func statRegular(path string) (bool, error) {
 
 // readSmall reads a file that is only looked at for hints.
 func readSmall(path string) ([]byte, error) { return readOwned(path, true) }
+
+// createBeside makes an empty file next to the one whose place it will take. It is the user's umask that gives it its
+// mode, as every file of a project.
+func createBeside(file string) (*os.File, error) {
+	dir, base := filepath.Split(file)
+	for n := 0; ; n++ {
+		f, err := os.OpenFile(fmt.Sprintf("%s.%s.%d.%d", dir, base, os.Getpid(), n), os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o666)
+		if !errors.Is(err, os.ErrExist) || n == 100 {
+			return f, err
+		}
+	}
+}

@@ -34,6 +34,9 @@ type Profile struct {
 	home string // the user's home outside
 	cwd  string // what relative paths in flags are relative to
 
+	owners    []int  // whose files beside the profile are believed
+	imageText string // Image as it was written, before its path was made absolute
+
 	own   Limits  // the limits before the project's profile had its say
 	asked []Grant // what Trust.Check looked at last, and so what was shown
 	shown string  // how the profile was named by hand, "" when it was found
@@ -150,11 +153,12 @@ func DefaultProtect() []string {
 	return []string{".git/hooks", ".git/config", "cove.toml", "cove.lock"}
 }
 
-// mustProtect is what is read-only unless somebody says otherwise: the default, and the profile whatever it is called.
+// mustProtect is what is read-only unless somebody says otherwise: the default, and the profile and its lock whatever they
+// are called.
 func (p *Profile) mustProtect() []string {
 	names := DefaultProtect()
-	if p.File != "" && filepath.Base(p.File) != FileName {
-		names = append(names, filepath.Base(p.File))
+	if base := filepath.Base(p.File); p.File != "" && base != FileName {
+		names = append(names, base, lockNameOf(base))
 	}
 	return names
 }

@@ -167,7 +167,7 @@ func setImage(p *Profile, c *change) {
 			image = "dir:" + real // what is shown and agreed to is what will be used, whatever becomes of a link
 		}
 	}
-	p.Image = image
+	p.Image, p.imageText = image, s
 	c.from(p)
 }
 

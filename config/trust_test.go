@@ -281,7 +281,7 @@ func TestNamedProfileProtected(t *testing.T) {
 	opts := r.opts()
 	opts.ProfileFlag = r.write("web.toml", "workspace.protect = ['.git', 'cove.toml', 'cove.lock']\n")
 	p, _ := r.load(opts)
-	if got := r.texts(p.Grants()); got != `protect: write "web.toml" of the project, which acts later, outside` {
+	if got := r.texts(p.Grants()); got != `protect: write "web.toml" of the project, which acts later, outside`+"\n"+`protect: write "web.toml.lock" of the project, which acts later, outside` {
 		t.Errorf("grants are %s", got)
 	}
 	opts.ProfileFlag = r.write(r.home+"/web.toml", "")
