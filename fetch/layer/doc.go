@@ -1,4 +1,4 @@
-// Package layer turns a layer's tar stream into a directory that overlayfs can stack.
+// Package layer turns a layer's tar stream into a directory that overlayfs can stack, and back.
 //
 // A tar is written by a stranger, so it is unpacked where its names can mean nothing else: in a
 // stage of this binary ("cove-unpack") with the sandbox's own id mapping, no network, and every
@@ -15,6 +15,8 @@
 //	  | ---- below{names} -----------> |
 //	  | <--- {diffID, bytes, entries} or error text
 //	  | ---- remove | copy | flatten > |  likewise answered, each by its number
+//	  | ---- pack{dir, tree} + pipe -> |  the way back, on such a thread too
+//	  | <=== the tar, uncompressed === |
 //
 // The directory is in overlayfs's own format: a whiteout is a character device 0:0, an opaque
 // directory has user.overlay.opaque=y (overlayfs.rst, "userxattr"). Layers do not know each

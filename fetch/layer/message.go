@@ -30,6 +30,7 @@ const (
 	OpRemove  Op = "remove"  // what At names, and all in it
 	OpCopy    Op = "copy"    // From[0] into At, owners translated from the mapping Was
 	OpFlatten Op = "flatten" // From, lowest first, merged into At
+	OpPack    Op = "pack"    // At into the pipe that comes with it; From is what lies below
 )
 
 // Request is what the stage is asked, by a number of its own.
@@ -43,6 +44,8 @@ type Request struct {
 	Digest string       `json:"digest,omitempty"` // unpack: the algorithm of Result.DiffID; "" is sha256
 	Was    userns.IDMap `json:"was,omitzero"`
 	Fail   bool         `json:"fail,omitempty"` // below: there will be none
+	Tree   Tree         `json:"tree,omitempty"` // pack
+	Placed []Placed     `json:"placed,omitempty"`
 }
 
 // Reply answers the Request of that number.
@@ -63,7 +66,8 @@ type Result struct {
 	Xattrs  int64  `json:"xattrs,omitempty"`  // extended attributes that were dropped
 	// Dependent says that what lies below had a part in the result, so that it is right on top
 	// of those layers only.
-	Dependent bool `json:"dependent,omitempty"`
+	Dependent bool    `json:"dependent,omitempty"`
+	Packed    *Packed `json:"packed,omitempty"` // of pack alone
 }
 
 // WireError carries an error over the socket so that the parent can still tell its kind.

@@ -168,6 +168,11 @@ func (st *stage) serve(req layer.Request, files []*os.File) (layer.Result, error
 		return st.copyLayer(req)
 	case layer.OpFlatten:
 		return st.flatten(req)
+	case layer.OpPack:
+		if len(files) != 1 {
+			return layer.Result{}, fmt.Errorf("pack came with %d descriptors", len(files))
+		}
+		return st.pack(req, files[0])
 	}
 	return layer.Result{}, fmt.Errorf("unknown request %q", req.Op)
 }
