@@ -25,12 +25,14 @@ type Place struct {
 type Op string
 
 const (
-	OpUnpack  Op = "unpack"  // the pipe comes with it
+	OpUnpack  Op = "unpack"  // the pipe comes with it, and a file for the listing, where one is wanted
 	OpBelow   Op = "below"   // answers a reply with NeedsBelow, for the same ID
 	OpRemove  Op = "remove"  // what At names, and all in it
 	OpCopy    Op = "copy"    // From[0] into At, owners translated from the mapping Was
 	OpFlatten Op = "flatten" // From, lowest first, merged into At
 	OpPack    Op = "pack"    // At into the pipe that comes with it; From is what lies below
+	OpList    Op = "list"    // what At holds, into the file that comes with it
+	OpCheck   Op = "check"   // At against the listing that comes with it
 )
 
 // Request is what the stage is asked, by a number of its own.
@@ -46,6 +48,7 @@ type Request struct {
 	Fail   bool         `json:"fail,omitempty"` // below: there will be none
 	Tree   Tree         `json:"tree,omitempty"` // pack
 	Placed []Placed     `json:"placed,omitempty"`
+	Label  string       `json:"label,omitempty"` // of the listing
 }
 
 // Reply answers the Request of that number.
@@ -68,7 +71,40 @@ type Result struct {
 	// of those layers only.
 	Dependent bool    `json:"dependent,omitempty"`
 	Packed    *Packed `json:"packed,omitempty"` // of pack alone
+	Disk      int64   `json:"disk,omitempty"`   // bytes in use on the disk; only with a listing
+
+	Findings []Finding `json:"findings,omitempty"` // of a check: the first of them
+	Found    int64     `json:"found,omitempty"`    // how many there are
 }
+
+// MaxFindings is how many a check names: what a broken disk does to a layer may be a million.
+const MaxFindings = 100
+
+// Finding is one way in which a layer is not what was unpacked.
+type Finding struct {
+	Path   []byte `json:"path"` // as in the layer, without a leading "/"; "" is the root. It may hold any bytes
+	Kind   Damage `json:"kind"`
+	Detail string `json:"detail,omitempty"` // fit to be printed
+}
+
+// Damage is what may have happened to an entry.
+type Damage string
+
+// The kinds of damage.
+const (
+	Missing    Damage = "missing"
+	Added      Damage = "added"
+	Type       Damage = "type"
+	Content    Damage = "content"
+	Size       Damage = "size"
+	Mode       Damage = "mode"
+	Owner      Damage = "owner"
+	Time       Damage = "time"
+	Target     Damage = "target"     // of a symbolic link
+	Link       Damage = "link"       // no longer a name of the file that it was a name of
+	Attribute  Damage = "xattr"      // an extended attribute
+	Unreadable Damage = "unreadable" // the disk says so
+)
 
 // WireError carries an error over the socket so that the parent can still tell its kind.
 type WireError struct {

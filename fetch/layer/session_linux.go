@@ -105,8 +105,8 @@ func (s *Session) send(req *Request, files ...*os.File) (chan Reply, error) {
 }
 
 // call sends a request that has one reply and waits for it.
-func (s *Session) call(req *Request) (Result, error) {
-	c, err := s.send(req)
+func (s *Session) call(req *Request, files ...*os.File) (Result, error) {
+	c, err := s.send(req, files...)
 	if err != nil {
 		return Result{}, err
 	}
@@ -134,6 +134,9 @@ type UnpackRequest struct {
 	// Below is called at most once, when the layer's result depends on the layers below it. It
 	// waits until those are unpacked and returns them, lowest first. nil: it is the lowest.
 	Below func() ([]Place, error)
+	// List, unless nil, gets the layer's listing, with Label in it (package list).
+	List  *os.File
+	Label string
 }
 
 // Unpack unpacks the tar stream r, compressed with gzip, zstd or not at all, into a directory,
@@ -145,8 +148,12 @@ func (s *Session) Unpack(req UnpackRequest, r io.Reader) (Result, error) {
 	}
 	// Where the user's pipe pages are used up (pipe(7)), the default size serves, more slowly.
 	_, _ = unix.FcntlInt(pw.Fd(), unix.F_SETPIPE_SZ, 1<<20)
-	m := &Request{Op: OpUnpack, At: req.At, Lowest: req.Below == nil, Limits: req.Limits.WithDefaults(), Digest: req.Digest}
-	c, err := s.send(m, pr)
+	m := &Request{Op: OpUnpack, At: req.At, Lowest: req.Below == nil, Limits: req.Limits.WithDefaults(), Digest: req.Digest, Label: req.Label}
+	files := []*os.File{pr}
+	if req.List != nil {
+		files = append(files, req.List)
+	}
+	c, err := s.send(m, files...)
 	pr.Close()
 	if err != nil {
 		pw.Close()
@@ -228,6 +235,16 @@ func (s *Session) Copy(from, at Place, was userns.IDMap) (Result, error) {
 // Flatten merges layers, lowest first, into the empty directory at.
 func (s *Session) Flatten(from []Place, at Place) (Result, error) {
 	return s.call(&Request{Op: OpFlatten, At: at, From: from})
+}
+
+// List writes the listing of a layer that is there into f, having read all of it.
+func (s *Session) List(at Place, f *os.File, label string) (Result, error) {
+	return s.call(&Request{Op: OpList, At: at, Label: label}, f)
+}
+
+// Check compares a layer with its listing. What differs is in the result; an error means that it could not be told.
+func (s *Session) Check(at Place, listing *os.File, label string) (Result, error) {
+	return s.call(&Request{Op: OpCheck, At: at, Label: label}, listing)
 }
 
 // Pid is the stage's process id out here.

@@ -100,6 +100,7 @@ func (u *unpacker) xattrs(h *tar.Header, path string) error {
 	if len(h.PAXRecords) == 0 {
 		return nil
 	}
+	u.xattrsSet = true
 	var names []string
 	for k := range h.PAXRecords {
 		if name, ok := strings.CutPrefix(k, paxXattr); ok {

@@ -88,6 +88,7 @@ func (u *unpacker) likeBelow(f *found, path string) error {
 		return err
 	}
 	// Not opaque, even if the one below is: that hides what is below there, not what is here.
+	u.xattrsSet = true
 	if err := copyXattrs(src, dst, false); err != nil {
 		return err
 	}
@@ -121,8 +122,12 @@ func (u *unpacker) copyUp(path string) error {
 		}
 		u.res.Bytes += f.st.Size
 	}
+	u.xattrsSet = true
 	err = copyNode(f.layer, path, &f.st, unix.AT_FDCWD, path, owners{uid: f.st.Uid, gid: f.st.Gid})
 	if err != nil {
+		return err
+	}
+	if err := u.dropSum(path); err != nil {
 		return err
 	}
 	return u.keepName(u.copied, path)

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"cove/fetch/layer"
+	"cove/fetch/layer/list"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,7 +46,11 @@ func (u *unpacker) file(h *tar.Header, path, base string, r io.Reader) error {
 }
 
 func (u *unpacker) fill(fd int, h *tar.Header, path string, uid, gid int, r io.Reader) error {
-	if err := writeSparse(fd, r, h.Size, u.buf); err != nil {
+	sum, err := writeSparse(fd, r, h.Size, u.buf)
+	if err == nil && u.sums != nil && h.Size > 0 {
+		err = u.keepSum(fd, sum)
+	}
+	if err != nil {
 		return err
 	}
 	// chown(2) takes setuid bits and capabilities away, so they come after it. What is right
@@ -66,6 +71,27 @@ func (u *unpacker) fill(fd int, h *tar.Header, path string, uid, gid int, r io.R
 	return futimes(fd, times{accessed(h), h.ModTime})
 }
 
+// keepSum notes a content's sum. An inode that is used again, after its file has given way to another
+// entry, has the last one's.
+func (u *unpacker) keepSum(fd int, sum uint32) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	u.sums[st.Ino] = sum
+	return nil
+}
+
+// dropSum forgets the sum of a file that has just been made otherwise: its inode may have been another's.
+func (u *unpacker) dropSum(path string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return err
+	}
+	delete(u.sums, st.Ino)
+	return nil
+}
+
 func futimes(fd int, t times) error {
 	// An empty path with AT_EMPTY_PATH would do; NULL is what futimens(3) gives.
 	return utimensatFD(fd, [2]unix.Timespec{timespec(t.atime), timespec(t.mtime)})
@@ -81,8 +107,9 @@ const (
 var zeroPage [pageSize]byte
 
 // writeSparse writes size bytes of r, leaving a hole wherever some pages are zero: what a
-// sparse file was packed from comes back, whichever of tar's sparse formats it went through.
-func writeSparse(fd int, r io.Reader, size int64, buf []byte) error {
+// sparse file was packed from comes back, whichever of tar's sparse formats it went through. It
+// returns the content's sum (package list).
+func writeSparse(fd int, r io.Reader, size int64, buf []byte) (sum uint32, err error) {
 	var off, end int64 // end is how far the file reaches so far
 	for off < size {
 		n := int64(len(buf))
@@ -93,14 +120,15 @@ func writeSparse(fd int, r io.Reader, size int64, buf []byte) error {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return fmt.Errorf("read tar: %w", err)
+			return 0, fmt.Errorf("read tar: %w", err)
 		}
 		b := buf[:n]
+		sum = list.Sum(sum, b)
 		for len(b) > 0 {
 			hole, run := leadingRun(b)
 			if !hole {
 				if err := writeAt(fd, b[:run], off); err != nil {
-					return err
+					return 0, err
 				}
 				end = off + int64(run)
 			}
@@ -109,9 +137,9 @@ func writeSparse(fd int, r io.Reader, size int64, buf []byte) error {
 		}
 	}
 	if end < size {
-		return unix.Ftruncate(fd, size)
+		return sum, unix.Ftruncate(fd, size)
 	}
-	return nil
+	return sum, nil
 }
 
 // leadingRun tells how many bytes at the start of b are a hole, or come before one.

@@ -63,7 +63,7 @@ var (
 	fuzzTypes   = []byte{tar.TypeReg, tar.TypeDir, tar.TypeSymlink, tar.TypeLink, tar.TypeDir, tar.TypeSymlink, tar.TypeFifo, tar.TypeChar}
 )
 
-// FuzzEntries has FuzzUnpack's law for well-formed tars of entries that get in each other's way.
+// FuzzEntries has FuzzUnpack's law, and that of listings, for well-formed tars of entries that get in each other's way.
 func FuzzEntries(f *testing.F) {
 	f.Add([]byte{1, 0, 0, 2, 1, 6, 0, 14, 0})
 	f.Add([]byte{2, 0, 4, 0, 13, 0, 3, 2, 8, 1, 0, 0, 0, 16, 0})
@@ -92,7 +92,12 @@ func FuzzEntries(f *testing.F) {
 		b.t = t
 		at, _ := b.fresh()
 		b.n--
-		_, _ = b.s.Unpack(layer.UnpackRequest{At: at, Below: func() ([]layer.Place, error) { return []layer.Place{low}, nil }}, &buf)
+		listing := b.listing()
+		_, err := b.s.Unpack(layer.UnpackRequest{At: at, List: listing, Label: "a layer",
+			Below: func() ([]layer.Place, error) { return []layer.Place{low}, nil }}, &buf)
+		if err == nil {
+			b.checkListing(at, listing)
+		}
 		if err := b.s.Remove(at); err != nil {
 			t.Fatal(err)
 		}

@@ -120,8 +120,46 @@ func (b *bench) unpack(stream []byte, below ...layer.Place) (layer.Place, string
 	if len(below) > 0 {
 		req.Below = func() ([]layer.Place, error) { return below, nil }
 	}
+	req.List, req.Label = b.listing(), "a layer"
 	res, err := b.s.Unpack(req, bytes.NewReader(stream))
+	if err == nil {
+		b.checkListing(at, req.List)
+	}
 	return at, path, res, err
+}
+
+func (b *bench) listing() *os.File {
+	b.t.Helper()
+	f, err := os.CreateTemp(b.t.TempDir(), "listing")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// checkListing holds every layer that a test unpacks to the law of listings: what unpacking wrote is what a
+// walk of the result that reads all of it writes, and a check finds nothing.
+func (b *bench) checkListing(at layer.Place, f *os.File) {
+	b.t.Helper()
+	walked := b.listing()
+	if _, err := b.s.List(at, walked, "a layer"); err != nil {
+		b.t.Fatal(err)
+	}
+	one, err1 := os.ReadFile(f.Name())
+	two, err2 := os.ReadFile(walked.Name())
+	if err1 != nil || err2 != nil {
+		b.t.Fatal(err1, err2)
+	}
+	// The numbers at the end are the tar's in one and the tree's in the other.
+	if cut := 3*8 + 32; len(one) < cut || len(one) != len(two) || !bytes.Equal(one[:len(one)-cut], two[:len(two)-cut]) {
+		b.t.Errorf("the listing of the unpacking:\n%q\nof the tree:\n%q", one, two)
+	}
+	for _, l := range []*os.File{f, walked} {
+		if res, err := b.s.Check(at, l, "a layer"); err != nil || res.Found > 0 {
+			b.t.Errorf("check: %v %+v", err, res)
+		}
+	}
 }
 
 // tarOf writes a tar. What a header leaves out is filled in; contents are by name.

@@ -158,10 +158,13 @@ func (st *stage) serve(req layer.Request, files []*os.File) (layer.Result, error
 			delete(st.below, req.ID)
 			st.mu.Unlock()
 		}()
-		if len(files) != 1 {
-			return layer.Result{}, fmt.Errorf("unpack came with %d descriptors", len(files))
+		switch len(files) {
+		case 1:
+			return st.unpack(req, files[0], nil)
+		case 2:
+			return st.unpack(req, files[0], files[1])
 		}
-		return st.unpack(req, files[0])
+		return layer.Result{}, fmt.Errorf("unpack came with %d descriptors", len(files))
 	case layer.OpRemove:
 		return layer.Result{}, st.remove(req.At)
 	case layer.OpCopy:
@@ -173,6 +176,14 @@ func (st *stage) serve(req layer.Request, files []*os.File) (layer.Result, error
 			return layer.Result{}, fmt.Errorf("pack came with %d descriptors", len(files))
 		}
 		return st.pack(req, files[0])
+	case layer.OpList, layer.OpCheck:
+		if len(files) != 1 {
+			return layer.Result{}, fmt.Errorf("%s came with %d descriptors", req.Op, len(files))
+		}
+		if req.Op == layer.OpList {
+			return st.list(req, files[0])
+		}
+		return st.check(req, files[0])
 	}
 	return layer.Result{}, fmt.Errorf("unknown request %q", req.Op)
 }
@@ -222,13 +233,16 @@ func closeFDs(fds []int) {
 
 // unpack runs one unpacking on a thread of its own, which ends with it: a thread that has been
 // confined is of no use to anything else.
-func (st *stage) unpack(req layer.Request, pipe *os.File) (layer.Result, error) {
+func (st *stage) unpack(req layer.Request, pipe, listing *os.File) (layer.Result, error) {
 	at, err := st.open(req.At)
 	if err != nil {
 		return layer.Result{}, err
 	}
 	defer unix.Close(at)
 	u := newUnpacker(st.idmap, req.Limits)
+	if listing != nil {
+		u.sums = map[uint64]uint32{}
+	}
 	below := sync.OnceValues(func() ([]int, error) { return st.askBelow(req.ID) })
 	if req.Lowest {
 		below = func() ([]int, error) { return nil, nil }
@@ -255,6 +269,10 @@ func (st *stage) unpack(req layer.Request, pipe *os.File) (layer.Result, error) 
 		err := confine(at)
 		if err == nil {
 			err = u.run(stream)
+		}
+		if err == nil && listing != nil {
+			l := &lister{sums: u.sums, xattrs: u.xattrsSet}
+			err = l.writeListing(listing, req.Label, &u.res)
 		}
 		errc <- err
 	}()

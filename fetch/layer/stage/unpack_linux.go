@@ -35,6 +35,9 @@ type unpacker struct {
 	whiteouts map[string]struct{}
 	nameBytes int64 // of the names kept in these maps
 
+	sums      map[uint64]uint32 // of files' contents, by inode, for the listing; nil: there will be none
+	xattrsSet bool              // some entry has extended attributes
+
 	parentPath string // the directory that parentFD is open on; parentFD is -1 when none is
 	parentFD   int
 	// What is made in it belongs to uid and gid, this thread's own, or, where it is setgid, to its group.
@@ -232,6 +235,7 @@ func (u *unpacker) whiteout(dir []string, base string) error {
 // mark is worth nothing to overlayfs: see settle.
 func (u *unpacker) makeOpaque(path string) error {
 	if path != "" {
+		u.xattrsSet = true
 		if err := unix.Lsetxattr(path, xattrOpaque, []byte("y"), 0); err != nil {
 			return fmt.Errorf("mark opaque: %w", err)
 		}

@@ -1,0 +1,159 @@
+package list
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+)
+
+// maxText bounds one name or link target; a path has 4096 bytes at most, an attribute's name 255.
+const maxText = 4096
+
+// maxXattrs bounds those of one file: file systems keep 64 KiB of names at most (xattr(7)).
+const maxXattrs = 64 << 10
+
+// A Reader reads a listing whose sum it has checked.
+type Reader struct {
+	Info
+	r *bufio.Reader
+}
+
+// NewReader reads f once, to see that it is whole, and then stands at its first entry: what it
+// gives afterwards has been written by a Writer.
+func NewReader(f *os.File, label string) (*Reader, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	i, err := stat(f, st.Size())
+	if err != nil {
+		return nil, err
+	}
+	if i.Label != label {
+		return nil, fmt.Errorf("%w: it is another layer's", ErrDamaged)
+	}
+	body := st.Size() - sha256.Size
+	if err := checkSum(io.NewSectionReader(f, 0, body), io.NewSectionReader(f, body, sha256.Size)); err != nil {
+		return nil, err
+	}
+	start := int64(len(magic+version) + len(binary.AppendUvarint(nil, uint64(len(label)))) + len(label))
+	section := io.NewSectionReader(f, start, st.Size()-trailer-start)
+	return &Reader{Info: i, r: bufio.NewReaderSize(section, 64<<10)}, nil
+}
+
+func checkSum(body, sum io.Reader) error {
+	var h hash.Hash = sha256.New()
+	if _, err := io.Copy(h, body); err != nil {
+		return err
+	}
+	want, err := io.ReadAll(sum)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(h.Sum(nil), want) {
+		return ErrDamaged
+	}
+	return nil
+}
+
+// Next reads the next entry into e.
+func (r *Reader) Next(e *Entry) error {
+	xattrs := e.Xattrs[:0]
+	*e = Entry{}
+	k, err := r.r.ReadByte()
+	if err != nil {
+		return ErrDamaged
+	}
+	e.Kind = Kind(k)
+	p := &parser{r: r.r}
+	switch e.Kind {
+	case End:
+		return nil
+	case Whiteout:
+		e.Name = p.text()
+		return p.err
+	case Hardlink:
+		e.Name, e.Group = p.text(), p.number()
+		return p.err
+	case Dir, File, Symlink, Fifo:
+	default:
+		return ErrDamaged
+	}
+	e.Name, e.Mode, e.UID, e.GID = p.text(), uint32(p.number()), uint32(p.number()), uint32(p.number())
+	if e.Kind != Dir {
+		e.Sec, e.Nsec, e.Group = p.signed(), uint32(p.number()), p.number()
+	}
+	switch e.Kind {
+	case Symlink:
+		e.Target = p.text()
+	case File:
+		e.Size, e.Sum = int64(p.number()), p.sum()
+	}
+	if e.Kind == File || e.Kind == Dir {
+		n := p.number()
+		if n > maxXattrs {
+			return ErrDamaged
+		}
+		for ; n > 0 && p.err == nil; n-- {
+			xattrs = append(xattrs, Xattr{p.text(), p.sum()})
+		}
+		e.Xattrs = xattrs
+	}
+	return p.err
+}
+
+// parser reads the parts of an entry. The first error stays.
+type parser struct {
+	r   *bufio.Reader
+	err error
+}
+
+func (p *parser) check(err error) {
+	if err != nil && p.err == nil {
+		p.err = ErrDamaged
+	}
+}
+
+func (p *parser) number() uint64 {
+	if p.err != nil {
+		return 0
+	}
+	n, err := binary.ReadUvarint(p.r)
+	p.check(err)
+	return n
+}
+
+func (p *parser) signed() int64 {
+	if p.err != nil {
+		return 0
+	}
+	n, err := binary.ReadVarint(p.r)
+	p.check(err)
+	return n
+}
+
+func (p *parser) text() string {
+	n := p.number()
+	if p.err != nil || n > maxText {
+		p.err = ErrDamaged
+		return ""
+	}
+	b := make([]byte, n)
+	_, err := io.ReadFull(p.r, b)
+	p.check(err)
+	return string(b)
+}
+
+func (p *parser) sum() uint32 {
+	var b [4]byte
+	if p.err == nil {
+		_, err := io.ReadFull(p.r, b[:])
+		p.check(err)
+	}
+	return binary.LittleEndian.Uint32(b[:])
+}

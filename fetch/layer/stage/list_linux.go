@@ -1,0 +1,292 @@
+package stage
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"cove/fetch/layer"
+	"cove/fetch/layer/list"
+
+	"golang.org/x/sys/unix"
+)
+
+// A lister writes the listing of the tree that is its thread's root: what is there in the end, seen
+// with lstat(2), whatever entries, whiteouts and copies from below made it so.
+type lister struct {
+	w      *list.Writer
+	sums   map[uint64]uint32 // of the contents that are known, by inode; the others are read
+	xattrs bool              // there may be extended attributes that a layer keeps
+	groups map[uint64]uint64 // files with several names, by inode
+	disk   int64
+
+	content summer
+}
+
+// writeListing writes the listing of this thread's root into f. It is not synced: the store does
+// that once, for all that a pull has written.
+func (l *lister) writeListing(f *os.File, label string, res *layer.Result) error {
+	l.w, l.groups = list.NewWriter(f, label), map[uint64]uint64{}
+	err := l.tree()
+	if err == nil {
+		res.Disk = l.disk
+		err = l.w.Close(list.Info{Entries: res.Entries, Bytes: res.Bytes, Disk: res.Disk})
+	}
+	if err != nil {
+		return fmt.Errorf("write the listing: %w", err)
+	}
+	return nil
+}
+
+func (l *lister) tree() error {
+	var st unix.Stat_t
+	if err := unix.Lstat(".", &st); err != nil {
+		return err
+	}
+	root := &list.Entry{}
+	if err := l.describe(root, unix.AT_FDCWD, "", ".", &st); err != nil {
+		return err
+	}
+	if err := l.w.Entry(root); err != nil {
+		return err
+	}
+	return l.dir("")
+}
+
+// dir writes the block of the directory path, and those of the directories in it.
+//
+// No directory stays open while those in it are read: a tree may be 2000 deep, and a process may have no more
+// than 1024 descriptors.
+func (l *lister) dir(path string) error {
+	subdirs, err := l.block(path)
+	if err != nil {
+		return err
+	}
+	for _, name := range subdirs {
+		if err := l.dir(join(path, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lister) block(path string) (subdirs []string, err error) {
+	fd, names, err := openSorted(path)
+	if err != nil {
+		return nil, entryError(path, err)
+	}
+	defer unix.Close(fd)
+	var e list.Entry
+	for _, name := range names {
+		var st unix.Stat_t
+		if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return nil, entryError(join(path, name), err)
+		}
+		e = list.Entry{Name: name, Xattrs: e.Xattrs[:0]}
+		if err := l.describe(&e, fd, path, name, &st); err != nil {
+			return nil, entryError(join(path, name), err)
+		}
+		if e.Kind == list.Dir {
+			subdirs = append(subdirs, name)
+		}
+		if err := l.w.Entry(&e); err != nil {
+			return nil, err
+		}
+	}
+	return subdirs, l.w.Entry(&list.Entry{Kind: list.End})
+}
+
+// openSorted opens the directory path and lists it by name: the order in which a directory is read is the
+// file system's own, and another one tomorrow.
+func openSorted(path string) (fd int, names []string, err error) {
+	fd, err = openRetry(unix.AT_FDCWD, orDot(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, nil, err
+	}
+	names, err = readNames(fd)
+	if err != nil {
+		unix.Close(fd)
+		return -1, nil, err
+	}
+	slices.Sort(names)
+	return fd, names, nil
+}
+
+// describe fills in e for name in the directory dirfd, which is dir below the root.
+func (l *lister) describe(e *list.Entry, dirfd int, dir, name string, st *unix.Stat_t) error {
+	if err := fromStat(e, st); err != nil {
+		return err
+	}
+	// overlayfs makes all whiteouts of an upper directory names of one.
+	if st.Nlink > 1 && e.Kind != list.Dir && e.Kind != list.Whiteout {
+		if group, ok := l.groups[st.Ino]; ok {
+			e.Kind, e.Group = list.Hardlink, group
+			return nil
+		}
+		e.Group = uint64(len(l.groups) + 1)
+		l.groups[st.Ino] = e.Group
+	}
+	l.disk += st.Blocks * 512
+	switch e.Kind {
+	case list.Symlink:
+		target, err := readlink(dirfd, name)
+		e.Target = target
+		return err
+	case list.File:
+		if st.Size == 0 {
+			break
+		}
+		var ok bool
+		if e.Sum, ok = l.sums[st.Ino]; !ok {
+			var err error
+			if e.Sum, err = l.content.read(dirfd, name); err != nil {
+				return err
+			}
+		}
+	}
+	if !l.xattrs || e.Kind != list.Dir && e.Kind != list.File {
+		return nil
+	}
+	return addXattrs(e, below(dir, name))
+}
+
+// below is the path of name in dir, for system calls; name may be ".", for dir itself.
+func below(dir, name string) string {
+	if name == "." {
+		return orDot(dir)
+	}
+	return join(dir, name)
+}
+
+// fromStat fills in what stat(2) tells.
+func fromStat(e *list.Entry, st *unix.Stat_t) error {
+	e.Mode, e.UID, e.GID = st.Mode&0o7777, st.Uid, st.Gid
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		e.Kind = list.Dir
+		return nil
+	case unix.S_IFREG:
+		e.Kind, e.Size = list.File, st.Size
+	case unix.S_IFLNK:
+		e.Kind = list.Symlink
+	case unix.S_IFIFO:
+		e.Kind = list.Fifo
+	default:
+		if !isWhiteout(st) {
+			return fmt.Errorf("of a kind that no layer holds (mode %o)", st.Mode)
+		}
+		e.Kind = list.Whiteout
+		return nil
+	}
+	e.Sec, e.Nsec = st.Mtim.Sec, uint32(st.Mtim.Nsec)
+	return nil
+}
+
+// A summer reads files to sum them up.
+type summer struct{ buf []byte }
+
+func (s *summer) read(dirfd int, name string) (uint32, error) {
+	fd, err := openRetry(dirfd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	if s.buf == nil {
+		s.buf = make([]byte, 256<<10)
+	}
+	var sum uint32
+	for {
+		n, err := unix.Read(fd, s.buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read: %w", err)
+		}
+		if n == 0 {
+			return sum, nil
+		}
+		sum = list.Sum(sum, s.buf[:n])
+	}
+}
+
+// addXattrs adds the attributes that a layer may have: those of an image, and overlayfs's mark of an
+// opaque directory.
+func addXattrs(e *list.Entry, path string) error {
+	names, err := unixList(path)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !keepXattr(name) && name != xattrOpaque {
+			continue
+		}
+		value, err := lgetXattr(path, name)
+		if err != nil {
+			return fmt.Errorf("extended attribute %q: %w", name, err)
+		}
+		if name == xattrCaps {
+			value = forThisRoot(value)
+		}
+		e.Xattrs = append(e.Xattrs, list.Xattr{Name: name, Sum: list.Sum(0, value)})
+	}
+	slices.SortFunc(e.Xattrs, func(a, b list.Xattr) int { return cmp.Compare(a.Name, b.Name) })
+	return nil
+}
+
+// unixList is listXattrs of a path.
+func unixList(path string) ([]string, error) {
+	n, err := unix.Llistxattr(path, nil)
+	if err == unix.ENOTSUP || err == nil && n == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	names := make([]byte, n)
+	if n, err = unix.Llistxattr(path, names); err != nil {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00"), nil
+}
+
+func lgetXattr(path, name string) ([]byte, error) {
+	n, err := unix.Lgetxattr(path, name, nil)
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	value := make([]byte, n)
+	n, err = unix.Lgetxattr(path, name, value)
+	return value[:max(n, 0)], err
+}
+
+// list is OpList: the listing of a layer that is there.
+func (st *stage) list(req layer.Request, f *os.File) (res layer.Result, err error) {
+	err = st.inside(req.At, func() error {
+		l := &lister{xattrs: true}
+		return l.writeListing(f, req.Label, &res)
+	})
+	return res, err
+}
+
+// inside runs f on a thread of its own that is confined to the directory p.
+func (st *stage) inside(p layer.Place, f func() error) error {
+	at, err := st.open(p)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	errc := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		err := confine(at)
+		if err == nil {
+			err = f()
+		}
+		errc <- err
+	}()
+	return <-errc
+}
