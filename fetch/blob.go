@@ -2,16 +2,14 @@ package fetch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"os"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"cove/fetch/oci"
+	"cove/fetch/wire"
 )
 
 // blobReader reads one blob and checks size and digest as it goes: its end, io.EOF, is told only
@@ -24,15 +22,16 @@ type blobReader struct {
 	body  io.ReadCloser
 	sum   hash.Hash
 	got   int64
-	left  int         // attempts
+	retry *wire.Retry
+	mark  int64       // got, when the last failure was
 	moved func(int64) // told of every read
 
 	mu     sync.Mutex // of body's change, and of closed
 	closed bool
 }
 
-func newBlobReader(ctx context.Context, src source, d oci.Descriptor, what string, moved func(int64)) *blobReader {
-	return &blobReader{ctx: ctx, src: src, d: d, what: what, sum: d.Digest.Hash(), left: attempts, moved: moved}
+func newBlobReader(ctx context.Context, src source, d oci.Descriptor, what string, retry *wire.Retry, moved func(int64)) *blobReader {
+	return &blobReader{ctx: ctx, src: src, d: d, what: what, sum: d.Digest.Hash(), retry: retry, moved: moved}
 }
 
 func (b *blobReader) Read(p []byte) (int, error) {
@@ -75,62 +74,40 @@ func (b *blobReader) check() error {
 // read reads from the body, opening it where the last one ended.
 func (b *blobReader) read(p []byte) (int, error) {
 	if b.body == nil {
-		body, err := b.src.blob(b.ctx, b.d)
+		body, at, err := b.src.blob(b.ctx, b.d, b.got)
 		if err != nil {
 			return 0, err
 		}
 		if err := b.setBody(body); err != nil {
 			return 0, err
 		}
-		if b.got > 0 {
-			// What is skipped was hashed the first time: were it different now, the digest would tell.
-			if _, err := io.CopyN(io.Discard, body, b.got); err != nil {
-				return 0, err
-			}
+		// What is skipped was hashed the first time: were it different now, the digest would tell.
+		if _, err := io.CopyN(io.Discard, body, b.got-at); err != nil {
+			return 0, err
 		}
 	}
-	return b.readBody(p)
+	return b.body.Read(p)
 }
 
-// maxSilence is how long a server may send nothing while we wait for it.
-const maxSilence = 2 * time.Minute
-
-var errStalled = errors.New("the server has sent nothing for two minutes")
-
-// readBody is body.Read, given up when the server falls silent.
-func (b *blobReader) readBody(p []byte) (int, error) {
-	body, stalled := b.body, atomic.Bool{}
-	t := time.AfterFunc(maxSilence, func() {
-		stalled.Store(true)
-		body.Close()
-	})
-	n, err := body.Read(p)
-	t.Stop()
-	if err != nil && stalled.Load() {
-		err = errStalled
-	}
-	return n, err
-}
+// progress is how much more has to have come for a failure not to count as one more of the same.
+const progress = 1 << 20
 
 // again prepares another attempt after err, or returns it.
 func (b *blobReader) again(err error) error {
-	cut := err == io.EOF
-	if cut {
+	if err == io.EOF {
 		err = &SizeError{b.what, b.d.Size, b.got}
 	}
-	if b.left--; b.left <= 0 || b.ctx.Err() != nil || !cut && !mayPass(err) {
+	if b.got-b.mark >= progress {
+		b.retry.Progress()
+	}
+	b.mark = b.got
+	if err := b.retry.Again(b.ctx, err); err != nil {
 		return err
 	}
 	if b.body != nil {
 		b.body.Close()
-		if err := b.setBody(nil); err != nil {
-			return err
-		}
 	}
-	if !wait(b.ctx, time.Duration(attempts-b.left)*300*time.Millisecond) {
-		return context.Cause(b.ctx)
-	}
-	return nil
+	return b.setBody(nil)
 }
 
 func (b *blobReader) setBody(body io.ReadCloser) error {
@@ -158,12 +135,16 @@ func (b *blobReader) Close() error {
 }
 
 // readBlob reads a small blob whole.
-func readBlob(ctx context.Context, src source, d oci.Descriptor, what string) ([]byte, error) {
-	r := newBlobReader(ctx, src, d, what, nil)
-	defer r.Close()
-	data, err := io.ReadAll(r)
-	if err != nil {
-		return nil, fmt.Errorf("fetch %s: %w", what, err)
+func (p *puller) readBlob(ctx context.Context, d oci.Descriptor, what string) ([]byte, error) {
+	for {
+		r := newBlobReader(ctx, p.src, d, what, wire.NewRetry(p.o.Wire), nil)
+		data, err := io.ReadAll(r)
+		r.Close()
+		if err == nil {
+			return data, nil
+		}
+		if ctx.Err() != nil || !p.src.other(d.Digest) {
+			return nil, fmt.Errorf("fetch %s: %w", what, err)
+		}
 	}
-	return data, nil
 }

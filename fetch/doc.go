@@ -1,6 +1,6 @@
 // Package fetch turns an image reference into directories: Pull(ref) -> Image.
 //
-// go.podman.io/image does the wire to registries; layouts and archives, which lie on this
+// Package wire asks registries, as go.podman.io/image reads references, registries.conf and credentials; layouts and archives, which lie on this
 // machine and may be anybody's, are read here, under the same limits as what comes from afar. Every byte is checked against the digest and size that named it before it is
 // believed: manifests, configs, and layers both as sent and unpacked. Package layer unpacks them
 // in a stage of its own, package store keeps them, and package image finds them there again without

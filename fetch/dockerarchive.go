@@ -161,16 +161,18 @@ func (d *dockerArchive) manifest(_ context.Context, want oci.Digest) ([]byte, st
 	return d.data, dockerManifest, nil
 }
 
-func (d *dockerArchive) blob(_ context.Context, want oci.Descriptor) (io.ReadCloser, error) {
+func (d *dockerArchive) blob(_ context.Context, want oci.Descriptor, _ int64) (io.ReadCloser, int64, error) {
 	open, ok := d.blobs[want.Digest]
 	if !ok {
-		return nil, fmt.Errorf("no blob %s in the archive", want.Digest)
+		return nil, 0, fmt.Errorf("no blob %s in the archive", want.Digest)
 	}
 	r, err := open()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return io.NopCloser(r), nil
+	return io.NopCloser(r), 0, nil
 }
+
+func (d *dockerArchive) other(oci.Digest) bool { return false }
 
 func (d *dockerArchive) close() error { return d.a.f.Close() }

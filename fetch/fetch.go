@@ -1,10 +1,13 @@
 package fetch
 
 import (
+	"time"
+
 	"cove/fetch/image"
 	"cove/fetch/layer"
 	"cove/fetch/oci"
 	"cove/fetch/store"
+	"cove/fetch/wire"
 	"cove/userns"
 )
 
@@ -31,6 +34,32 @@ type Options struct {
 	Progress func(Event) // may be nil; called from several goroutines, one at a time
 	AuthFile string      // else REGISTRY_AUTH_FILE and the usual files
 	Limits   layer.Limits
+
+	MaxManifest int64         // bytes of a manifest or an index; 0 is 4 MiB
+	MaxDepth    int           // how many indexes may lie above a manifest; 0 is image.MaxIndexDepth
+	MaxTime     time.Duration // of all that is fetched; 0 is 12 hours
+	Wire        wire.Settings
+}
+
+func (o Options) maxManifest() int64 {
+	if o.MaxManifest > 0 {
+		return o.MaxManifest
+	}
+	return maxManifest
+}
+
+func (o Options) maxDepth() int {
+	if o.MaxDepth > 0 {
+		return o.MaxDepth
+	}
+	return image.MaxIndexDepth
+}
+
+func (o Options) maxTime() time.Duration {
+	if o.MaxTime > 0 {
+		return o.MaxTime
+	}
+	return 12 * time.Hour
 }
 
 // local is the part of the options that needs no network.
@@ -47,6 +76,8 @@ const (
 	LayerBytes                  // Layer, Bytes so far of Total
 	LayerDone                   // Layer; Present when nothing had to be fetched
 	Finished                    // Digest
+	Waiting                     // Wait, Why: before another attempt
+	Kept                        // Ref, Why: the source cannot be reached, and what is in the store serves
 )
 
 // Event is one step of a pull, as data: the caller draws it.
@@ -59,4 +90,6 @@ type Event struct {
 	Bytes   int64 // as sent
 	Total   int64 // -1 when unknown
 	Present bool
+	Wait    time.Duration
+	Why     string // fit to be shown
 }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"cove/fetch/image"
 	"cove/fetch/layer"
 	"cove/fetch/oci"
 	"cove/fetch/store"
+	"cove/fetch/wire"
 )
 
 // parallel is how many layers are on the wire at once.
@@ -165,12 +167,26 @@ func (b *build) known(dir string) layer.Result {
 	return layer.Result{Bytes: rec.Bytes, Entries: rec.Entries}
 }
 
-// fetch unpacks one layer as it comes off the wire.
+// fetch gets one layer, from wherever it comes as it should.
 func (b *build) fetch(ctx context.Context, j *job) error {
 	stage, err := b.session(ctx)
 	if err != nil {
 		return err
 	}
+	for {
+		err := b.unpack(ctx, stage, j)
+		if err == nil || ctx.Err() != nil || j.tmp == "" || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+			!b.src.other(j.blob.Digest) {
+			return err
+		}
+		if err := stage.Remove(layer.Place{Name: j.tmp}); err != nil {
+			return err
+		}
+	}
+}
+
+// unpack unpacks one layer as it comes off the wire.
+func (b *build) unpack(ctx context.Context, stage *layer.Session, j *job) (err error) {
 	b.tempM.Lock()
 	j.tmp, err = b.add.TempLayer()
 	b.tempM.Unlock()
@@ -179,7 +195,7 @@ func (b *build) fetch(ctx context.Context, j *job) error {
 	}
 	b.event(Event{Kind: LayerStart, Layer: j.n, Digest: j.blob.Digest, Total: j.blob.Size})
 	var got int64
-	body := newBlobReader(ctx, b.src, j.blob, "layer", func(n int64) {
+	body := newBlobReader(ctx, b.src, j.blob, "layer", wire.NewRetry(b.o.Wire), func(n int64) {
 		got += n
 		b.event(Event{Kind: LayerBytes, Layer: j.n, Digest: j.blob.Digest, Bytes: got, Total: j.blob.Size})
 	})

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"cove/fetch/layer"
 	"cove/fetch/oci"
 
 	"golang.org/x/sys/unix"
@@ -24,11 +25,12 @@ const maxIndex = 8 << 20
 type layout struct {
 	open  func(name string) (io.ReadCloser, int64, error) // a file of the layout, and its size
 	done  func() error
+	most  int64          // bytes of a document
 	first oci.Descriptor // what the reference names
 }
 
 // openLayout opens a layout that is a directory.
-func openLayout(t *target) (source, error) {
+func openLayout(t *target, o Options) (source, error) {
 	dir, err := unix.Open(t.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: t.Path, Err: err}
@@ -47,6 +49,7 @@ func openLayout(t *target) (source, error) {
 			return f, st.Size(), nil
 		},
 		done: func() error { return unix.Close(dir) },
+		most: o.maxManifest(),
 	}
 	return l, l.begin(t)
 }
@@ -108,6 +111,7 @@ func openArchive(t *target, o Options) (source, error) {
 			return io.NopCloser(r), r.Size(), nil
 		},
 		done: a.f.Close,
+		most: o.maxManifest(),
 	}
 	return l, l.begin(t)
 }
@@ -147,7 +151,7 @@ func (l *layout) find(tag string) error {
 	if err := checkDocumentType(l.first.MediaType); err != nil {
 		return fmt.Errorf("index.json: the image is %w", err)
 	}
-	return checkDescriptor(l.first, maxManifest)
+	return checkDescriptor(l.first, 1<<50)
 }
 
 // small reads a file that is at most that large.
@@ -158,7 +162,7 @@ func (l *layout) small(name string, most int64) ([]byte, error) {
 	}
 	defer r.Close()
 	if size > most {
-		return nil, fmt.Errorf("%s: %d bytes: at most %d are read", name, size, most)
+		return nil, fmt.Errorf("%s: %w", name, &layer.LimitError{What: "manifest", Max: most})
 	}
 	return io.ReadAll(io.LimitReader(r, most))
 }
@@ -173,7 +177,7 @@ func (l *layout) manifest(_ context.Context, d oci.Digest) ([]byte, string, erro
 	if err := d.Check(); err != nil {
 		return nil, "", err
 	}
-	data, err := l.small(blobName(d), maxManifest)
+	data, err := l.small(blobName(d), l.most)
 	if err != nil {
 		return nil, "", err
 	}
@@ -183,16 +187,18 @@ func (l *layout) manifest(_ context.Context, d oci.Digest) ([]byte, string, erro
 	return data, mediaType, err
 }
 
-func (l *layout) blob(_ context.Context, d oci.Descriptor) (io.ReadCloser, error) {
+func (l *layout) blob(_ context.Context, d oci.Descriptor, _ int64) (io.ReadCloser, int64, error) {
 	r, size, err := l.open(blobName(d.Digest))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if size != d.Size {
 		r.Close()
-		return nil, &SizeError{"blob " + string(d.Digest), d.Size, size}
+		return nil, 0, &SizeError{"blob " + string(d.Digest), d.Size, size}
 	}
-	return r, nil
+	return r, 0, nil
 }
+
+func (l *layout) other(oci.Digest) bool { return false }
 
 func (l *layout) close() error { return l.done() }

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"cove/fetch/image"
+	"cove/fetch/layer"
 	"cove/fetch/oci"
 	"cove/fetch/store"
+	"cove/fetch/wire"
 
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/types"
@@ -51,6 +53,8 @@ func (t *target) pull(ctx context.Context, o Options, want oci.Platform) (*Image
 			return img, nil
 		}
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, o.maxTime(), &layer.LimitError{What: "time", Max: int64(o.maxTime())})
+	defer cancel()
 	img, err := p.run(ctx)
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -58,17 +62,11 @@ func (t *target) pull(ctx context.Context, o Options, want oci.Platform) (*Image
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		err = fmt.Errorf("store %s: %w", o.Store.Dir(), err)
 	}
-	var denied *PolicyError
-	if err != nil && o.Policy == Newer && found != nil && !errors.As(err, &denied) && unreachable(err) {
+	if err != nil && o.Policy == Newer && found != nil && wire.Unreachable(err) {
+		p.event(Event{Kind: Kept, Ref: found.Ref, Why: err.Error()})
 		return found, nil
 	}
 	return img, err
-}
-
-// unreachable tells a source that did not answer from one whose answer was wrong.
-func unreachable(err error) bool {
-	var wire *wireError
-	return errors.As(err, &wire)
 }
 
 func systemContext(o Options) *types.SystemContext {
@@ -111,7 +109,7 @@ func (p *puller) run(ctx context.Context) (*Image, error) {
 	if p.t.Via == image.ViaRegistry {
 		var err error
 		if names, err = candidates(p.sys, p.t); err != nil {
-			return nil, &wireError{oci.Clean(err.Error()), err}
+			return nil, err
 		}
 	}
 	var errs []error
@@ -141,7 +139,7 @@ func (p *puller) from(ctx context.Context, named reference.Named) (*Image, error
 		return nil, err
 	}
 	stamp := p.t.Stamp()
-	src, err := openSource(ctx, p.sys, p.t, named, p.o)
+	src, err := p.open(ctx, named)
 	if err != nil {
 		return nil, err
 	}
@@ -184,11 +182,14 @@ func (p *puller) resolve(ctx context.Context) error {
 			return err
 		}
 		if !doc.IsIndex() {
+			if man.MediaType == "" {
+				man.MediaType = doc.MediaType
+			}
 			p.man, p.doc = man, doc
 			break
 		}
-		if depth == image.MaxIndexDepth {
-			return errors.New("indexes nested too deeply")
+		if depth == p.o.maxDepth() {
+			return &layer.LimitError{What: "depth", Max: int64(depth)}
 		}
 		if p.index == "" {
 			p.index = man.Digest
@@ -196,8 +197,11 @@ func (p *puller) resolve(ctx context.Context) error {
 		if man, err = oci.Choose(doc.Manifests, p.want); err != nil {
 			return err
 		}
-		if err := checkDescriptor(man, maxManifest); err != nil {
+		if err := checkDescriptor(man, 1<<50); err != nil {
 			return fmt.Errorf("index: %w", err)
+		}
+		if most := p.o.maxManifest(); man.Size > most {
+			return fmt.Errorf("index: manifest %s of %d bytes: %w", man.Digest, man.Size, &layer.LimitError{What: "manifest", Max: most})
 		}
 		if err := checkDocumentType(man.MediaType); err != nil {
 			return fmt.Errorf("index: %s is %w", man.Digest, err)
@@ -212,8 +216,18 @@ func (p *puller) resolve(ctx context.Context) error {
 	return p.readConfig(ctx)
 }
 
+// configBlob gets the config, from the store where it is there: it was checked when it came, and is again.
+func (p *puller) configBlob(ctx context.Context, d oci.Descriptor) ([]byte, error) {
+	if p.t.Via == image.ViaRegistry {
+		if data, err := p.o.Store.Blob(d.Digest); err == nil {
+			return data, verify("config", data, d)
+		}
+	}
+	return p.readBlob(ctx, d, "config")
+}
+
 func (p *puller) readConfig(ctx context.Context) error {
-	data, err := readBlob(ctx, p.src, *p.doc.Config, "config")
+	data, err := p.configBlob(ctx, *p.doc.Config)
 	if err != nil {
 		return err
 	}

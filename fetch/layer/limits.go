@@ -2,6 +2,7 @@ package layer
 
 import (
 	"fmt"
+	"time"
 
 	"cove/fetch/oci"
 )
@@ -36,9 +37,9 @@ func (l Limits) WithDefaults() Limits {
 // MaxBytes is Bytes or its default.
 func (l Limits) MaxBytes() int64 { return l.WithDefaults().Bytes }
 
-// A LimitError says which limit a layer went over.
+// A LimitError says which limit a layer went over, or an image.
 type LimitError struct {
-	What string // "bytes", "entries", "ratio"
+	What string // "bytes", "entries", "ratio"; of an image "manifest" (bytes), "depth", "time" (nanoseconds)
 	Max  int64
 }
 
@@ -48,6 +49,12 @@ func (e *LimitError) Error() string {
 		return fmt.Sprintf("more than %d entries", e.Max)
 	case "ratio":
 		return fmt.Sprintf("unpacks to more than %d times its size", e.Max)
+	case "manifest":
+		return fmt.Sprintf("a manifest of more than %d bytes", e.Max)
+	case "depth":
+		return fmt.Sprintf("more than %d indexes, one in the other", e.Max)
+	case "time":
+		return fmt.Sprintf("not done after %v", time.Duration(e.Max))
 	}
 	return fmt.Sprintf("unpacks to more than %d bytes", e.Max)
 }

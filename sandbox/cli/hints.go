@@ -3,11 +3,13 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"cove/fetch"
 	"cove/fetch/layer"
 	"cove/fetch/store"
+	"cove/fetch/wire"
 	"cove/sandbox"
 	"cove/sandbox/host"
 	"cove/sandbox/network"
@@ -15,7 +17,6 @@ import (
 	"cove/sandbox/start"
 	"cove/userns"
 
-	"go.podman.io/image/v5/docker"
 	"golang.org/x/sys/unix"
 )
 
@@ -123,8 +124,8 @@ var hints = []func(a *app, err error) string{
 		return a.here().install(e.Programs...)
 	},
 	func(a *app, err error) string {
-		var e docker.ErrUnauthorizedForCredentials
-		if !errors.As(err, &e) {
+		var e *wire.StatusError
+		if !errors.As(err, &e) || e.Status != http.StatusUnauthorized {
 			return ""
 		}
 		return "`podman login` or `docker login` writes credentials where cove finds them; REGISTRY_AUTH_FILE names another file"
