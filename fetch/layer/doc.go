@@ -1,15 +1,16 @@
 // Package layer turns a layer's tar stream into a directory that overlayfs can stack, and back.
 //
 // A tar is written by a stranger, so it is unpacked where its names can mean nothing else: in a
-// stage of this binary ("cove-unpack") with the sandbox's own id mapping, no network, and every
-// unpacking thread pivoted into the layer's directory. The parent hashes what comes off the wire
+// stage of this binary ("cove-unpack") with the sandbox's own id mapping, no network, few capabilities,
+// a list of system calls, and every unpacking thread pivoted into the layer's directory. The parent hashes what comes off the wire
 // and pipes it in; the stage decompresses, hashes and unpacks in the same pass. This package is the
 // parent's half, and light, for a sandbox's start links it too; package stage is the other:
 //
 //	parent                             cove-unpack (PID 1 inside, uid 0 of the mapping)
 //	  | ---- Hello{dirs, idmap} -----> |  opens dirs by path, then changes ids
+//	  |                                |  drops capabilities, loads its filter
 //	  | <--- ready ------------------- |
-//	  | ---- unpack{dir, name} + pipe> |  a thread of its own: unshare, pivot_root, drop caps
+//	  | ---- unpack{dir, name} + pipe> |  a thread of its own: unshare, pivot_root, drop caps, filter
 //	  | ==== compressed bytes =======> |
 //	  | <--- needs below ------------- |  only when an entry's parent or link target is not in this layer
 //	  | ---- below{names} -----------> |

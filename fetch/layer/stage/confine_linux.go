@@ -2,15 +2,31 @@ package stage
 
 import (
 	"fmt"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
 
+// confined runs f on a thread of its own that is confined to the directory that at is open on. The thread ends with it:
+// it would be of no use to anything else.
+func (st *stage) confined(at int, f func() error) error {
+	errc := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		err := confine(at, st.filters)
+		if err == nil {
+			err = f()
+		}
+		errc <- err
+	}()
+	return <-errc
+}
+
 // confine makes the directory dir the calling thread's root, in a mount namespace in which there
-// is nothing else, and drops the capabilities that unpacking does not need. Linux keeps the root,
+// is nothing else, and drops the capabilities and system calls that unpacking does not need. Linux keeps the root,
 // the working directory and the mount namespace per thread once CLONE_FS is unshared (unshare(2)),
 // so each layer's thread has its own. The caller has locked the thread and never unlocks it.
-func confine(dir int) error {
+func confine(dir int, f *filters) error {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("unshare fs: %w", err)
 	}
@@ -43,7 +59,10 @@ func confine(dir int) error {
 	if err := unix.Chdir("/"); err != nil {
 		return fmt.Errorf("chdir: %w", err)
 	}
-	return dropCaps()
+	if err := dropCaps(); err != nil {
+		return err
+	}
+	return f.loadThread()
 }
 
 // kept are the capabilities that unpacking needs: to give files to their owners, to write into
@@ -58,12 +77,7 @@ func dropCaps() error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return fmt.Errorf("prctl CAP_AMBIENT: %w", err)
 	}
-	var data [2]unix.CapUserData
-	for _, c := range kept {
-		data[c/32].Effective |= 1 << (c % 32)
-		data[c/32].Permitted |= 1 << (c % 32)
-	}
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // pid 0: this thread
+	hdr, data := capabilities()
 	if err := unix.Capset(&hdr, &data[0]); err != nil {
 		return fmt.Errorf("capset: %w", err)
 	}

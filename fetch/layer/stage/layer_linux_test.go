@@ -15,8 +15,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Args[0] == layer.StageName {
+	switch os.Args[0] {
+	case layer.StageName:
 		Main()
+	case tryName:
+		tryCalls()
 	}
 	os.Exit(m.Run())
 }

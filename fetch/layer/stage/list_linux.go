@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -279,14 +278,5 @@ func (st *stage) inside(p layer.Place, f func() error) error {
 		return err
 	}
 	defer unix.Close(at)
-	errc := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked
-		err := confine(at)
-		if err == nil {
-			err = f()
-		}
-		errc <- err
-	}()
-	return <-errc
+	return st.confined(at, f)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -52,16 +51,7 @@ func (st *stage) pack(req layer.Request, pipe *os.File) (layer.Result, error) {
 			p.low.fds = append(p.low.fds, below[i])
 		}
 	}
-	errc := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked
-		err := confine(at)
-		if err == nil {
-			err = p.run()
-		}
-		errc <- err
-	}()
-	if err := <-errc; err != nil {
+	if err := st.confined(at, p.run); err != nil {
 		return layer.Result{}, err
 	}
 	return layer.Result{Packed: &p.res}, out.Flush()

@@ -7,7 +7,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"syscall"
 
 	"cove/fetch/layer"
 	"cove/userns"
@@ -51,6 +50,7 @@ type stage struct {
 	conn  *fdpass.Conn
 	idmap userns.IDMap
 	dirs  []int // descriptors of Hello.Dirs
+	*filters
 
 	mu    sync.Mutex
 	below map[uint64]chan layer.Request // unpackings that may ask for what lies below
@@ -76,11 +76,12 @@ func (st *stage) enter(h layer.Hello) error {
 		return err
 	}
 	unix.Umask(0)
-	// ENOTSUP: a build with cgo (the race detector's) cannot reach every thread. The unpacking
-	// threads ask for it again, each for itself.
-	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
-	if errno != 0 && errno != unix.ENOTSUP {
-		return fmt.Errorf("prctl NO_NEW_PRIVS: %w", errno)
+	// This thread's, which loading the filter makes every thread's (SECCOMP_FILTER_FLAG_TSYNC).
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl NO_NEW_PRIVS: %w", err)
+	}
+	if err := fewerCaps(); err != nil {
+		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("prctl PDEATHSIG: %w", err)
@@ -88,7 +89,11 @@ func (st *stage) enter(h layer.Hello) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("prctl DUMPABLE: %w", err)
 	}
-	return nil
+	var err error
+	if st.filters, err = newFilters(); err != nil {
+		return err
+	}
+	return st.loadProcess()
 }
 
 // becomeRoot takes on id 0 inside, or the one id there is, and no groups. The Go runtime applies
@@ -263,20 +268,13 @@ func (st *stage) unpack(req layer.Request, pipe, listing *os.File) (layer.Result
 	}
 	defer src.Close()
 	stream := newStream(src, req.Limits, req.Digest, large)
-	errc := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked
-		err := confine(at)
-		if err == nil {
-			err = u.run(stream)
+	err = st.confined(at, func() error {
+		if err := u.run(stream); err != nil || listing == nil {
+			return err
 		}
-		if err == nil && listing != nil {
-			l := &lister{sums: u.sums, xattrs: u.xattrsSet}
-			err = l.writeListing(listing, req.Label, &u.res)
-		}
-		errc <- err
-	}()
-	err = <-errc
+		l := &lister{sums: u.sums, xattrs: u.xattrsSet}
+		return l.writeListing(listing, req.Label, &u.res)
+	})
 	if err != nil {
 		stream.abandon()
 	} else {
