@@ -80,7 +80,7 @@ func FuzzReference(f *testing.F) {
 
 // lookup is what Pull looks in the store with.
 func lookup(ref string, o Options) (*Image, error) {
-	t, err := parse(ref)
+	t, err := parseLocked(ref, o.Locked)
 	if err != nil {
 		return nil, err
 	}

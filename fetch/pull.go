@@ -22,7 +22,7 @@ import (
 // Pull returns the image that ref names, for o's platform and id mapping, fetching what the
 // store lacks as o.Policy has it. When ctx ends nothing is left of it but ctx's error.
 func Pull(ctx context.Context, ref string, o Options) (*Image, error) {
-	t, err := parse(ref)
+	t, err := parseLocked(ref, o.Locked)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +52,9 @@ func (t *target) pull(ctx context.Context, o Options, want oci.Platform) (*Image
 		if img, err := p.reownKnown(ctx); err == nil {
 			return img, nil
 		}
+	}
+	if o.Offline && t.Via == image.ViaRegistry {
+		return nil, &OfflineError{Ref: t.Text, Platform: o.Platform, Digest: t.Pinned}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.maxTime(), &layer.LimitError{What: "time", Max: int64(o.maxTime())})
 	defer cancel()
@@ -103,20 +106,29 @@ func (p *puller) event(e Event) {
 	}
 }
 
-// run tries what the reference may mean, in order.
-func (p *puller) run(ctx context.Context) (*Image, error) {
+// run pulls from the first source that has the image.
+func (p *puller) run(ctx context.Context) (img *Image, err error) {
+	err = p.each(ctx, func(named reference.Named) (err error) {
+		img, err = p.from(ctx, named)
+		return err
+	})
+	return img, err
+}
+
+// each tries what the reference may mean, in order, until one does.
+func (p *puller) each(ctx context.Context, do func(reference.Named) error) error {
 	names := []reference.Named{nil}
 	if p.t.Via == image.ViaRegistry {
 		var err error
 		if names, err = candidates(p.sys, p.t); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	var errs []error
 	for _, named := range names {
-		img, err := p.from(ctx, named)
+		err := do(named)
 		if err == nil {
-			return img, nil
+			return nil
 		}
 		if len(names) > 1 {
 			err = fmt.Errorf("%s: %w", named, err)
@@ -126,27 +138,34 @@ func (p *puller) run(ctx context.Context) (*Image, error) {
 			break
 		}
 	}
-	return nil, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
-// from pulls from one source.
-func (p *puller) from(ctx context.Context, named reference.Named) (*Image, error) {
+// begin opens one source, when this machine's policy lets it be.
+func (p *puller) begin(ctx context.Context, named reference.Named) (err error) {
 	p.ref = p.t.Text
 	if named != nil {
 		p.ref = named.String()
 	}
 	if err := checkPolicy(p.t, named); err != nil {
-		return nil, err
+		return err
 	}
-	stamp := p.t.Stamp()
-	src, err := p.open(ctx, named)
-	if err != nil {
-		return nil, err
-	}
-	defer src.close()
-	p.src = src
 	p.docs = map[oci.Digest][]byte{}
+	p.src, err = p.open(ctx, named)
+	return err
+}
+
+// from pulls from one source.
+func (p *puller) from(ctx context.Context, named reference.Named) (*Image, error) {
+	stamp := p.t.Stamp()
+	if err := p.begin(ctx, named); err != nil {
+		return nil, err
+	}
+	defer p.src.close()
 	if err := p.resolve(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.o.Locked.Check(p.man.Digest, p.config.RootFS.DiffIDs); err != nil {
 		return nil, err
 	}
 	p.event(Event{Kind: Resolved, Ref: p.ref, Digest: p.man.Digest, Layers: len(p.doc.Layers)})

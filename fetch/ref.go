@@ -20,9 +20,13 @@ type target struct {
 }
 
 // parse takes a reference apart.
-func parse(ref string) (*target, error) {
+func parse(ref string) (*target, error) { return parseLocked(ref, nil) }
+
+// parseLocked is parse for an image that is locked: in a registry its digest is what is asked for.
+func parseLocked(ref string, locked *image.Locked) (*target, error) {
 	t := &target{}
 	plain, err := image.Parse(ref, func(name string) (*image.Target, error) {
+		name = locked.Pin(name)
 		named, err := reference.ParseNormalizedNamed(name)
 		if err != nil {
 			return nil, fmt.Errorf("reference %q: %w", name, err)

@@ -54,6 +54,9 @@ func (p *puller) knownName() (store.Name, error) {
 		return name, name.Manifest.Check()
 	}
 	name, err := p.o.Store.Resolve(p.t.Text, platform)
+	if l := p.o.Locked; l != nil && err == nil && name.Manifest == l.Manifest {
+		return name, nil // what became of the file since is nothing to it
+	}
 	if err == nil && name.Stamp != p.t.Stamp() {
 		err = store.ErrNotFound
 	}
@@ -103,6 +106,9 @@ func (p *puller) reown(ctx context.Context, rec *store.Record, h store.Handle, n
 	var diffIDs []oci.Digest
 	for _, l := range rec.Layers {
 		diffIDs = append(diffIDs, l.DiffID)
+	}
+	if err := p.o.Locked.Check(h.Manifest, diffIDs); err != nil {
+		return nil, err
 	}
 	if err := add.LockLayers(ctx, diffIDs); err != nil {
 		return nil, err

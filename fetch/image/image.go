@@ -28,6 +28,7 @@ type Options struct {
 	IDMap    userns.IDMap
 	Platform string // "os/arch[/variant]"; "" is this machine's
 	Policy   Policy
+	Locked   *Locked // what it has to be; nil when the reference alone says which one is meant
 }
 
 // Kind is where an image's root file system comes from.

@@ -24,7 +24,7 @@ const MaxIndexDepth = 4
 // An image that is here is used whatever policy.json and registries.conf say now: they are about
 // what comes in, and for that Pull asks them.
 func Find(ref string, o Options) (*Image, error) {
-	t, err := Parse(ref, ParseName)
+	t, err := Parse(ref, func(name string) (*Target, error) { return ParseName(o.Locked.Pin(name)) })
 	if err != nil {
 		return nil, err
 	}
@@ -55,6 +55,9 @@ func (t *Target) Lookup(o Options, want oci.Platform) (*Image, error) {
 		return &Image{Ref: t.Text, Kind: Host, Platform: want.String()}, nil
 	case ViaDir:
 		return t.plainDir(want)
+	}
+	if o.Locked != nil {
+		return t.locked(o, want)
 	}
 	if t.Pinned != "" {
 		return t.byDigest(o, want, t.Pinned)
