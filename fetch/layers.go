@@ -46,6 +46,8 @@ type build struct {
 	stage *layer.Session
 	serr  error
 	tempM sync.Mutex
+
+	damaged int // the lowest layer that a check has found damaged; as many as there are when none is
 }
 
 // layers brings the image's layers into the store and makes it known.
@@ -55,6 +57,7 @@ func (p *puller) layers(ctx context.Context, name store.Name) (_ *Image, err err
 		return nil, err
 	}
 	b := &build{puller: p, add: add, key: p.o.IDMap.Key(), jobs: p.newJobs()}
+	b.damaged = len(b.jobs)
 	defer func() { err = errors.Join(err, b.end()) }()
 	if err := add.LockLayers(ctx, p.config.RootFS.DiffIDs); err != nil {
 		return nil, err
@@ -62,7 +65,7 @@ func (p *puller) layers(ctx context.Context, name store.Name) (_ *Image, err err
 	// With the locks in hand: another process may have just done it all.
 	h := store.Handle{Manifest: p.man.Digest, Key: b.key}
 	rec, err := p.o.Store.Record(h)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && !b.sound(rec) {
 		rec, err = b.makeAll(ctx)
 	} else if err == nil {
 		for n, l := range p.doc.Layers {
@@ -73,6 +76,29 @@ func (p *puller) layers(ctx context.Context, name store.Name) (_ *Image, err err
 		return nil, err
 	}
 	return b.publish(rec, h, name)
+}
+
+// sound tells whether a record says what the documents say, which have just been read, and no layer of it has
+// been found damaged.
+func (b *build) sound(rec *store.Record) bool {
+	for n, l := range rec.Layers {
+		if !b.o.Store.Whole(b.key, l.Dir) {
+			b.damaged = min(b.damaged, n)
+		}
+	}
+	return b.damaged == len(b.jobs) && rec.Agrees(b.record(b.records(rec)))
+}
+
+// records are the layers as a new record would have them, with what rec knows of where they are.
+func (b *build) records(rec *store.Record) []store.LayerRecord {
+	out := make([]store.LayerRecord, len(b.jobs))
+	for n, j := range b.jobs {
+		out[n] = store.LayerRecord{Digest: j.blob.Digest, Size: j.blob.Size, DiffID: j.diffID}
+		if n < len(rec.Layers) && (rec.Layers[n].Dir == j.diffID.Encoded() || rec.Layers[n].Dir == j.chain.Encoded()) {
+			out[n].Dir, out[n].Bytes, out[n].Entries, out[n].Disk = rec.Layers[n].Dir, rec.Layers[n].Bytes, rec.Layers[n].Entries, rec.Layers[n].Disk
+		}
+	}
+	return out
 }
 
 func (p *puller) newJobs() []*job {
@@ -127,7 +153,7 @@ func (b *build) makeAll(ctx context.Context) (*store.Record, error) {
 			final[j.tmp] = j.dir
 		}
 		records[n] = store.LayerRecord{Digest: j.blob.Digest, Size: j.blob.Size, DiffID: j.diffID, Dir: j.dir,
-			Bytes: j.res.Bytes, Entries: j.res.Entries}
+			Bytes: j.res.Bytes, Entries: j.res.Entries, Disk: j.res.Disk}
 	}
 	return b.record(records), b.add.PublishLayers(final)
 }
@@ -139,9 +165,13 @@ func (b *build) make(ctx context.Context, j *job) error {
 		return err
 	}
 	for _, d := range []oci.Digest{j.diffID, j.chain} {
-		if b.o.Store.HasLayer(b.key, d.Encoded()) {
+		// What took something from a damaged layer below may have taken the damage.
+		if d != j.diffID && j.n > b.damaged {
+			continue
+		}
+		if b.o.Store.Whole(b.key, d.Encoded()) {
 			j.dir, j.own = d.Encoded(), d != j.diffID
-			j.res = b.known(j.dir)
+			j.res = b.known(j)
 			b.event(Event{Kind: LayerDone, Layer: j.n, Digest: j.blob.Digest, Total: j.blob.Size, Present: true})
 			return nil
 		}
@@ -161,10 +191,10 @@ func (b *build) make(ctx context.Context, j *job) error {
 	return b.fetch(ctx, j)
 }
 
-// known returns what another image's record says of a layer.
-func (b *build) known(dir string) layer.Result {
-	rec, _ := b.o.Store.LayerRecord(b.key, dir)
-	return layer.Result{Bytes: rec.Bytes, Entries: rec.Entries}
+// known returns what the store knows of a layer that it has.
+func (b *build) known(j *job) layer.Result {
+	i := b.o.Store.LayerInfo(b.key, j.dir, j.diffID)
+	return layer.Result{Bytes: i.Bytes, Entries: i.Entries, Disk: i.Disk}
 }
 
 // fetch gets one layer, from wherever it comes as it should.
@@ -193,6 +223,11 @@ func (b *build) unpack(ctx context.Context, stage *layer.Session, j *job) (err e
 	if err != nil {
 		return err
 	}
+	list, err := b.add.TempList(j.tmp)
+	if err != nil {
+		return err
+	}
+	defer list.Close()
 	b.event(Event{Kind: LayerStart, Layer: j.n, Digest: j.blob.Digest, Total: j.blob.Size})
 	var got int64
 	body := newBlobReader(ctx, b.src, j.blob, "layer", wire.NewRetry(b.o.Wire), func(n int64) {
@@ -203,7 +238,7 @@ func (b *build) unpack(ctx context.Context, stage *layer.Session, j *job) (err e
 	// A read that waits for a server that says nothing ends with the pull.
 	stop := context.AfterFunc(ctx, func() { _ = body.Close() })
 	defer stop()
-	req := layer.UnpackRequest{At: layer.Place{Name: j.tmp}, Limits: b.o.Limits, Digest: j.diffID.Algorithm()}
+	req := layer.UnpackRequest{At: layer.Place{Name: j.tmp}, Limits: b.o.Limits, Digest: j.diffID.Algorithm(), List: list, Label: string(j.diffID)}
 	if j.n > 0 {
 		req.Below = func() ([]layer.Place, error) { return b.below(ctx, j) }
 	}

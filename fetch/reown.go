@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"time"
 
 	"cove/fetch/layer"
@@ -26,7 +28,7 @@ func (p *puller) reownKnown(ctx context.Context) (*Image, error) {
 		return nil, err
 	}
 	for _, rec := range others {
-		if !covers(p.o.IDMap, rec.IDMap) {
+		if !covers(p.o.IDMap, rec.IDMap) || !p.whole(rec) {
 			continue
 		}
 		img, err := p.reown(ctx, rec, h, name)
@@ -131,7 +133,7 @@ func (b *build) copyAll(rec *store.Record) error {
 	final := map[string]string{}
 	copied := map[string]bool{}
 	for n, l := range rec.Layers {
-		if copied[l.Dir] || b.o.Store.HasLayer(b.key, l.Dir) {
+		if copied[l.Dir] || b.o.Store.Whole(b.key, l.Dir) {
 			continue
 		}
 		copied[l.Dir] = true
@@ -142,7 +144,39 @@ func (b *build) copyAll(rec *store.Record) error {
 		if _, err := b.stage.Copy(layer.Place{Dir: 1, Name: l.Dir}, layer.Place{Name: tmp}, rec.IDMap); err != nil {
 			return fmt.Errorf("copy layer %d (%s) for other ids: %w", n+1, l.DiffID, err)
 		}
+		if err := b.copyList(rec.IDMap.Key(), l, tmp); err != nil {
+			return fmt.Errorf("copy layer %d (%s) for other ids: %w", n+1, l.DiffID, err)
+		}
 		final[tmp] = l.Dir
 	}
 	return b.add.PublishLayers(final)
+}
+
+// copyList copies a layer's listing, which speaks of the ids inside: it is as true of the copy, and finds what the copying
+// may have done to it. A layer without one, from an older cove, stays without.
+func (b *build) copyList(key string, l store.LayerRecord, tmp string) error {
+	from, err := b.o.Store.OpenList(key, l.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := b.add.TempList(tmp)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close())
+}
+
+// whole tells whether no layer of another mapping's image has been found damaged.
+func (p *puller) whole(rec *store.Record) bool {
+	for _, l := range rec.Layers {
+		if !p.o.Store.Whole(rec.IDMap.Key(), l.Dir) {
+			return false
+		}
+	}
+	return true
 }

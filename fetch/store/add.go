@@ -114,8 +114,10 @@ func (a *Adding) TempLayer() (string, error) {
 	return name, a.ownedByRootInside(path)
 }
 
-// PublishLayers gives finished layers, by temporary name, their own. Everything is synced
-// first, once.
+// PublishLayers gives finished layers, by temporary name, their own, and their listings. Everything is synced
+// first, once for all layers of the image: none has its name before, and a file system that is told to write
+// everything (syncfs(2)) does that in the order that suits it, which for many small files is many times
+// faster than fsync(2) of each. It tells of write errors too, since Linux 5.8.
 func (a *Adding) PublishLayers(names map[string]string) error {
 	if len(names) == 0 {
 		return nil
@@ -123,13 +125,18 @@ func (a *Adding) PublishLayers(names map[string]string) error {
 	if err := a.s.Sync(); err != nil {
 		return err
 	}
+	if err := a.publishLists(names); err != nil {
+		return err
+	}
 	for tmp, name := range names {
-		err := os.Rename(filepath.Join(a.LayersDir(), tmp), filepath.Join(a.LayersDir(), name))
-		if err != nil {
+		if err := a.publishLayer(tmp, name); err != nil {
 			return err
 		}
 	}
-	return syncDir(a.LayersDir())
+	if err := syncDir(a.LayersDir()); err != nil {
+		return err
+	}
+	return a.ClaimOld()
 }
 
 // PutBlob keeps a manifest or config, whose digest the caller has checked.

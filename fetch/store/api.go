@@ -28,6 +28,7 @@ type LayerRecord struct {
 	Dir     string     `json:"dir"`   // its name under layers/KEY/
 	Bytes   int64      `json:"bytes"` // unpacked
 	Entries int64      `json:"entries"`
+	Disk    int64      `json:"disk,omitempty"` // blocks in use; not known of what older coves have unpacked
 }
 
 // Handle names a Record: what Use takes.

@@ -185,7 +185,7 @@ func (s *Store) dropRecord(h Handle) (bool, error) {
 
 func (s *Store) dropBlobs(live *liveSet) error {
 	for _, algorithm := range oci.Algorithms() {
-		blobs, err := list(s.path("blobs", algorithm))
+		blobs, err := listDir(s.path("blobs", algorithm))
 		if err != nil {
 			return err
 		}
@@ -209,17 +209,17 @@ func (s *Store) dropLayers(ctx context.Context, live *liveSet, r *Removed) error
 	w := remover{ctx: ctx}
 	defer w.close()
 	for _, key := range keys {
-		layers, err := list(s.path("layers", key))
+		layers, err := listDir(s.path("layers", key))
 		if err != nil {
 			return err
 		}
 		for _, name := range layers {
-			if live.layers[key+"/"+name] {
+			if live.layers[key+"/"+name] || strings.HasPrefix(name, oldPrefix) && s.oldInUse(key, name) {
 				continue
 			}
 			// First out of the way under a name that no one believes, then piece by piece.
 			tmp := name
-			if !strings.HasPrefix(name, ".tmp-") {
+			if !strings.HasPrefix(name, ".") {
 				tmp = ".tmp-" + randomID() + "-0"
 				if err := os.Rename(s.path("layers", key, name), s.path("layers", key, tmp)); err != nil {
 					return err
@@ -232,12 +232,36 @@ func (s *Store) dropLayers(ctx context.Context, live *liveSet, r *Removed) error
 		}
 		_ = os.Remove(s.path("layers", key)) // when it is empty
 	}
+	return s.dropLists()
+}
+
+// dropLists removes the listings and marks of layers that are gone.
+func (s *Store) dropLists() error {
+	keys, err := listDir(s.path("lists"))
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		files, err := listDir(s.path("lists", key))
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			if s.HasLayer(key, strings.TrimSuffix(f, markSuffix)) {
+				continue
+			}
+			if err := removeIfThere(s.path("lists", key, f)); err != nil {
+				return err
+			}
+		}
+		_ = os.Remove(s.path("lists", key)) // when it is empty
+	}
 	return nil
 }
 
 // dropLocks removes the locks of layers: whoever collects is alone.
 func (s *Store) dropLocks() error {
-	locks, err := list(s.path("locks"))
+	locks, err := listDir(s.path("locks"))
 	if err != nil {
 		return err
 	}
@@ -254,7 +278,7 @@ func (s *Store) dropLocks() error {
 func (s *Store) Sweep(ctx context.Context) error {
 	w := remover{ctx: ctx}
 	defer w.close()
-	sessions, err := list(s.path("tmp"))
+	sessions, err := listDir(s.path("tmp"))
 	if err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
@@ -262,7 +286,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 	for _, id := range sessions {
 		errs = append(errs, s.sweepSession(&w, id))
 	}
-	runs, err := list(s.path("run"))
+	runs, err := listDir(s.path("run"))
 	if err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
@@ -298,7 +322,7 @@ func (s *Store) sweepSession(w *remover, id string) error {
 		return err
 	}
 	for _, key := range keys {
-		layers, err := list(s.path("layers", key))
+		layers, err := listDir(s.path("layers", key))
 		if err != nil {
 			return err
 		}

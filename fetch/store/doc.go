@@ -9,12 +9,18 @@
 //	blobs/{sha256,sha512}/HEX      manifests and configs, as sent
 //	layers/KEY/HEX/                a layer; HEX is its diffID or, where it depended on what lies below, its chainID
 //	layers/KEY/.tmp-ID-N/          a layer being made by session ID
-//	layers/KEY.idmap               the mapping that KEY stands for
+//	layers/KEY/.old-HEX-ID/        a damaged layer that was replaced, as long as something may run from it
+//	lists/KEY/HEX                  what unpacking made of that layer: package list
+//	lists/KEY/HEX.damaged          a check found that layer damaged: the next pull replaces it
 //	locks/KEY.HEX                  held while that layer is made
 //	tmp/ID/                        a session's own files; its lock is on the directory
 //	run/ID/{upper,work}            a sandbox's writable files; the lock is on the directory
 //
 // Everything is made under another name, synced, and renamed, so that a kill at any moment
-// leaves nothing that a later pull would believe. Locks are flock(2): they die with their holder,
+// leaves nothing that a later pull would believe. A full disk, a quota, a read-only file system and whatever else
+// a write may end with are the same to it: an error, and what was made is removed. Locks are flock(2): they die with their holder,
 // and what is left over is known by its free lock and swept by the next command.
+//
+// Names that a version of cove does not know are left alone, by it and by those before: lists came later, and a
+// layer without one is used as ever.
 package store

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -58,10 +60,19 @@ func (s *Store) Record(h Handle) (*Record, error) {
 	}
 	for _, l := range rec.Layers {
 		if !s.HasLayer(h.Key, l.Dir) {
-			return nil, ErrNotFound
+			return nil, fmt.Errorf("layer %s is gone from %s: %w", l.DiffID, s.path("layers", h.Key), ErrNotFound)
 		}
 	}
 	return rec, nil
+}
+
+// Agrees tells whether two records say the same of one image: all but when it was pulled.
+func (r *Record) Agrees(o *Record) bool {
+	a, b := *r, *o
+	a.Pulled, b.Pulled = time.Time{}, time.Time{}
+	one, err1 := json.Marshal(&a)
+	two, err2 := json.Marshal(&b)
+	return err1 == nil && err2 == nil && bytes.Equal(one, two)
 }
 
 // LayersDir is where the layers for a mapping's key are.
@@ -120,7 +131,7 @@ func (s *Store) Others(h Handle) ([]*Record, error) {
 
 // records lists the handles of all records.
 func (s *Store) records() ([]Handle, error) {
-	files, err := list(s.path("images"))
+	files, err := listDir(s.path("images"))
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +148,7 @@ func (s *Store) records() ([]Handle, error) {
 }
 
 func (s *Store) names() ([]Name, error) {
-	files, err := list(s.path("names"))
+	files, err := listDir(s.path("names"))
 	if err != nil {
 		return nil, err
 	}
@@ -328,6 +339,6 @@ func (s *Store) Inspect(ref string) (*Inspection, error) {
 
 // keys returns the key of every mapping that has layers here.
 func (s *Store) keys() ([]string, error) {
-	dirs, err := list(s.path("layers"))
+	dirs, err := listDir(s.path("layers"))
 	return slices.DeleteFunc(dirs, func(d string) bool { return filepath.Ext(d) != "" }), err
 }

@@ -75,7 +75,7 @@ func (s *Store) create() error {
 	if err := os.MkdirAll(filepath.Dir(s.dir), 0o755); err != nil {
 		return fmt.Errorf("create store: %w", err)
 	}
-	for _, d := range []string{"", "names", "images", "blobs", "blobs/sha256", "blobs/sha512", "layers", "locks", "tmp", "run"} {
+	for _, d := range []string{"", "names", "images", "blobs", "blobs/sha256", "blobs/sha512", "layers", "lists", "locks", "tmp", "run"} {
 		if err := s.mkdir(s.path(d)); err != nil {
 			return fmt.Errorf("create store: %w", err)
 		}
@@ -199,8 +199,8 @@ func randomID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// list names what is in a directory of the store, which may be missing.
-func list(dir string) ([]string, error) {
+// listDir names what is in a directory of the store, which may be missing.
+func listDir(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -211,3 +211,6 @@ func list(dir string) ([]string, error) {
 	}
 	return names, err
 }
+
+// readOnly tells that a file system, or its owner, lets nobody write.
+func readOnly(err error) bool { return errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) }

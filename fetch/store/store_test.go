@@ -114,7 +114,7 @@ func TestRunDirectories(t *testing.T) {
 	if err := r.Remove(ctx, testMap(t)); err != nil {
 		t.Fatal(err)
 	}
-	if left, _ := list(s.path("run")); len(left) > 0 {
+	if left, _ := listDir(s.path("run")); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }
