@@ -282,6 +282,12 @@ func (s *Store) Find(ref string) ([]Summary, error) {
 	}), nil
 }
 
+// Named tells whether ref is the name of an image, whatever of that image is left.
+func (s *Store) Named(ref string) bool {
+	names, err := s.names()
+	return err == nil && slices.ContainsFunc(names, func(n Name) bool { return n.means(ref) })
+}
+
 func (n Name) means(ref string) bool { return n.Ref == ref || n.Typed != "" && n.Typed == ref }
 
 // key is what the name is filed under.

@@ -185,7 +185,7 @@ func (a *app) completeOperand(path, operands []string, last string) []string {
 		return []string{"COMMAND\n"}
 	case "stop":
 		return candidates(last, a.sandboxNames())
-	case "rmi", "image inspect", "pull":
+	case "rmi", "image inspect", "image verify", "pull":
 		return candidates(last, a.imageNames())
 	case "run", "shell", "unshare":
 		return []string{"COMMAND\n"}

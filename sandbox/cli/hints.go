@@ -145,6 +145,17 @@ var hints = []func(a *app, err error) string{
 		return "`cove ps` lists those that run"
 	},
 	func(a *app, err error) string {
+		var e *errDamaged
+		if !errors.As(err, &e) || len(e.refs) == 0 {
+			return ""
+		}
+		words := make([]string, len(e.refs))
+		for i, ref := range e.refs {
+			words[i] = shellWord(ref)
+		}
+		return "this fetches again what is damaged: cove pull " + strings.Join(words, " ")
+	},
+	func(a *app, err error) string {
 		if !errors.Is(err, store.ErrNotFound) {
 			return ""
 		}

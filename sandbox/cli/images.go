@@ -139,14 +139,14 @@ func (a *app) printRemoved(c *cli.Context, r store.Removed) error {
 func (a *app) imageCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "image",
-		Usage: "look into an image",
+		Usage: "look into an image, check the store",
 		Subcommands: []*cli.Command{{
 			Name:      "inspect",
 			Usage:     "what the store knows of an image, as JSON",
 			UsageText: "cove image inspect REF...",
 			Flags:     []cli.Flag{jsonFlag()},
 			Action:    a.action(a.imageInspect),
-		}},
+		}, a.imageVerifyCommand()},
 	}
 }
 
@@ -186,7 +186,7 @@ func storedName(s *store.Store, ref string) string {
 		tagged += ":latest"
 	}
 	for _, name := range []string{ref, tagged, "docker.io/" + tagged, "docker.io/library/" + tagged} {
-		if found, err := s.Find(name); err == nil && len(found) > 0 {
+		if found, err := s.Find(name); err == nil && len(found) > 0 || s.Named(name) {
 			return name
 		}
 	}
