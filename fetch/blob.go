@@ -23,7 +23,7 @@ type blobReader struct {
 	sum   hash.Hash
 	got   int64
 	retry *wire.Retry
-	mark  int64       // got, when the last failure was
+	mark  int64       // got, when attempts were last counted anew
 	moved func(int64) // told of every read
 
 	mu     sync.Mutex // of body's change, and of closed
@@ -90,7 +90,7 @@ func (b *blobReader) read(p []byte) (int, error) {
 }
 
 // progress is how much more has to have come for a failure not to count as one more of the same.
-const progress = 1 << 20
+const progress = 256 << 10
 
 // again prepares another attempt after err, or returns it.
 func (b *blobReader) again(err error) error {
@@ -99,8 +99,8 @@ func (b *blobReader) again(err error) error {
 	}
 	if b.got-b.mark >= progress {
 		b.retry.Progress()
+		b.mark = b.got
 	}
-	b.mark = b.got
 	if err := b.retry.Again(b.ctx, err); err != nil {
 		return err
 	}

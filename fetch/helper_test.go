@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -32,3 +33,5 @@ func TestCredentialHelper(t *testing.T) {
 		t.Errorf("the helper was asked for %q, %v", asked, err)
 	}
 }
+
+func jsonInto(data []byte, v any) error { return json.Unmarshal(data, v) }

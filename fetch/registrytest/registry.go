@@ -1,9 +1,16 @@
 package registrytest
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -28,8 +36,10 @@ type Registry struct {
 	tags   map[string]digest.Digest
 	user   string // "" asks for nothing
 	pass   string
-	token  bool // bearer tokens rather than basic
+	token  bool   // bearer tokens rather than basic
+	realm  string // of the token service; "" is this one
 	hits   map[string]int
+	log    []Request
 	fault  func(w http.ResponseWriter, r *http.Request) bool
 }
 
@@ -40,6 +50,25 @@ func New() *Registry {
 	r.Addr = strings.TrimPrefix(r.server.URL, "http://")
 	return r
 }
+
+// NewTLS starts one over https. Its certificate is for 127.0.0.1 and example.com.
+func NewTLS() *Registry {
+	r := New()
+	r.server.Close()
+	r.server = httptest.NewUnstartedServer(r)
+	r.server.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that are to fail
+	r.server.StartTLS()
+	r.Addr = strings.TrimPrefix(r.server.URL, "https://")
+	return r
+}
+
+// CA is the authority of NewTLS's certificates, as a certs.d has it.
+func (r *Registry) CA() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.server.Certificate().Raw})
+}
+
+// URL is the server's own: http://host:port, or https.
+func (r *Registry) URL() string { return r.server.URL }
 
 // Close ends it, and every connection.
 func (r *Registry) Close() {
@@ -108,6 +137,36 @@ func (r *Registry) RequireLogin(user, pass string, token bool) {
 	r.user, r.pass, r.token = user, pass, token
 }
 
+// SetRealm has the challenge name another token service.
+func (r *Registry) SetRealm(url string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.realm = url
+}
+
+// SetTag moves a tag, or makes it.
+func (r *Registry) SetTag(name string, d digest.Digest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tags[name] = d
+}
+
+// Request is one that came.
+type Request struct {
+	Method, Path, Query  string
+	Authorization, Range string
+	Referer              string
+}
+
+// Log is what was asked since the last call.
+func (r *Registry) Log() []Request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := r.log
+	r.log = nil
+	return out
+}
+
 // SetFault has f look at every request first; true says that f has answered it. nil ends that.
 func (r *Registry) SetFault(f func(w http.ResponseWriter, r *http.Request) bool) {
 	r.mu.Lock()
@@ -141,6 +200,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	r.hits[req.URL.Path]++
 	r.hits[""]++
+	r.log = append(r.log, Request{req.Method, req.URL.Path, req.URL.RawQuery, req.Header.Get("Authorization"), req.Header.Get("Range"), req.Header.Get("Referer")})
 	fault := r.fault
 	r.mu.Unlock()
 	if fault != nil && fault(w, req) {
@@ -175,8 +235,11 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 func (r *Registry) allowed(w http.ResponseWriter, req *http.Request) bool {
 	r.mu.Lock()
-	user, pass, token := r.user, r.pass, r.token
+	user, pass, token, realm := r.user, r.pass, r.token, r.realm
 	r.mu.Unlock()
+	if realm == "" {
+		realm = r.URL() + "/token"
+	}
 	if user == "" {
 		return true
 	}
@@ -185,7 +248,7 @@ func (r *Registry) allowed(w http.ResponseWriter, req *http.Request) bool {
 		if req.Header.Get("Authorization") == "Bearer "+theToken {
 			return true
 		}
-		challenge = fmt.Sprintf(`Bearer realm="http://%s/token",service="registrytest"`, r.Addr)
+		challenge = fmt.Sprintf(`Bearer realm="%s",service="registrytest"`, realm)
 	} else if u, p, ok := req.BasicAuth(); ok && u == user && p == pass {
 		return true
 	}
@@ -224,52 +287,30 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, d digest.Dige
 	}
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Docker-Content-Digest", string(d))
-	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	if from, ok := rangeFrom(req); ok && from < len(data) {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(data)-1, len(data)))
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)-from))
+		w.WriteHeader(http.StatusPartialContent)
+		data = data[from:]
+	} else {
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	}
 	if req.Method != http.MethodHead {
 		_, _ = w.Write(data)
 	}
+}
+
+// rangeFrom is N of "bytes=N-", the only Range that is asked for.
+func rangeFrom(req *http.Request) (int, bool) {
+	n, ok := strings.CutPrefix(req.Header.Get("Range"), "bytes=")
+	from, err := strconv.Atoi(strings.TrimSuffix(n, "-"))
+	return from, ok && err == nil
 }
 
 func fail(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
-}
-
-// CutOnce answers the first request for a path that ends in suffix with half of data, and then
-// breaks the connection.
-func CutOnce(suffix string, data []byte) func(http.ResponseWriter, *http.Request) bool {
-	var once sync.Once
-	return func(w http.ResponseWriter, req *http.Request) (cut bool) {
-		if !strings.HasSuffix(req.URL.Path, suffix) || req.Method != http.MethodGet {
-			return false
-		}
-		once.Do(func() {
-			cut = true
-			w.Header().Set("Content-Length", strconv.Itoa(len(data)))
-			_, _ = w.Write(data[:len(data)/2])
-			if f, ok := w.(http.Flusher); ok {
-				f.Flush()
-			}
-			panic(http.ErrAbortHandler)
-		})
-		return cut
-	}
-}
-
-// FailFirst answers the first n requests for a path that ends in suffix with a status.
-func FailFirst(suffix string, n, status int) func(http.ResponseWriter, *http.Request) bool {
-	var mu sync.Mutex
-	return func(w http.ResponseWriter, req *http.Request) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		if !strings.HasSuffix(req.URL.Path, suffix) || n <= 0 {
-			return false
-		}
-		n--
-		fail(w, status, "UNKNOWN", "try again")
-		return true
-	}
 }
 
 // AuthFile is the text of a containers-auth.json(5) with credentials for the registry.
@@ -306,4 +347,14 @@ func WriteLayout(dir string, images map[string]Image) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "index.json"), data, 0o644)
+}
+
+// NewCA is an authority, as a certs.d has it, that has signed nothing.
+func NewCA() []byte {
+	_, key, err := ed25519.GenerateKey(nil)
+	must(err)
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	must(err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

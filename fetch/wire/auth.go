@@ -93,7 +93,7 @@ func (c *Client) token(ctx context.Context, ch *challenge, have Credentials) (st
 		query.Set("service", service)
 	}
 	query.Add("scope", "repository:"+c.Repo+":pull")
-	ctx, cancel := context.WithTimeoutCause(ctx, c.set.Document, errSlowDocument)
+	ctx, cancel := c.documentTime(ctx)
 	defer cancel()
 	var resp *http.Response
 	if have.IdentityToken != "" {

@@ -181,6 +181,8 @@ func (c *Client) send(ctx context.Context, method string, u *url.URL, header htt
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
+		} else if strings.HasSuffix(err.Error(), "timeout awaiting response headers") {
+			err = fmt.Errorf("%w for %v", errStalled, c.set.Silence)
 		}
 		return nil, c.failed(method, u, err)
 	}

@@ -49,7 +49,7 @@ func (c *Client) Digest(ctx context.Context, name string) (d oci.Digest, err err
 }
 
 func (c *Client) manifest(ctx context.Context, method, name string, most int64) (*Document, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.set.Document, errSlowDocument)
+	ctx, cancel := c.documentTime(ctx)
 	defer cancel()
 	resp, err := c.get(ctx, method, "/manifests/"+name, http.Header{"Accept": {accepted}})
 	if err != nil {
@@ -85,6 +85,11 @@ func (c *Client) manifest(ctx context.Context, method, name string, most int64) 
 		return nil, tooLarge
 	}
 	return doc, nil
+}
+
+// documentTime is the time for one small answer.
+func (c *Client) documentTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, c.set.Document, fmt.Errorf("%w within %v", errSlowDocument, c.set.Document))
 }
 
 // plain refuses a body that is not sent as it is, although nobody asked for that.
@@ -164,7 +169,7 @@ type body struct {
 
 func newBody(ctx context.Context, cancel context.CancelCauseFunc, c *Client, resp *http.Response) *body {
 	b := &body{ReadCloser: resp.Body, c: c, url: resp.Request.URL, ctx: ctx, cancel: cancel}
-	b.timer = time.AfterFunc(time.Hour, func() { cancel(errStalled) })
+	b.timer = time.AfterFunc(time.Hour, func() { cancel(fmt.Errorf("%w for %v", errStalled, c.set.Silence)) })
 	b.timer.Stop()
 	return b
 }
@@ -179,8 +184,8 @@ func (b *body) Read(p []byte) (int, error) {
 	b.moved += int64(n)
 	if err == nil && b.waited >= b.c.set.Slow {
 		if b.moved < b.c.set.MinRate*int64(b.waited/time.Millisecond)/1000 {
-			b.cancel(errSlow)
-			err = errSlow
+			err = fmt.Errorf("%w (less than %d bytes a second)", errSlow, b.c.set.MinRate)
+			b.cancel(err)
 		}
 		b.waited, b.moved = 0, 0
 	}

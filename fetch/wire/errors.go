@@ -79,9 +79,9 @@ func (e *TooLargeError) Error() string {
 }
 
 var (
-	errStalled      = errors.New("the server has sent nothing for too long")
+	errStalled      = errors.New("the server has sent nothing")
 	errSlow         = errors.New("the server sends too slowly")
-	errSlowDocument = errors.New("the answer has not come to its end in time")
+	errSlowDocument = errors.New("the answer has not come to its end")
 )
 
 // shown is an address fit to be shown.
