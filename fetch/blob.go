@@ -21,6 +21,7 @@ type blobReader struct {
 	what  string
 	body  io.ReadCloser
 	sum   hash.Hash
+	head  []byte // the first bytes of a layer
 	got   int64
 	retry *wire.Retry
 	mark  int64       // got, when attempts were last counted anew
@@ -46,6 +47,9 @@ func (b *blobReader) Read(p []byte) (int, error) {
 			if b.got > b.d.Size {
 				return 0, &SizeError{b.what, b.d.Size, b.got}
 			}
+			if err := b.checkHead(p[:n]); err != nil {
+				return 0, err
+			}
 			if b.moved != nil {
 				b.moved(int64(n))
 			}
@@ -61,6 +65,19 @@ func (b *blobReader) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// checkHead looks at the first bytes, when they are there.
+func (b *blobReader) checkHead(p []byte) error {
+	const enough = 4
+	if len(b.head) >= enough {
+		return nil
+	}
+	b.head = append(b.head, p[:min(len(p), enough-len(b.head))]...)
+	if len(b.head) < enough && b.got < b.d.Size {
+		return nil
+	}
+	return checkCompression(b.d.MediaType, b.head)
 }
 
 func (b *blobReader) check() error {

@@ -91,3 +91,41 @@ func TestSHA512(t *testing.T) {
 		}
 	}
 }
+
+// What a layer is compressed with is what its type says, where the type says it and others believe it.
+func TestLayerTypes(t *testing.T) {
+	r, o := registry(t), options(t)
+	tar := rt.Tar(rt.File("a", "a"))
+	for n, c := range []struct {
+		docker  bool
+		claimed rt.Compression
+		is      rt.Compression
+		want    string
+	}{
+		{false, rt.Gzip, rt.Zstd, "and it is zstd"}, {false, rt.Gzip, rt.None, "neither gzip nor zstd"}, {false, rt.None, rt.Gzip, "and it is gzip"},
+		{false, rt.Zstd, rt.Gzip, "and it is gzip"}, {true, rt.Gzip, rt.Zstd, ""}, {true, rt.Gzip, rt.None, ""}, {true, rt.None, rt.Gzip, ""},
+	} {
+		img := rt.Image{Docker: c.docker, Layers: []rt.Layer{{Tar: tar, Compression: c.is}}}
+		claimed := map[rt.Compression]string{rt.Gzip: "+gzip", rt.Zstd: "+zstd"}[c.claimed]
+		img.Mangle = func(m *v1.Manifest, _ *v1.Image) {
+			m.Layers[0].MediaType = v1.MediaTypeImageLayer + claimed
+			if c.docker {
+				m.Layers[0].MediaType = "application/vnd.docker.image.rootfs.diff.tar" + strings.Replace(claimed, "+", ".", 1)
+			}
+		}
+		ref, _ := r.Add("a:"+string(rune('a'+n)), img)
+		dir := t.TempDir()
+		if err := rt.WriteLayout(dir, map[string]rt.Image{"a": img}); err != nil {
+			t.Fatal(err)
+		}
+		for _, ref := range []string{ref, "oci:" + dir} {
+			_, err := Pull(ctx, ref, o)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%+v: %v", c, err)
+			}
+			if _, err := o.Store.Collect(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -49,8 +49,8 @@ func (d *dockerArchive) read(ctx context.Context, tag string) error {
 		return err
 	}
 	var images []savedImage
-	if err := json.Unmarshal(data, &images); err != nil {
-		return fmt.Errorf("manifest.json: %w", err)
+	if err := oci.Decode(data, &images); err != nil {
+		return jsonError("manifest.json", err)
 	}
 	img, err := chooseSaved(images, tag)
 	if err != nil {

@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -130,8 +129,8 @@ func (l *layout) find(tag string) error {
 		return err
 	}
 	var index oci.Index
-	if err := json.Unmarshal(data, &index); err != nil {
-		return fmt.Errorf("index.json: %w", err)
+	if err := oci.Decode(data, &index); err != nil {
+		return jsonError("index.json", err)
 	}
 	var found []oci.Descriptor
 	for _, m := range index.Manifests {

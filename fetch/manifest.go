@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,20 +25,27 @@ const (
 // checked it as one must not have it used as the other (CVE-2021-41190).
 func parseDocument(data []byte, mediaType string) (*oci.Document, error) {
 	var d oci.Document
-	if err := json.Unmarshal(data, &d); err != nil {
+	var keys map[string]json.RawMessage
+	err := oci.Decode(data, &d)
+	if err == nil {
+		err = json.Unmarshal(data, &keys)
+	}
+	if err != nil {
 		return nil, jsonError("manifest", err)
 	}
+	has := func(key string) bool { _, ok := keys[key]; return ok }
 	if d.SchemaVersion == 1 || d.FSLayers != nil || strings.HasPrefix(mediaType, dockerSchema1) || strings.HasPrefix(d.MediaType, dockerSchema1) {
 		return nil, errors.New("docker schema 1 image: the format names no digests for what it unpacks to, and is refused; push it again with a docker of this decade")
+	}
+	if err := checkDocumentType(d.MediaType); err != nil {
+		return nil, fmt.Errorf("manifest %w", err)
 	}
 	if d.SchemaVersion != 2 {
 		return nil, fmt.Errorf("manifest of schema version %d", d.SchemaVersion)
 	}
-	if d.Manifests != nil && (d.Config != nil || d.Layers != nil) {
+	// What is there counts, null too: some look at that alone.
+	if has("manifests") && (has("config") || has("layers")) {
 		return nil, errors.New("manifest that is an image and an index at once")
-	}
-	if err := checkDocumentType(d.MediaType); err != nil {
-		return nil, fmt.Errorf("manifest %w", err)
 	}
 	for _, t := range []string{d.MediaType, mediaType} {
 		switch t {
@@ -67,7 +75,7 @@ func checkDocumentType(t string) error {
 	if strings.HasPrefix(t, dockerSchema1) {
 		return nil // named as what it is later
 	}
-	return fmt.Errorf("of type %s: neither an image nor an index", oci.Short(t))
+	return fmt.Errorf("of type %s: an artifact, neither an image nor an index", oci.Short(t))
 }
 
 // checkImage refuses manifests of things that are no images.
@@ -105,18 +113,64 @@ func checkLayerType(t string) error {
 	if strings.HasSuffix(t, "+encrypted") {
 		return fmt.Errorf("of type %s: encrypted layers cannot be read", oci.Short(t))
 	}
-	for _, prefix := range []string{
-		"application/vnd.oci.image.layer.v1.tar",
-		"application/vnd.oci.image.layer.nondistributable.v1.tar",
+	for _, base := range []string{ociLayer, ociForeignLayer} {
+		if c, ok := strings.CutPrefix(t, base); ok && (c == "" || c == "+gzip" || c == "+zstd") {
+			return nil
+		}
+	}
+	for _, base := range []string{
 		"application/vnd.docker.image.rootfs.diff.tar",
 		"application/vnd.docker.image.rootfs.foreign.diff.tar",
 		"application/vnd.docker.container.image.rootfs.diff+x-gtar", // an old name
 	} {
-		if t == prefix || strings.HasPrefix(t, prefix+"+") || strings.HasPrefix(t, prefix+".") {
+		if c, ok := strings.CutPrefix(t, base); ok && (c == "" || c == ".gzip" || c == ".zstd") {
 			return nil
 		}
 	}
 	return fmt.Errorf("of type %s: not a file system layer", oci.Short(t))
+}
+
+const (
+	ociLayer        = "application/vnd.oci.image.layer.v1.tar"
+	ociForeignLayer = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+)
+
+// A TypeError says that a layer is not compressed as its media type has it.
+type TypeError struct {
+	Type string
+	Is   string // "gzip", "zstd", "" for neither
+}
+
+func (e *TypeError) Error() string {
+	is := e.Is
+	if is == "" {
+		is = "neither gzip nor zstd"
+	}
+	return fmt.Sprintf("its media type is %s, and it is %s", oci.Short(e.Type), is)
+}
+
+// checkCompression compares the first bytes of a layer with its media type. The types of OCI say how it is
+// compressed, and who believes them finds something else in it, or nothing, where they are wrong. Those of
+// docker say gzip of whatever it is, and everybody looks.
+func checkCompression(mediaType string, head []byte) error {
+	want, ok := strings.CutPrefix(mediaType, ociLayer)
+	if !ok {
+		want, ok = strings.CutPrefix(mediaType, ociForeignLayer)
+	}
+	if !ok || len(head) == 0 {
+		return nil
+	}
+	is := ""
+	switch {
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		is = "gzip"
+	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}), len(head) >= 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18}):
+		is = "zstd" // the second is a frame to skip (RFC 8878 3.1.2)
+	}
+	if is != strings.TrimPrefix(want, "+") {
+		return &TypeError{mediaType, is}
+	}
+	return nil
 }
 
 func checkDescriptor(d oci.Descriptor, most int64) error {
@@ -176,7 +230,7 @@ func verifyDigest(what string, data []byte, want oci.Digest) error {
 // parseConfig reads an image's config for a manifest with that many layers.
 func parseConfig(data []byte, layers int) (*oci.Image, error) {
 	var c oci.Image
-	if err := json.Unmarshal(data, &c); err != nil {
+	if err := oci.Decode(data, &c); err != nil {
 		return nil, jsonError("config", err)
 	}
 	if c.RootFS.Type != "layers" {

@@ -194,13 +194,26 @@ func TestRefused(t *testing.T) {
 	}
 	d := digest.FromString("x")
 	for name, c := range map[string]struct{ mediaType, text, want string }{
-		"schema1":    {"application/vnd.docker.distribution.manifest.v1+json", `{"schemaVersion":1,"fsLayers":[]}`, "schema 1"},
-		"artifact":   {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"artifactType":"application/\u001b[31mcyan","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[]}`, d), "artifact"},
-		"two in one": {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"manifests":[],"config":{"digest":%q}}`, d), "at once"},
-		"not json":   {v1.MediaTypeImageManifest, "<html>", ""},
-		"encrypted":  {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip+encrypted","digest":%[2]q,"size":1}]}`, v1.MediaTypeImageConfig, d), "encrypted"},
-		"negative":   {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":-1},"layers":[]}`, v1.MediaTypeImageConfig, d), "size"},
-		"digest":     {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":"sha256:../../etc/passwd","size":1},"layers":[]}`, v1.MediaTypeImageConfig), "digest"},
+		"schema1":              {"application/vnd.docker.distribution.manifest.v1+json", `{"schemaVersion":1,"fsLayers":[]}`, "schema 1"},
+		"artifact":             {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"artifactType":"application/\u001b[31mcyan","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[]}`, d), "artifact"},
+		"two in one":           {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"manifests":[],"config":{"digest":%q}}`, d), "at once"},
+		"two in one, by null":  {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"manifests":null,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[]}`, v1.MediaTypeImageConfig, d), "at once"},
+		"two in one, by case":  {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"Manifests":[],"config":{"digest":%q}}`, d), "but for case"},
+		"two configs":          {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"digest":%q},"config":{"digest":"x"},"layers":[]}`, d), "occurs twice"},
+		"two digests":          {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"digest":%q,"Digest":"x"},"layers":[]}`, d), "but for case"},
+		"a list by its type":   {"application/vnd.docker.distribution.manifest.list.v2+json", fmt.Sprintf(`{"schemaVersion":2,"config":{"digest":%q},"layers":[]}`, d), "lists no manifests"},
+		"an image by its type": {v1.MediaTypeImageManifest, `{"schemaVersion":2,"manifests":[]}`, "is an index"},
+		"an index, it says":    {"", fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"digest":%q},"layers":[]}`, v1.MediaTypeImageIndex, d), "lists no manifests"},
+		"old artifact":         {"application/vnd.oci.artifact.manifest.v1+json", `{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","artifactType":"x","blobs":[]}`, "artifact"},
+		"helm chart":           {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":%q,"size":2},"layers":[]}`, d), `not an image, but an artifact of type "application/vnd.cncf.helm.config.v1+json"`},
+		"layer of a chart":     {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":"application/vnd.cncf.helm.chart.content.v1.tar+gzip","digest":%[2]q,"size":1}]}`, v1.MediaTypeImageConfig, d), "not a file system layer"},
+		"layer of bzip2":       {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+bzip2","digest":%[2]q,"size":1}]}`, v1.MediaTypeImageConfig, d), "not a file system layer"},
+		"signed schema1":       {"application/vnd.docker.distribution.manifest.v1+prettyjws", `{"schemaVersion":1,"name":"a","tag":"b","architecture":"amd64","fsLayers":[{"blobSum":"x"}],"history":[],"signatures":[]}`, "schema 1"},
+		"deep":                 {v1.MediaTypeImageManifest, strings.Repeat("[", 1<<20), "not understood"},
+		"not json":             {v1.MediaTypeImageManifest, "<html>", ""},
+		"encrypted":            {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip+encrypted","digest":%[2]q,"size":1}]}`, v1.MediaTypeImageConfig, d), "encrypted"},
+		"negative":             {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":-1},"layers":[]}`, v1.MediaTypeImageConfig, d), "size"},
+		"digest":               {v1.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":"sha256:../../etc/passwd","size":1},"layers":[]}`, v1.MediaTypeImageConfig), "digest"},
 	} {
 		_, err := Pull(ctx, serve(c.mediaType, c.text), o)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
