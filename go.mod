@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/BurntSushi/toml v1.6.0
+	github.com/ProtonMail/go-crypto v1.4.1
 	github.com/godbus/dbus/v5 v5.2.4
 	github.com/klauspost/compress v1.19.1
 	github.com/moby/profiles/seccomp v0.2.4
@@ -20,6 +21,7 @@ require (
 )
 
 require (
+	github.com/cloudflare/circl v1.6.3 // indirect
 	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect
 	github.com/docker/docker-credential-helpers v0.9.8 // indirect
 	github.com/docker/go-units v0.5.0 // indirect
@@ -29,5 +31,6 @@ require (
 	github.com/russross/blackfriday/v2 v2.1.0 // indirect
 	github.com/xrash/smetrics v0.0.0-20250705151800-55b8f293f342 // indirect
 	go.podman.io/storage v1.64.1 // indirect
+	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/tools v0.45.0 // indirect
 )
