@@ -16,6 +16,9 @@ require (
 	github.com/sirupsen/logrus v1.10.2
 	github.com/urfave/cli/v2 v2.27.7
 	go.podman.io/image/v5 v5.41.2
+	go.podman.io/storage v1.64.1
+	go.yaml.in/yaml/v3 v3.0.5
+	golang.org/x/crypto v0.57.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.46.0
 )
@@ -30,7 +33,5 @@ require (
 	github.com/moby/sys/user v0.4.1 // indirect
 	github.com/russross/blackfriday/v2 v2.1.0 // indirect
 	github.com/xrash/smetrics v0.0.0-20250705151800-55b8f293f342 // indirect
-	go.podman.io/storage v1.64.1 // indirect
-	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/tools v0.45.0 // indirect
 )

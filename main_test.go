@@ -17,12 +17,14 @@ import (
 	"time"
 
 	"cove/fetch/layer"
+	"cove/fetch/policy/policytest"
 	"cove/fetch/registrytest"
 	"cove/sandbox"
 	"cove/sandbox/clitest"
 	"cove/sandbox/host"
 	"cove/testdata/attack"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -66,6 +68,7 @@ func scripts(t *testing.T, dir string) {
 			"pty":      pty,
 			"layout":   layout,
 			"registry": registry,
+			"sign":     sign,
 			"probe":    probe,
 		},
 	})
@@ -92,6 +95,7 @@ func TestImports(t *testing.T) {
 		"cove/fetch/store":     {"cove/fetch", "cove/fetch/layer/stage"},
 		"cove/fetch/image":     {"cove/fetch", "cove/fetch/layer/stage"},
 		"cove/fetch/layer":     {"cove/fetch/store", "cove/fetch/layer/stage"},
+		"cove/fetch/policy":    {"net/http", "cove/fetch/store", "cove/fetch/image"},
 		"cove/fetch":           {"cove/config", "cove/sandbox", "cove/sandbox/spec"},
 		"cove/sandbox":         {"net", "cove/fetch", "cove/sandbox/cli", "cove/sandbox/start", "cove/sandbox/network/driver", "github.com/urfave/cli/v2"},
 		"cove/sandbox/start":   {"cove/fetch", "cove/sandbox/cli", "cove/sandbox/quick", "cove/sandbox/network/driver"},
@@ -99,7 +103,7 @@ func TestImports(t *testing.T) {
 		"cove/sandbox/early":   {"os", "fmt", "reflect", "strings", "golang.org/x/sys/unix"},
 		// See package start for why: these are initialised late, or let others be that take their time.
 		"cove/sandbox/quick": {"github.com/urfave/cli/v2", "go.podman.io/image/v5/docker/reference", "github.com/opencontainers/go-digest",
-			"regexp", "net", "net/netip", "unique", "runtime/debug", "text/template"},
+			"cove/fetch/policy", "regexp", "net", "net/netip", "unique", "runtime/debug", "text/template"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", pkg).Output()
 		if err != nil {
@@ -135,6 +139,7 @@ func setup(e *testscript.Env) error {
 			return err
 		}
 	}
+	e.Values["served"] = &served{digests: map[string]digest.Digest{}, keys: map[string]any{}}
 	e.Setenv("HOME", home)
 	e.Setenv("XDG_DATA_HOME", filepath.Join(e.WorkDir, "data"))
 	e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "config"))
@@ -477,10 +482,48 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 			return true
 		})
 	}
+	s := ts.Value("served").(*served)
+	s.Registry = r
 	for name, image := range images() {
-		r.Add(name+":v1", image)
+		_, s.digests[name] = r.Add(name+":v1", image)
 	}
 	ts.Setenv("REGISTRY", r.Addr)
+}
+
+// served is a script's registry, and the keys that its images are signed with.
+type served struct {
+	*registrytest.Registry
+	digests map[string]digest.Digest
+	keys    map[string]any
+}
+
+// sign cosign|gpg KEY [IMAGE [IDENTITY]]: the registry's IMAGE:v1 is signed with the key of that name, as itself or as
+// IDENTITY. KEY.pub holds the public key.
+func sign(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 4 {
+		ts.Fatalf("usage: sign cosign|gpg KEY [IMAGE [IDENTITY]]")
+	}
+	s := ts.Value("served").(*served)
+	if s.keys[args[1]] == nil {
+		s.keys[args[1]] = map[string]any{"cosign": policytest.NewCosign(), "gpg": policytest.NewGPG(args[1], 0)}[args[0]]
+	}
+	public := s.keys[args[1]].(interface{ Public() []byte }).Public()
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]+".pub"), public, 0o600))
+	if len(args) == 2 {
+		return
+	}
+	d, identity := s.digests[args[2]], s.Addr+"/"+args[2]+":v1"
+	if len(args) == 4 {
+		identity = args[3]
+	}
+	switch key := s.keys[args[1]].(type) {
+	case *policytest.Cosign:
+		policytest.Attach(s.Registry, args[2], d, key.Sign(d, identity))
+	case *policytest.GPG:
+		dir := filepath.Join(ts.Getenv("HOME"), ".local/share/containers/sigstore", args[2]+"@sha256="+d.Encoded())
+		ts.Check(os.MkdirAll(dir, 0o700))
+		ts.Check(os.WriteFile(filepath.Join(dir, "signature-1"), key.Sign(d, identity), 0o600))
+	}
 }
 
 // layout DIR: writes the images into an OCI layout, each under its name as the tag.

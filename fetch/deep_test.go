@@ -211,7 +211,7 @@ func TestPolicy(t *testing.T) {
 		"reject":       {`{"default":` + reject + `}`, "reject"},
 		"signed":       {`{"default":` + signed + `}`, "signature"},
 		"unknown":      {`{"default":[{"type":"moonPhase"}]}`, "moonPhase"},
-		"empty":        {`{}`, "no default"},
+		"empty":        {`{}`, `"default" is missing`},
 		"broken":       {`{`, "read"},
 		"registry":     {scope(r.Addr, accept), ""},
 		"repository":   {scope(r.Addr+"/team/app", accept), ""},
@@ -219,7 +219,7 @@ func TestPolicy(t *testing.T) {
 		"tag":          {scope(r.Addr+"/team/app:1", accept), ""},
 		"transport":    {scope("", accept), ""},
 		"another":      {scope("docker.io", accept), "reject"},
-		"both":         {`{"default":[{"type":"insecureAcceptAnything"},{"type":"sigstoreSigned"}]}`, "signature"},
+		"both":         {`{"default":[{"type":"insecureAcceptAnything"},{"type":"sigstoreSigned","keyPath":"/k"}]}`, "signature"},
 		"more special": {fmt.Sprintf(`{"default":%s,"transports":{"docker":{"":%s,%q:%s}}}`, accept, accept, r.Addr+"/team", signed), "signature"},
 	} {
 		if err := os.WriteFile(file, []byte(c.text), 0o644); err != nil {

@@ -1,126 +1,114 @@
 package fetch
 
 import (
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"cove/fetch/image"
+	"cove/fetch/oci"
+	"cove/fetch/policy"
 
 	"go.podman.io/image/v5/docker/reference"
 )
 
-// policy is the part of containers-policy.json(5) that can be answered without signatures.
-type policy struct {
-	Default    []requirement                       `json:"default"`
-	Transports map[string]map[string][]requirement `json:"transports"`
+// PolicyError says that the machine's policy.json does not let an image in.
+type PolicyError = policy.Error
+
+// readPolicy reads the machine's policy.json; nil where there is none, and then everything is accepted.
+func readPolicy() (*policy.Policy, error) {
+	file, err := image.PolicyFile()
+	if err != nil || file == "" {
+		return nil, err
+	}
+	f, err := openRegular(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := readAtMost(f, maxManifest)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	return policy.Parse(file, data)
 }
 
-type requirement struct {
-	Type string `json:"type"`
+// subject is the image as a policy.json speaks of it: by the name that the user's reference has, whatever mirror it
+// comes from, and by paths without symbolic links.
+func (t *target) subject(named reference.Named) (*policy.Subject, error) {
+	s := &policy.Subject{Transport: string(t.Via), Named: named}
+	if t.Path == "" {
+		return s, nil
+	}
+	var err error
+	if s.Path, err = filepath.EvalSymlinks(t.Path); err != nil {
+		return nil, err
+	}
+	if t.Via == image.ViaDockerArchive {
+		s.Named = archiveName(t.Tag)
+	}
+	return s, nil
 }
 
-// A PolicyError says that the machine's policy.json does not let an image in.
-type PolicyError struct {
-	File string
-	Why  string
+// archiveName is the name that a docker archive's tag is, for the identity that a signature must be for; nil without one.
+func archiveName(tag string) reference.Named {
+	named, err := reference.ParseNormalizedNamed(tag)
+	if err != nil {
+		return nil
+	}
+	return reference.TagNameOnly(named)
 }
 
-func (e *PolicyError) Error() string { return fmt.Sprintf("refused by %s: %s", e.File, e.Why) }
+// readRules reads what policy.json asks of the image, and tells at once what nothing can meet. nil: it asks nothing.
+func (p *puller) readRules(named reference.Named) (*policy.Rules, error) {
+	machine, err := readPolicy()
+	if err != nil || machine == nil {
+		return nil, err
+	}
+	s, err := p.t.subject(named)
+	if err != nil {
+		return nil, err
+	}
+	rules := machine.For(s)
+	return rules, rules.Hopeless()
+}
 
-// checkPolicy asks policy.json. A machine without one accepts everything, as a fresh install of
-// the file does. What asks for a signature cannot be given here, and is not passed over.
-func checkPolicy(t *target, named reference.Named) error {
-	file, data, err := readPolicy()
-	if err != nil || data == nil {
+// admit judges the manifest that is about to be used. It comes before everything that is read because of the manifest,
+// and is about those very bytes: of an index it is the image that was chosen, as podman has it.
+func (p *puller) admit(ctx context.Context) error {
+	if p.rules == nil {
+		return nil
+	}
+	s, err := p.signable(ctx, p.man.Digest, false)
+	if err != nil {
 		return err
 	}
-	var p policy
-	if err := json.Unmarshal(data, &p); err != nil {
-		return fmt.Errorf("read %s: %w", file, err)
-	}
-	reqs := p.requirements(t, named)
-	if len(reqs) == 0 {
-		return &PolicyError{file, "it says nothing for this image (no default)"}
-	}
-	for _, r := range reqs {
-		switch r.Type {
-		case "insecureAcceptAnything":
-		case "reject":
-			return &PolicyError{file, "reject"}
-		case "signedBy", "signedBaseLayer", "sigstoreSigned":
-			return &PolicyError{file, fmt.Sprintf("it asks for a signature (%s), and cove cannot check signatures: this protection cannot be given", r.Type)}
-		default:
-			return &PolicyError{file, fmt.Sprintf("it asks for %q, which cove does not know", r.Type)}
-		}
-	}
-	return nil
+	return p.rules.Check(s)
 }
 
-func readPolicy() (string, []byte, error) {
-	var files []string
-	config := os.Getenv("XDG_CONFIG_HOME")
-	if home, err := os.UserHomeDir(); err == nil && !filepath.IsAbs(config) {
-		config = filepath.Join(home, ".config")
+// signable is a document of the image being pulled, with the signatures that are found for it. With everywhere
+// sigstore's are looked for also where registries.d does not say so.
+func (p *puller) signable(ctx context.Context, d oci.Digest, everywhere bool) (*policy.Subject, error) {
+	s, err := p.t.subject(p.named)
+	if err != nil {
+		return nil, err
 	}
-	if config != "" {
-		files = append(files, filepath.Join(config, "containers", "policy.json"))
-	}
-	files = append(files, "/etc/containers/policy.json")
-	for _, f := range files {
-		data, err := os.ReadFile(f)
-		if err == nil {
-			return f, data, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotDir) {
-			return "", nil, err
-		}
-	}
-	return "", nil, nil
+	s.Manifest = p.docs[d]
+	f := &signatures{puller: p, digest: d, everywhere: everywhere}
+	s.Found = func(sigstore bool) ([]policy.Signature, error) { return f.find(ctx, sigstore) }
+	return s, nil
 }
 
-// requirements finds the most special scope: the image's own, those above it, the transport's
-// "", and the default.
-func (p *policy) requirements(t *target, named reference.Named) []requirement {
-	scopes := p.Transports[string(t.Via)]
-	for _, s := range scopesOf(t, named) {
-		if reqs, ok := scopes[s]; ok {
-			return reqs
-		}
+// checkPlain asks policy.json about a directory that is used where it is.
+func (t *target) checkPlain() error {
+	machine, err := readPolicy()
+	if err != nil || machine == nil {
+		return err
 	}
-	return p.Default
-}
-
-func scopesOf(t *target, named reference.Named) []string {
-	var out []string
-	if t.Via == image.ViaRegistry {
-		out = append(out, named.String(), named.Name())
-		host := reference.Domain(named)
-		for name := named.Name(); name != host; {
-			name = name[:strings.LastIndexByte(name, '/')]
-			out = append(out, name)
-		}
-		// "*.example.com", from the longest on
-		bare, _, _ := strings.Cut(host, ":")
-		for {
-			_, rest, ok := strings.Cut(bare, ".")
-			if !ok {
-				break
-			}
-			out = append(out, "*."+rest)
-			bare = rest
-		}
-		return append(out, "")
+	s, err := t.subject(nil)
+	if err != nil {
+		return err
 	}
-	if t.Tag != "" {
-		out = append(out, t.Path+":"+t.Tag)
-	}
-	for p := t.Path; p != "/"; p = filepath.Dir(p) {
-		out = append(out, p)
-	}
-	return append(out, "/", "")
+	s.Found = func(bool) ([]policy.Signature, error) { return nil, nil }
+	return machine.For(s).Check(s)
 }

@@ -12,6 +12,7 @@ import (
 	"cove/fetch/image"
 	"cove/fetch/layer"
 	"cove/fetch/oci"
+	"cove/fetch/policy"
 	"cove/fetch/store"
 	"cove/fetch/wire"
 
@@ -38,6 +39,11 @@ func Pull(ctx context.Context, ref string, o Options) (*Image, error) {
 }
 
 func (t *target) pull(ctx context.Context, o Options, want oci.Platform) (*Image, error) {
+	if t.Via == image.ViaDir {
+		if err := t.checkPlain(); err != nil {
+			return nil, err
+		}
+	}
 	found, err := t.Lookup(o.local(), want)
 	if err == nil && found.Final(o.Policy) {
 		return found, nil
@@ -65,7 +71,8 @@ func (t *target) pull(ctx context.Context, o Options, want oci.Platform) (*Image
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		err = fmt.Errorf("store %s: %w", o.Store.Dir(), err)
 	}
-	if err != nil && o.Policy == Newer && found != nil && wire.Unreachable(err) {
+	var denied *PolicyError
+	if err != nil && o.Policy == Newer && found != nil && !errors.As(err, &denied) && wire.Unreachable(err) {
 		p.event(Event{Kind: Kept, Ref: found.Ref, Why: err.Error()})
 		return found, nil
 	}
@@ -88,6 +95,8 @@ type puller struct {
 	sys  *types.SystemContext
 
 	src    source
+	named  reference.Named       // of a registry
+	rules  *policy.Rules         // of this machine's policy.json; nil without one
 	ref    string                // canonical
 	index  oci.Digest            // what ref names, where that is an index
 	docs   map[oci.Digest][]byte // to keep: manifests, indexes, config
@@ -147,7 +156,8 @@ func (p *puller) begin(ctx context.Context, named reference.Named) (err error) {
 	if named != nil {
 		p.ref = named.String()
 	}
-	if err := checkPolicy(p.t, named); err != nil {
+	p.named = named
+	if p.rules, err = p.readRules(named); err != nil {
 		return err
 	}
 	p.docs = map[oci.Digest][]byte{}
@@ -231,6 +241,9 @@ func (p *puller) resolve(ctx context.Context) error {
 		if err := verify("manifest", data, man); err != nil {
 			return err
 		}
+	}
+	if err := p.admit(ctx); err != nil {
+		return err
 	}
 	return p.readConfig(ctx)
 }

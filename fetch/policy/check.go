@@ -66,7 +66,7 @@ func (p *Policy) For(s *Subject) *Rules {
 func scopesOf(s *Subject) []string {
 	switch s.Transport {
 	case "docker":
-		return registryScopes(s.Named)
+		return RegistryScopes(s.Named)
 	case "oci", "oci-archive", "dir":
 		// The tag is no part of it: "DIR:TAG" and "DIR" may be the same image. Nor is "/", which would be "".
 		var out []string
@@ -78,7 +78,8 @@ func scopesOf(s *Subject) []string {
 	return nil
 }
 
-func registryScopes(named reference.Named) []string {
+// RegistryScopes are the names of an image in a registry and of all that it lies in, which registries.d(5) knows too.
+func RegistryScopes(named reference.Named) []string {
 	out := []string{named.String()}
 	for name := named.Name(); ; {
 		out = append(out, name)
@@ -240,13 +241,23 @@ func (s *Subject) anyOf(sigstore bool, keys []string, judge func(Signature) (*cl
 
 // about tells whether a signature is for this image.
 func (s *Subject) about(c *claim, id identity) error {
-	if want := oci.FromBytes(s.Manifest); c.digest != want {
-		return fmt.Errorf("%w: %s, and the image is %s", ErrWrongManifest, oci.Short(string(c.digest)), want)
+	if !names(c.digest, s.Manifest) {
+		return fmt.Errorf("%w: %s, and the image is %s", ErrWrongManifest, oci.Short(string(c.digest)), oci.FromBytes(s.Manifest))
 	}
 	if !id.accepts(s.Named, c.reference) {
 		return fmt.Errorf("%w: %s, asked for is %s (%s)", ErrWrongIdentity, oci.Short(c.reference), s.called(), id)
 	}
 	return nil
+}
+
+// names tells whether a digest that was signed is that of the manifest, by either algorithm.
+func names(d oci.Digest, manifest []byte) bool {
+	if d.Validate() != nil {
+		return false
+	}
+	sum := d.Hash()
+	sum.Write(manifest)
+	return oci.FromHash(sum) == d
 }
 
 func (s *Subject) called() string {

@@ -276,13 +276,17 @@ func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, repo,
 	}
 	mediaType := r.types[d]
 	r.mu.Unlock()
+	if r.Blob(d) == nil {
+		fail(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "not here")
+		return
+	}
 	r.serve(w, req, d, mediaType)
 }
 
 func (r *Registry) serve(w http.ResponseWriter, req *http.Request, d digest.Digest, mediaType string) {
 	data := r.Blob(d)
 	if data == nil {
-		fail(w, http.StatusNotFound, "NOT_FOUND", "not here")
+		fail(w, http.StatusNotFound, "BLOB_UNKNOWN", "not here")
 		return
 	}
 	w.Header().Set("Content-Type", mediaType)

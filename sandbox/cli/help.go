@@ -22,6 +22,7 @@ var helpTexts embed.FS
 var topics = [][2]string{
 	{"profile", "cove.toml, key by key"},
 	{"images", "what an image can be, and where it is kept"},
+	{"signatures", "which images are let in, and by whose signature"},
 	{"network", "what the three network modes reach"},
 	{"limits", "memory, processors, processes and time"},
 	{"exit-codes", "what cove's exit code means"},

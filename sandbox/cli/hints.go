@@ -8,6 +8,7 @@ import (
 
 	"cove/fetch"
 	"cove/fetch/layer"
+	"cove/fetch/policy"
 	"cove/fetch/store"
 	"cove/fetch/wire"
 	"cove/sandbox"
@@ -137,6 +138,16 @@ var hints = []func(a *app, err error) string{
 			return ""
 		}
 		return "what came is not what its digest names: the source, or a proxy on the way, is broken or lies; nothing of it is used"
+	},
+	func(a *app, err error) string {
+		var e *fetch.PolicyError
+		switch {
+		case !errors.As(err, &e):
+			return ""
+		case errors.Is(err, policy.ErrNoSignature):
+			return "where signatures are looked for is said in registries.d; see `cove help signatures`"
+		}
+		return e.File + " says which images may come in; see `cove help signatures`"
 	},
 	func(a *app, err error) string {
 		if !errors.Is(err, sandbox.ErrNoSandbox) {
