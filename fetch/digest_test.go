@@ -53,7 +53,7 @@ func TestSHA512(t *testing.T) {
 	if _, err := o.Store.Remove(ctx, string(d)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.Store.Collect(ctx); err != nil {
+	if _, err := o.Store.Collect(ctx, false); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(o.Store.Dir(), "blobs", "*", "*")); len(left) > 0 {
@@ -123,7 +123,7 @@ func TestLayerTypes(t *testing.T) {
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%+v: %v", c, err)
 			}
-			if _, err := o.Store.Collect(ctx); err != nil {
+			if _, err := o.Store.Collect(ctx, false); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -400,7 +400,7 @@ func TestURLsAreNotFetched(t *testing.T) {
 	if _, err := o.Store.Remove(ctx, ref); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.Store.Collect(ctx); err != nil {
+	if _, err := o.Store.Collect(ctx, false); err != nil {
 		t.Fatal(err)
 	}
 	r.SetBlob(blob, nil)

@@ -501,7 +501,7 @@ func TestUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	release()
-	if got, err = o.Store.Collect(ctx); err != nil || got.Layers != 1 || len(got.Images) != 1 {
+	if got, err = o.Store.Collect(ctx, false); err != nil || got.Layers != 1 || len(got.Images) != 1 {
 		t.Fatalf("%+v %v", got, err)
 	}
 	if _, err := img.Use(o.Store); !errors.Is(err, store.ErrNotFound) {

@@ -74,7 +74,7 @@ func options(t testing.TB) Options {
 				t.Error(err)
 			}
 		}
-		if _, err := s.Collect(context.Background()); err != nil {
+		if _, err := s.Collect(context.Background(), false); err != nil {
 			t.Error(err)
 		}
 		left, err := filepath.Glob(filepath.Join(s.Dir(), "layers", "*", "*"))

@@ -66,7 +66,7 @@ func TestRedirectToAnotherHost(t *testing.T) {
 		if _, err := o.Store.Remove(ctx, ref); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := o.Store.Collect(ctx); err != nil {
+		if _, err := o.Store.Collect(ctx, false); err != nil {
 			t.Fatal(err)
 		}
 		// What is asked there is not answered, and what it says is not repeated.

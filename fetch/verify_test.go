@@ -180,7 +180,7 @@ func TestMendBesideUse(t *testing.T) {
 	if path, err := os.Readlink(old); err != nil || !strings.Contains(path, "/.old-") {
 		t.Errorf("the old layer is %s %v", path, err)
 	}
-	for _, collect := range []func() error{func() error { _, err := o.Store.Collect(ctx); return err },
+	for _, collect := range []func() error{func() error { _, err := o.Store.Collect(ctx, false); return err },
 		func() error { return o.Store.Sweep(ctx) }, func() error { _, err := Pull(ctx, ref, o); return err }} {
 		if err := collect(); err != nil {
 			t.Fatal(err)
@@ -190,7 +190,7 @@ func TestMendBesideUse(t *testing.T) {
 		}
 	}
 	release()
-	if _, err := o.Store.Collect(ctx); err != nil {
+	if _, err := o.Store.Collect(ctx, false); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ := filepath.Glob(o.Store.Dir() + "/layers/*/.*"); len(left) > 0 {

@@ -33,6 +33,7 @@ const (
 	OpPack    Op = "pack"    // At into the pipe that comes with it; From is what lies below
 	OpList    Op = "list"    // what At holds, into the file that comes with it
 	OpCheck   Op = "check"   // At against the listing that comes with it
+	OpDisk    Op = "disk"    // what At takes on the disk
 )
 
 // Request is what the stage is asked, by a number of its own.
@@ -71,7 +72,7 @@ type Result struct {
 	// of those layers only.
 	Dependent bool    `json:"dependent,omitempty"`
 	Packed    *Packed `json:"packed,omitempty"` // of pack alone
-	Disk      int64   `json:"disk,omitempty"`   // bytes in use on the disk; only with a listing
+	Disk      int64   `json:"disk,omitempty"`   // bytes in use on the disk; with a listing, and of disk
 
 	Findings []Finding `json:"findings,omitempty"` // of a check: the first of them
 	Found    int64     `json:"found,omitempty"`    // how many there are

@@ -247,6 +247,12 @@ func (s *Session) Check(at Place, listing *os.File, label string) (Result, error
 	return s.call(&Request{Op: OpCheck, At: at, Label: label}, listing)
 }
 
+// Disk tells how much disk a tree takes.
+func (s *Session) Disk(at Place) (int64, error) {
+	res, err := s.call(&Request{Op: OpDisk, At: at})
+	return res.Disk, err
+}
+
 // Pid is the stage's process id out here.
 func (s *Session) Pid() int { return s.child.Pid() }
 

@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
-	"path/filepath"
 	"slices"
 	"strings"
 
-	"cove/fetch/layer"
+	"cove/fetch/layer/list"
 	"cove/fetch/oci"
-	"cove/userns"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,8 +20,10 @@ type Removed struct {
 	Names  []string     `json:"names"`  // references
 	Images []oci.Digest `json:"images"` // manifests
 	Layers int          `json:"layers"`
-	Bytes  int64        `json:"bytes"` // of the layers, unpacked
+	Bytes  int64        `json:"bytes"` // on the disk
 	Kept   []oci.Digest `json:"kept"`  // images that something runs from: the next collection takes them
+	// Leftovers are unfinished layers and sandboxes' files that killed commands have left.
+	Leftovers int `json:"leftovers"`
 }
 
 // Remove takes the image's names away, or that one name when it is one, and then everything
@@ -34,9 +33,6 @@ func (s *Store) Remove(ctx context.Context, ref string) (Removed, error) {
 	if err != nil {
 		return Removed{}, fmt.Errorf("remove image %q: %w", ref, err)
 	}
-	if len(found) == 0 {
-		return Removed{}, fmt.Errorf("remove image %q: %w", ref, ErrNotFound)
-	}
 	names, err := s.names()
 	if err != nil {
 		return Removed{}, err
@@ -44,6 +40,14 @@ func (s *Store) Remove(ctx context.Context, ref string) (Removed, error) {
 	digests := map[oci.Digest]bool{}
 	for _, f := range found {
 		digests[f.Digest] = true
+	}
+	for _, n := range names { // also of an image of which nothing else can be read
+		if n.means(ref) {
+			digests[n.Manifest] = true
+		}
+	}
+	if len(digests) == 0 {
+		return Removed{}, fmt.Errorf("remove image %q: %w", ref, ErrNotFound)
 	}
 	byName, canonical := false, map[string]bool{}
 	for _, n := range names {
@@ -67,61 +71,102 @@ func (s *Store) Remove(ctx context.Context, ref string) (Removed, error) {
 		}
 	}
 	// A pull at work keeps the store; what is left over then, the next collection finds.
-	r, err := s.collect(ctx, false)
-	r.Names = gone
-	return r, err
+	c := collector{s: s, w: remover{ctx: ctx}}
+	err = c.collect(ctx, false)
+	c.r.Names = gone
+	return c.r, err
 }
 
 // Collect removes everything that no name leads to and nothing runs from, and what interrupted
-// commands left. It waits for pulls at work.
-func (s *Store) Collect(ctx context.Context) (Removed, error) {
-	if err := s.Sweep(ctx); err != nil {
+// commands left. It waits for pulls at work. With dry it only says what it would remove.
+func (s *Store) Collect(ctx context.Context, dry bool) (Removed, error) {
+	c := collector{s: s, dry: dry, w: remover{ctx: ctx}}
+	if err := c.sweep(true); err != nil {
 		return Removed{}, err
 	}
-	return s.collect(ctx, true)
+	err := c.collect(ctx, true)
+	return c.r, err
 }
 
-func (s *Store) collect(ctx context.Context, wait bool) (r Removed, err error) {
+// A collector gives disk back, or tells how much there would be.
+type collector struct {
+	s   *Store
+	dry bool
+	w   remover
+	r   Removed
+}
+
+func (c *collector) collect(ctx context.Context, wait bool) (err error) {
 	var lock *os.File
 	if wait {
-		lock, err = waitLock(ctx, s.path("lock"), unix.LOCK_EX)
+		lock, err = waitLock(ctx, c.s.path("lock"), unix.LOCK_EX)
 	} else {
-		lock, err = tryLock(s.path("lock"), unix.LOCK_EX)
+		lock, err = tryLock(c.s.path("lock"), unix.LOCK_EX)
 	}
 	if err != nil {
-		return r, fmt.Errorf("collect: %w", err)
+		return fmt.Errorf("collect: %w", err)
 	}
 	if lock == nil {
-		return r, nil
+		return nil
 	}
 	defer lock.Close()
-	live, err := s.dropRecords(&r)
+	defer c.w.close()
+	live, err := c.dropRecords()
+	if err == nil {
+		err = c.dropBlobs(live)
+	}
+	if err == nil {
+		err = c.dropLayers(live)
+	}
 	if err != nil {
-		return r, fmt.Errorf("collect: %w", err)
+		return fmt.Errorf("collect: %w", err)
 	}
-	if err := s.dropBlobs(live); err != nil {
-		return r, fmt.Errorf("collect: %w", err)
+	if c.dry {
+		return nil
 	}
-	if err := s.dropLayers(ctx, live, &r); err != nil {
-		return r, fmt.Errorf("collect: %w", err)
-	}
-	return r, s.dropLocks()
+	return errors.Join(c.s.dropLists(), c.s.dropLocks())
 }
 
 // liveSet is what must stay.
 type liveSet struct {
 	blobs  map[oci.Digest]bool
 	layers map[string]bool // KEY/HEX
+	sizes  map[string]int64
+}
+
+// dropNames returns the names. Those that cannot be read lead nowhere, and go.
+func (s *Store) dropNames(dry bool) ([]Name, error) {
+	files, err := listDir(s.path("names"))
+	if err != nil {
+		return nil, err
+	}
+	var out []Name
+	for _, f := range files {
+		n, err := s.readName(f)
+		switch {
+		case err == nil:
+			out = append(out, n)
+		case errors.Is(err, ErrNotFound) && !dry:
+			err = removeIfThere(s.path("names", f))
+		case errors.Is(err, ErrNotFound), errors.Is(err, fs.ErrNotExist):
+			err = nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // dropRecords removes the records that no name leads to and nothing runs from.
-func (s *Store) dropRecords(r *Removed) (*liveSet, error) {
-	names, err := s.names()
+func (c *collector) dropRecords() (*liveSet, error) {
+	s := c.s
+	names, err := s.dropNames(c.dry)
 	if err != nil {
 		return nil, err
 	}
 	named := map[oci.Digest]bool{}
-	live := &liveSet{blobs: map[oci.Digest]bool{}, layers: map[string]bool{}}
+	live := &liveSet{blobs: map[oci.Digest]bool{}, layers: map[string]bool{}, sizes: map[string]int64{}}
 	for _, n := range names {
 		named[n.Manifest] = true
 		live.blobs[n.Index] = true
@@ -130,7 +175,6 @@ func (s *Store) dropRecords(r *Removed) (*liveSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	sizes := map[string]int64{}
 	for _, h := range handles {
 		rec := &Record{}
 		if err := readJSON(s.recordPath(h), rec); err != nil {
@@ -138,14 +182,14 @@ func (s *Store) dropRecords(r *Removed) (*liveSet, error) {
 		}
 		keep := rec != nil && named[h.Manifest]
 		if !keep {
-			dropped, err := s.dropRecord(h)
+			dropped, err := c.dropRecord(h)
 			if err != nil {
 				return nil, err
 			}
 			if dropped {
-				r.Images = append(r.Images, h.Manifest)
+				c.r.Images = append(c.r.Images, h.Manifest)
 			} else {
-				r.Kept = append(r.Kept, h.Manifest)
+				c.r.Kept = append(c.r.Kept, h.Manifest)
 				keep = rec != nil
 			}
 		}
@@ -153,7 +197,7 @@ func (s *Store) dropRecords(r *Removed) (*liveSet, error) {
 			continue
 		}
 		for _, l := range rec.Layers {
-			sizes[h.Key+"/"+l.Dir] = l.Bytes
+			live.sizes[h.Key+"/"+l.Dir] = s.disk(h.Key, l)
 			if keep {
 				live.layers[h.Key+"/"+l.Dir] = true
 			}
@@ -162,16 +206,15 @@ func (s *Store) dropRecords(r *Removed) (*liveSet, error) {
 			live.blobs[rec.Manifest], live.blobs[rec.ConfigID] = true, true
 		}
 	}
-	for name, size := range sizes {
-		if !live.layers[name] {
-			r.Bytes += size
-		}
-	}
 	return live, nil
 }
 
 // dropRecord removes a record when nothing runs from its image.
-func (s *Store) dropRecord(h Handle) (bool, error) {
+func (c *collector) dropRecord(h Handle) (bool, error) {
+	s := c.s
+	if c.dry {
+		return !s.inUse(h), nil
+	}
 	lock, err := tryLock(s.usePath(h), unix.LOCK_EX)
 	if err != nil || lock == nil {
 		return false, err
@@ -183,7 +226,8 @@ func (s *Store) dropRecord(h Handle) (bool, error) {
 	return true, removeIfThere(s.usePath(h))
 }
 
-func (s *Store) dropBlobs(live *liveSet) error {
+func (c *collector) dropBlobs(live *liveSet) error {
+	s := c.s
 	for _, algorithm := range oci.Algorithms() {
 		blobs, err := listDir(s.path("blobs", algorithm))
 		if err != nil {
@@ -193,7 +237,12 @@ func (s *Store) dropBlobs(live *liveSet) error {
 			if live.blobs[oci.Digest(algorithm+":"+b)] {
 				continue
 			}
-			if err := removeIfThere(s.path("blobs", algorithm, b)); err != nil {
+			path := s.path("blobs", algorithm, b)
+			c.r.Bytes += blocks(path)
+			if c.dry {
+				continue
+			}
+			if err := removeIfThere(path); err != nil {
 				return err
 			}
 		}
@@ -201,38 +250,58 @@ func (s *Store) dropBlobs(live *liveSet) error {
 	return nil
 }
 
-func (s *Store) dropLayers(ctx context.Context, live *liveSet, r *Removed) error {
-	keys, err := s.keys()
+func (c *collector) dropLayers(live *liveSet) error {
+	keys, err := c.s.keys()
 	if err != nil {
 		return err
 	}
-	w := remover{ctx: ctx}
-	defer w.close()
 	for _, key := range keys {
-		layers, err := listDir(s.path("layers", key))
+		layers, err := listDir(c.s.path("layers", key))
 		if err != nil {
 			return err
 		}
 		for _, name := range layers {
-			if live.layers[key+"/"+name] || strings.HasPrefix(name, oldPrefix) && s.oldInUse(key, name) {
+			if live.layers[key+"/"+name] || strings.HasPrefix(name, oldPrefix) && c.s.oldInUse(key, name) {
 				continue
 			}
-			// First out of the way under a name that no one believes, then piece by piece.
-			tmp := name
-			if !strings.HasPrefix(name, ".") {
-				tmp = ".tmp-" + randomID() + "-0"
-				if err := os.Rename(s.path("layers", key, name), s.path("layers", key, tmp)); err != nil {
-					return err
-				}
-				r.Layers++
-			}
-			if err := w.remove(s.path("layers", key, tmp)); err != nil {
+			if err := c.dropLayer(key, name, live.sizes); err != nil {
 				return err
 			}
 		}
-		_ = os.Remove(s.path("layers", key)) // when it is empty
+		if !c.dry {
+			_ = os.Remove(c.s.path("layers", key)) // when it is empty
+		}
 	}
-	return s.dropLists()
+	return nil
+}
+
+func (c *collector) dropLayer(key, name string, sizes map[string]int64) error {
+	path := c.s.path("layers", key, name)
+	size, known := sizes[key+"/"+name]
+	if i, err := list.Stat(c.s.listPath(key, name)); !known && err == nil {
+		size, known = i.Disk, true
+	}
+	if !known {
+		size = c.w.disk(path)
+	}
+	c.r.Bytes += size
+	if strings.HasPrefix(name, ".") {
+		c.r.Leftovers++
+	} else {
+		c.r.Layers++
+	}
+	if c.dry {
+		return nil
+	}
+	if !strings.HasPrefix(name, ".") {
+		// First out of the way under a name that no one believes, then piece by piece.
+		tmp := c.s.path("layers", key, ".tmp-"+randomID()+"-0")
+		if err := os.Rename(path, tmp); err != nil {
+			return err
+		}
+		path = tmp
+	}
+	return c.w.remove(path)
 }
 
 // dropLists removes the listings and marks of layers that are gone.
@@ -271,130 +340,4 @@ func (s *Store) dropLocks() error {
 		}
 	}
 	return nil
-}
-
-// Sweep removes what commands that were killed have left: unfinished layers, and the writable
-// files of sandboxes. What is still at work holds its lock.
-func (s *Store) Sweep(ctx context.Context) error {
-	w := remover{ctx: ctx}
-	defer w.close()
-	sessions, err := listDir(s.path("tmp"))
-	if err != nil {
-		return fmt.Errorf("sweep: %w", err)
-	}
-	var errs []error
-	for _, id := range sessions {
-		errs = append(errs, s.sweepSession(&w, id))
-	}
-	runs, err := listDir(s.path("run"))
-	if err != nil {
-		return fmt.Errorf("sweep: %w", err)
-	}
-	for _, id := range runs {
-		errs = append(errs, s.sweepRun(&w, id))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("sweep: %w", err)
-	}
-	return nil
-}
-
-func (s *Store) sweepSession(w *remover, id string) error {
-	path := s.path("tmp", id)
-	if strings.HasPrefix(id, ".") { // a file that was being written
-		if _, err := os.Lstat(path); err != nil {
-			return nil
-		}
-		lock, err := tryLock(path, unix.LOCK_EX)
-		if err != nil || lock == nil {
-			return err
-		}
-		defer lock.Close()
-		return removeIfThere(path)
-	}
-	lock, err := tryLockDir(path)
-	if err != nil || lock == nil {
-		return err
-	}
-	defer lock.Close()
-	keys, err := s.keys()
-	if err != nil {
-		return err
-	}
-	for _, key := range keys {
-		layers, err := listDir(s.path("layers", key))
-		if err != nil {
-			return err
-		}
-		for _, l := range layers {
-			if strings.HasPrefix(l, ".tmp-"+id+"-") {
-				if err := w.remove(s.path("layers", key, l)); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return os.RemoveAll(path)
-}
-
-func (s *Store) sweepRun(w *remover, id string) error {
-	lock, err := tryLockDir(s.path("run", id))
-	if err != nil || lock == nil {
-		return err
-	}
-	defer lock.Close()
-	return w.remove(s.path("run", id))
-}
-
-// A remover removes trees, those of subordinate ids by way of a stage with all ids that this
-// user can have. One stage serves all trees in one directory.
-type remover struct {
-	ctx   context.Context
-	idmap *userns.IDMap // nil: everything this user may map
-	dir   string
-	stage *layer.Session
-}
-
-func (w *remover) remove(path string) error {
-	err := os.RemoveAll(path)
-	// os.RemoveAll has a descriptor for every level that it is down.
-	if err == nil || os.Geteuid() == 0 || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EMFILE) {
-		return err
-	}
-	dir, name := filepath.Split(path)
-	if w.stage == nil || w.dir != dir {
-		w.close()
-		m, err := w.mapping()
-		if err != nil {
-			return fmt.Errorf("remove %s: %w", path, err)
-		}
-		if w.stage, err = layer.Start(w.ctx, m, dir); err != nil {
-			return fmt.Errorf("remove %s: %w", path, err)
-		}
-		w.dir = dir
-	}
-	return w.stage.Remove(layer.Place{Name: name})
-}
-
-func (w *remover) close() {
-	if w.stage != nil {
-		w.stage.Close()
-		w.stage = nil
-	}
-}
-
-func (w *remover) mapping() (userns.IDMap, error) {
-	if w.idmap != nil {
-		return *w.idmap, nil
-	}
-	uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
-	name := ""
-	if u, err := user.Current(); err == nil {
-		name = u.Username
-	}
-	sub, err := userns.ReadSubIDs(name, uid)
-	if err != nil {
-		return userns.IDMap{}, err
-	}
-	return userns.Allocate(sub, uid, gid, 0, 0)
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"cove/fetch/layer/list"
 	"cove/fetch/oci"
 
 	"golang.org/x/sys/unix"
@@ -154,13 +155,24 @@ func (s *Store) names() ([]Name, error) {
 	}
 	var out []Name
 	for _, f := range files {
-		var n Name
-		err := readJSON(s.path("names", f), &n)
-		if err == nil && n.Manifest.Validate() == nil {
+		if n, err := s.readName(f); err == nil {
 			out = append(out, n)
 		}
 	}
 	return out, nil
+}
+
+// readName reads a file of names. One that is damaged, or another name's, is ErrNotFound.
+func (s *Store) readName(file string) (Name, error) {
+	var n Name
+	path := s.path("names", file)
+	if err := readJSON(path, &n); err != nil {
+		return n, err
+	}
+	if n.Manifest.Validate() != nil || n.Index != "" && n.Index.Validate() != nil || s.namePath(n.key(), n.Platform) != path {
+		return n, fmt.Errorf("%s is damaged: %w", path, ErrNotFound)
+	}
+	return n, nil
 }
 
 // Blob reads a manifest or config, checked again: ErrNotFound when it is damaged.
@@ -173,6 +185,18 @@ func (s *Store) Blob(d oci.Digest) ([]byte, error) {
 		return nil, ErrNotFound
 	}
 	return data, err
+}
+
+// disk is what a layer takes on the disk. Of one that an older cove has unpacked it is not known, and its contents' size is
+// next to it.
+func (s *Store) disk(key string, l LayerRecord) int64 {
+	if l.Disk > 0 {
+		return l.Disk
+	}
+	if i, err := list.Stat(s.listPath(key, l.Dir)); err == nil {
+		return i.Disk
+	}
+	return l.Bytes
 }
 
 // Use marks an image as in use, so that nothing collects it, until release or the end of this

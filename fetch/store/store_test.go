@@ -175,7 +175,7 @@ func TestSweepKnowsWhoIsAtWork(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	if _, err := s.Collect(short); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.Collect(short, false); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("collected beside a pull: %v", err)
 	}
 	a.End() // with the layer left, as after a kill
@@ -283,7 +283,7 @@ func TestDamage(t *testing.T) {
 	if _, err := s.Record(h); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a damaged record: %v", err)
 	}
-	if got, err := s.Collect(ctx); err != nil || len(got.Images) != 1 {
+	if got, err := s.Collect(ctx, false); err != nil || len(got.Images) != 1 {
 		t.Errorf("%+v %v", got, err)
 	}
 	if _, err := os.Stat(s.recordPath(h)); !errors.Is(err, unix.ENOENT) {

@@ -170,18 +170,13 @@ func (v *verifier) names(tell bool) ([]Name, error) {
 	}
 	var out []Name
 	for _, f := range files {
-		var n Name
-		path := v.s.path("names", f)
-		err := readJSON(path, &n)
+		n, err := v.s.readName(f)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err == nil && (n.Manifest.Validate() != nil || n.Index != "" && n.Index.Validate() != nil || v.s.namePath(n.key(), n.Platform) != path) {
-			err = ErrNotFound
-		}
 		if err != nil {
 			if tell {
-				v.add(Problem{What: NameFile, Path: path, Kind: Damaged, Detail: "`cove gc` removes it; the image it named is to be pulled again"})
+				v.add(Problem{What: NameFile, Path: v.s.path("names", f), Kind: Damaged, Detail: "`cove gc` removes it; the image it named is to be pulled again"})
 			}
 			continue
 		}

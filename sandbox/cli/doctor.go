@@ -44,6 +44,7 @@ func (a *app) doctor(c *cli.Context) error {
 		return err
 	}
 	checks := a.here().diagnose(h)
+	a.addStoreUse(checks)
 	checks = append(checks, a.networkChecks(h)...)
 	checks = append(checks, a.limitsCheck(h))
 	if _, err := config.RuntimeDir(os.Getenv); err != nil {

@@ -2,8 +2,13 @@ package cli
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
+	"cove/config"
+	"cove/fetch/store"
 	"cove/sandbox/host"
 )
 
@@ -77,4 +82,26 @@ func (p place) storeCheck(h *host.Host) check {
 		}
 	}
 	return k
+}
+
+// addStoreUse adds to what was found of the store what it takes on the disk. A store that is not there yet is not made.
+func (a *app) addStoreUse(checks []check) {
+	i := slices.IndexFunc(checks, func(k check) bool { return k.Name == "store" })
+	dir, err := config.StoreDir(a.StoreDir, os.Getenv)
+	if i < 0 || err != nil {
+		return
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "version")); err != nil {
+		return
+	}
+	k := &checks[i]
+	s, err := store.Open(dir)
+	if err == nil {
+		var u *store.Usage
+		if u, err = s.Usage(a.Ctx); err == nil {
+			k.Found += fmt.Sprintf(": %d images, %s on disk, %s reclaimable (cove gc), %s free", len(u.Images), size(u.Disk), size(u.Reclaimable), size(u.Free))
+			return
+		}
+	}
+	k.OK, k.Lost = false, err.Error()
 }

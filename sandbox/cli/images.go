@@ -16,9 +16,10 @@ func (a *app) imagesCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "images",
 		Usage:     "the images in the store",
-		UsageText: "cove images [--json]",
-		Flags:     []cli.Flag{jsonFlag()},
-		Action:    a.action(a.images),
+		UsageText: "cove images [--size] [--json]",
+		Flags: []cli.Flag{jsonFlag(),
+			&cli.BoolFlag{Name: "size", Usage: "what each takes on the disk, shared with others and of its own, and the store as a whole"}},
+		Action: a.action(a.images),
 	}
 }
 
@@ -29,6 +30,9 @@ func (a *app) images(c *cli.Context) error {
 	s, err := a.OpenStore()
 	if err != nil {
 		return err
+	}
+	if c.Bool("size") {
+		return a.imageSizes(c, s)
 	}
 	all, err := s.Images()
 	if err != nil {
@@ -44,15 +48,40 @@ func (a *app) images(c *cli.Context) error {
 		if i.Created != nil {
 			created = ago(*i.Created, now)
 		}
-		names := i.Names
-		if len(names) == 0 {
-			names = []string{"<none>"}
-		}
-		for _, n := range names {
+		for _, n := range namesOf(i) {
 			rows = append(rows, []string{n, short(i.Digest.String()), i.Platform, size(i.Size), created, ago(i.Pulled, now)})
 		}
 	}
 	return writeTable(a.Stdout, []string{"REF", "DIGEST", "PLATFORM", "SIZE", "CREATED", "PULLED"}, rows)
+}
+
+func namesOf(i store.Summary) []string {
+	if len(i.Names) == 0 {
+		return []string{"<none>"}
+	}
+	return i.Names
+}
+
+// imageSizes is `images --size`.
+func (a *app) imageSizes(c *cli.Context, s *store.Store) error {
+	u, err := s.Usage(a.Ctx)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return writeJSON(a.Stdout, u)
+	}
+	var rows [][]string
+	for _, i := range u.Images {
+		for _, n := range namesOf(i.Summary) {
+			rows = append(rows, []string{n, short(i.Digest.String()), i.Platform, size(i.Disk), size(i.Shared), size(i.Unique)})
+		}
+	}
+	if err := writeTable(a.Stdout, []string{"REF", "DIGEST", "PLATFORM", "ON DISK", "SHARED", "UNIQUE"}, rows); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.Stdout, "%s on disk, %s reclaimable (`cove gc`), %s free\n", size(u.Disk), size(u.Reclaimable), size(u.Free))
+	return err
 }
 
 func (a *app) rmiCommand() *cli.Command {
@@ -88,9 +117,10 @@ func (a *app) gcCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "gc",
 		Usage:     "give disk back: what no image needs, and what killed commands left",
-		UsageText: "cove gc [--json]",
-		Flags:     []cli.Flag{jsonFlag()},
-		Action:    a.action(a.gc),
+		UsageText: "cove gc [--dry-run] [--json]",
+		Flags: []cli.Flag{jsonFlag(),
+			&cli.BoolFlag{Name: "dry-run", Usage: "remove nothing, say what would be"}},
+		Action: a.action(a.gc),
 	}
 }
 
@@ -102,7 +132,7 @@ func (a *app) gc(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	removed, err := s.Collect(a.Ctx)
+	removed, err := s.Collect(a.Ctx, c.Bool("dry-run"))
 	if err != nil {
 		return err
 	}
@@ -114,6 +144,7 @@ func add(sum *store.Removed, r store.Removed) {
 	sum.Images = append(sum.Images, r.Images...)
 	sum.Kept = append(sum.Kept, r.Kept...)
 	sum.Layers += r.Layers
+	sum.Leftovers += r.Leftovers
 	sum.Bytes += r.Bytes
 }
 
@@ -121,17 +152,24 @@ func (a *app) printRemoved(c *cli.Context, r store.Removed) error {
 	if c.Bool("json") {
 		return writeJSON(a.Stdout, r)
 	}
+	remove, removed, freed := "removed", "removed", "freed"
+	if c.Bool("dry-run") {
+		remove, removed, freed = "would remove", "would be removed", "would be freed"
+	}
 	var b strings.Builder
 	for _, n := range r.Names {
 		fmt.Fprintf(&b, "untagged %s\n", escape(n))
 	}
 	for _, d := range r.Images {
-		fmt.Fprintf(&b, "removed %s\n", short(d.String()))
+		fmt.Fprintf(&b, "%s %s\n", remove, short(d.String()))
 	}
 	for _, d := range r.Kept {
-		fmt.Fprintf(&b, "kept %s: a sandbox runs from it; `cove gc` takes it later\n", short(d.String()))
+		fmt.Fprintf(&b, "kept %s: it is in use; `cove gc` takes it later\n", short(d.String()))
 	}
-	fmt.Fprintf(&b, "%d layers removed, %s freed\n", r.Layers, size(r.Bytes))
+	if r.Leftovers > 0 {
+		fmt.Fprintf(&b, "%d leftovers of commands that were killed %s\n", r.Leftovers, removed)
+	}
+	fmt.Fprintf(&b, "%d layers %s, %s %s\n", r.Layers, removed, size(r.Bytes), freed)
 	_, err := a.Stdout.WriteString(b.String())
 	return err
 }

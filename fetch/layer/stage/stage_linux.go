@@ -181,6 +181,8 @@ func (st *stage) serve(req layer.Request, files []*os.File) (layer.Result, error
 			return layer.Result{}, fmt.Errorf("pack came with %d descriptors", len(files))
 		}
 		return st.pack(req, files[0])
+	case layer.OpDisk:
+		return st.disk(req.At)
 	case layer.OpList, layer.OpCheck:
 		if len(files) != 1 {
 			return layer.Result{}, fmt.Errorf("%s came with %d descriptors", req.Op, len(files))

@@ -1,0 +1,230 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+
+	"cove/fetch/layer"
+	"cove/userns"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sweep removes what commands that were killed have left: unfinished layers, and the writable
+// files of sandboxes. What is still at work holds its lock.
+func (s *Store) Sweep(ctx context.Context) error {
+	c := collector{s: s, w: remover{ctx: ctx}}
+	return c.sweep(false)
+}
+
+// sweep is Sweep that can measure what it takes, and leave it with dry: unfinished layers then to collect, which
+// finds them too.
+func (c *collector) sweep(measure bool) error {
+	s := c.s
+	defer c.w.close()
+	sessions, err := listDir(s.path("tmp"))
+	if err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	var errs []error
+	for _, id := range sessions {
+		if c.dry {
+			break
+		}
+		errs = append(errs, c.sweepSession(id, measure))
+	}
+	runs, err := listDir(s.path("run"))
+	if err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	for _, id := range runs {
+		errs = append(errs, c.sweepRun(id, measure))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	return nil
+}
+
+func (c *collector) sweepSession(id string, measure bool) error {
+	s := c.s
+	path := s.path("tmp", id)
+	if strings.HasPrefix(id, ".") { // a file that was being written
+		if _, err := os.Lstat(path); err != nil {
+			return nil
+		}
+		lock, err := tryLock(path, unix.LOCK_EX)
+		if err != nil || lock == nil {
+			return err
+		}
+		defer lock.Close()
+		return removeIfThere(path)
+	}
+	lock, err := tryLockDir(path)
+	if err != nil || lock == nil {
+		return err
+	}
+	defer lock.Close()
+	keys, err := s.keys()
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		layers, err := listDir(s.path("layers", key))
+		if err != nil {
+			return err
+		}
+		for _, l := range layers {
+			if strings.HasPrefix(l, ".tmp-"+id+"-") {
+				if err := c.take(s.path("layers", key, l), measure); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return os.RemoveAll(path)
+}
+
+func (c *collector) sweepRun(id string, measure bool) error {
+	s := c.s
+	lock, err := tryLockDir(s.path("run", id))
+	if err != nil || lock == nil {
+		return err
+	}
+	defer lock.Close()
+	return c.take(s.path("run", id), measure)
+}
+
+// take removes one leftover.
+func (c *collector) take(path string, measure bool) error {
+	if measure {
+		c.r.Leftovers++
+		c.r.Bytes += c.w.disk(path)
+	}
+	if c.dry {
+		return nil
+	}
+	return c.w.remove(path)
+}
+
+// A remover removes trees, those of subordinate ids by way of a stage with all ids that this
+// user can have. One stage serves all trees in one directory.
+type remover struct {
+	ctx   context.Context
+	idmap *userns.IDMap // nil: everything this user may map
+	dir   string
+	stage *layer.Session
+}
+
+func (w *remover) remove(path string) error {
+	err := os.RemoveAll(path)
+	// os.RemoveAll has a descriptor for every level that it is down.
+	if err == nil || os.Geteuid() == 0 || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EMFILE) {
+		return err
+	}
+	dir, name := filepath.Split(path)
+	if err := w.start(dir); err != nil {
+		return fmt.Errorf("remove %s: %w", path, err)
+	}
+	return w.stage.Remove(layer.Place{Name: name})
+}
+
+// start has a stage that works in dir.
+func (w *remover) start(dir string) error {
+	if w.stage != nil && w.dir == dir {
+		return nil
+	}
+	w.close()
+	m, err := w.mapping()
+	if err != nil {
+		return err
+	}
+	w.stage, err = layer.Start(w.ctx, m, dir)
+	w.dir = dir
+	return err
+}
+
+// disk tells how much disk a tree takes: what can be seen of it, where not all can.
+func (w *remover) disk(path string) int64 {
+	d := diskUse{}
+	if err := d.walk(path); err == nil || os.Geteuid() == 0 {
+		return d.bytes
+	}
+	dir, name := filepath.Split(path)
+	if w.start(dir) == nil {
+		if n, err := w.stage.Disk(layer.Place{Name: name}); err == nil {
+			return n
+		}
+	}
+	return d.bytes
+}
+
+// diskUse sums up the blocks of a tree, those of a file with several names once.
+type diskUse struct {
+	bytes int64
+	seen  map[uint64]bool
+}
+
+func (d *diskUse) walk(path string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return err
+	}
+	dir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if st.Nlink > 1 && !dir {
+		if d.seen[st.Ino] {
+			return nil
+		}
+		if d.seen == nil {
+			d.seen = map[uint64]bool{}
+		}
+		d.seen[st.Ino] = true
+	}
+	d.bytes += st.Blocks * 512
+	if !dir {
+		return nil
+	}
+	entries, err := os.ReadDir(path)
+	for _, e := range entries {
+		err = errors.Join(err, d.walk(filepath.Join(path, e.Name())))
+	}
+	return err
+}
+
+// blocks is what one file takes on the disk.
+func blocks(path string) int64 {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
+		return 0
+	}
+	return st.Blocks * 512
+}
+
+func (w *remover) close() {
+	if w.stage != nil {
+		w.stage.Close()
+		w.stage = nil
+	}
+}
+
+func (w *remover) mapping() (userns.IDMap, error) {
+	if w.idmap != nil {
+		return *w.idmap, nil
+	}
+	uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
+	name := ""
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	sub, err := userns.ReadSubIDs(name, uid)
+	if err != nil {
+		return userns.IDMap{}, err
+	}
+	return userns.Allocate(sub, uid, gid, 0, 0)
+}
