@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
+	"path"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,7 +30,43 @@ func Helpers() (newuidmap, newgidmap string, err error) {
 	return newuidmap, newgidmap, nil
 }
 
-func findHelper(name string) (string, error) { return exec.LookPath(name) }
+func findHelper(name string) (string, error) { return LookPath(name) }
+
+// LookPath finds a program as execvp(3) does, but for what PATH has of the current folder: ErrNotFound, or what is wrong
+// with the file where name has a slash. It is what package os/exec has too, which is initialised so late that every stage
+// that waited for it would wait for half of what is linked into cove.
+func LookPath(name string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, executableFile(name)
+	}
+	for _, dir := range strings.Split(os.Getenv("PATH"), ":") {
+		if !strings.HasPrefix(dir, "/") {
+			continue
+		}
+		if file := path.Join(dir, name); executableFile(file) == nil {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("%q: %w", name, ErrNotFound)
+}
+
+// ErrNotFound says that PATH has no such program.
+var ErrNotFound = errors.New("not found in PATH")
+
+func executableFile(name string) error {
+	var st unix.Stat_t
+	err := unix.Stat(name, &st)
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		err = unix.EISDIR
+	}
+	if err == nil {
+		err = unix.Faccessat(unix.AT_FDCWD, name, unix.X_OK, unix.AT_EACCESS)
+	}
+	if err != nil {
+		return &os.PathError{Op: "exec", Path: name, Err: err}
+	}
+	return nil
+}
 
 // MayMap reports whether this process may write maps of any ids that its own user namespace has:
 // it holds CAP_SETUID and CAP_SETGID there, as root has them (user_namespaces(7)).

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -70,7 +69,7 @@ func becomeUnshared(start *UnshareStart) error {
 	for _, a := range start.Argv {
 		argv = append(argv, string(a))
 	}
-	file, err := exec.LookPath(argv[0])
+	file, err := userns.LookPath(argv[0])
 	if err != nil {
 		return &execError{codeNotFound, err}
 	}
