@@ -35,13 +35,13 @@ const (
 const few = 1024
 
 func init() {
+	args := fork.Args()
+	if len(args) > 0 && len(args[0]) > 5 && args[0][:5] == "cove-" {
+		return // a stage: its parent has looked, and is among what there is now
+	}
 	text := lacking()
 	if text == "" {
 		return
-	}
-	args := fork.Args()
-	if len(args) > 0 && len(args[0]) > 5 && args[0][:5] == "cove-" {
-		return // a stage: its parent's threads are among those that there are now
 	}
 	_, _ = syscall.Write(2, []byte("cove: "+text+"\n"))
 	syscall.Exit(code(args))
