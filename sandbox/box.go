@@ -33,6 +33,8 @@ type box struct {
 	began   time.Time
 	stopped atomic.Bool // end was asked for by somebody
 	ending  atomic.Bool // end has begun
+	// deserted says that nobody was left inside but init, when the main command had ended.
+	deserted bool
 
 	group     *cgroup.Group // nil without limits that need one
 	verdict   *verdict      // what a limit did; under verdictMu

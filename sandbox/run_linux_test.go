@@ -318,6 +318,45 @@ func TestCommandKilled(t *testing.T) {
 	gone(t, below)
 }
 
+// What a command leaves running ends with it: when the run is over, the workspace is nobody's but the caller's. Only a
+// sandbox without anybody left is not waited for.
+func TestNobodyIsLeftAtWork(t *testing.T) {
+	j := newJob(t)
+	file := filepath.Join(string(j.Project), "file")
+	// As many as take a while to end, and none holds what the run's caller waits for.
+	j.again().sh("for i in $(seq 150); do (trap '' HUP TERM; while :; do echo >>file; done) >/dev/null 2>&1 & done; until [ -s file ]; do :; done").ok(t)
+	before, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	after, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before.Size() != after.Size() {
+		t.Error("somebody wrote when the run was over")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		cmd := j.again().sh("sleep 0.05").cmd(t)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(40 * time.Millisecond)
+		below := descendants(t, cmd.Process.Pid)
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+		if left := append(leftovers(t, string(j.Project)), leftovers(t, sandboxesDir(string(j.Runtime)))...); len(left) != 0 {
+			t.Fatalf("left: %v", left)
+		}
+		gone(t, below)
+	}
+}
+
 // Init takes no signal from inside, and gives nothing of itself away.
 func TestInitIsOutOfReach(t *testing.T) {
 	out := newJob(t).sh(`for s in TERM INT HUP QUIT USR1 KILL STOP SEGV BUS FPE ILL ABRT TRAP SYS PIPE CHLD URG PROF ALRM TSTP RTMIN RTMAX; do kill -$s 1; done

@@ -104,9 +104,11 @@ type ToClient struct {
 type Started struct{}
 
 // Exited is how a command ended: Signal, or Code when Signal is 0. When it never ran, Code is one
-// of 125, 126 and 127 and Text says why.
+// of 125, 126 and 127 and Text says why. Last says that it was the main command, and that nobody but init is left
+// inside, nor will be.
 type Exited struct {
 	Code   int    `json:"code"`
 	Signal int    `json:"signal,omitempty"`
 	Text   string `json:"text,omitempty"`
+	Last   bool   `json:"last,omitempty"`
 }

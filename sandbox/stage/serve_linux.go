@@ -84,7 +84,7 @@ func (i *initStage) first(start *spec.Start, files []*os.File, done chan struct{
 		return err
 	}
 	conn.Same()
-	s := &session{init: i, conn: conn, spawn: i.spawner.now}
+	s := &session{init: i, conn: conn, main: true, spawn: i.spawner.now}
 	i.group.groups[s] = struct{}{}
 	follow := s.begin(start, files[1:])
 	go func() {
@@ -119,7 +119,7 @@ func (i *initStage) accept(f *os.File, main bool, done chan struct{}) {
 	if err != nil {
 		return
 	}
-	s := &session{init: i, conn: conn, spawn: i.spawner.spawn}
+	s := &session{init: i, conn: conn, main: main, spawn: i.spawner.spawn}
 	i.count(s, true)
 	go func() {
 		s.run()

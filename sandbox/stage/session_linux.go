@@ -17,6 +17,7 @@ import (
 type session struct {
 	init  *initStage
 	conn  *fdpass.Conn
+	main  bool // with its end the sandbox's begins
 	spawn func(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error)
 
 	mu    sync.Mutex
@@ -69,10 +70,10 @@ func (s *session) follow(events <-chan syscall.WaitStatus, master *os.File) {
 		switch {
 		case ws.Exited():
 			s.ended()
-			_ = s.conn.Send(spec.ToClient{Exited: &spec.Exited{Code: ws.ExitStatus()}})
+			_ = s.conn.Send(spec.ToClient{Exited: &spec.Exited{Code: ws.ExitStatus(), Last: s.last()}})
 		case ws.Signaled():
 			s.ended()
-			_ = s.conn.Send(spec.ToClient{Exited: &spec.Exited{Signal: int(ws.Signal())}})
+			_ = s.conn.Send(spec.ToClient{Exited: &spec.Exited{Signal: int(ws.Signal()), Last: s.last()}})
 		case ws.Stopped():
 			_ = s.conn.Send(spec.ToClient{Stopped: true})
 		}
@@ -107,6 +108,9 @@ func (s *session) signal(sig unix.Signal) {
 		_ = unix.Kill(s.pid, sig)
 	}
 }
+
+// last reports whether nobody is left inside after this session's command, nor will be.
+func (s *session) last() bool { return s.main && s.init.endAll == nil && s.init.reaper.closeIfAlone() }
 
 // ended forgets the process id, which the kernel may give to another from now on.
 func (s *session) ended() {

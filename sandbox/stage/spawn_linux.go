@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"errors"
 	"sync"
 	"syscall"
 
@@ -59,6 +60,7 @@ type reaper struct {
 	children sync.Cond // signalled when a child was started
 	watched  map[int]chan syscall.WaitStatus
 	started  uint64
+	closed   bool // nothing is started any more
 }
 
 func newReaper() *reaper {
@@ -71,6 +73,9 @@ func newReaper() *reaper {
 func (r *reaper) start(fork func() (int, error)) (int, <-chan syscall.WaitStatus, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.closed {
+		return 0, nil, errors.New("the sandbox is ending")
+	}
 	pid, err := fork()
 	if err != nil {
 		return 0, nil, err
@@ -80,6 +85,16 @@ func (r *reaper) start(fork func() (int, error)) (int, <-chan syscall.WaitStatus
 	r.started++
 	r.children.Signal()
 	return pid, events, nil
+}
+
+// closeIfAlone reports whether there is no process in the pid namespace but this one, not even one that has ended and is
+// still to be reaped, and then lets nobody start another.
+func (r *reaper) closeIfAlone() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// -1 is every process that there is but the caller and PID 1, who are one here (kill(2)); 0 sends them nothing.
+	r.closed = r.closed || syscall.Kill(-1, 0) == syscall.ESRCH
+	return r.closed
 }
 
 func (r *reaper) loop() {

@@ -40,6 +40,22 @@ func TestReaperNeverWaitsForAClient(t *testing.T) {
 	}
 }
 
+// Whoever was told that nobody is left inside must not find somebody there.
+func TestReaperStartsNothingWhenClosed(t *testing.T) {
+	r := newReaper()
+	r.closed = true
+	forked := false
+	if _, _, err := r.start(func() (int, error) { forked = true; return 0, nil }); err == nil || forked {
+		t.Errorf("forked %v, error %v", forked, err)
+	}
+	if r = newReaper(); r.closeIfAlone() {
+		t.Error("alone, on a machine with more than one process")
+	}
+	if _, _, err := r.start(func() (int, error) { return 1, nil }); err != nil {
+		t.Errorf("not closed: %v", err)
+	}
+}
+
 func TestReaperTellsShortLives(t *testing.T) {
 	r := newReaper()
 	go r.loop()
