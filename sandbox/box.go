@@ -40,7 +40,8 @@ type box struct {
 	verdict   *verdict      // what a limit did; under verdictMu
 	verdictMu sync.Mutex
 
-	fuseStarted bool // fuse-overlayfs was asked for; the control socket's listener's own
+	removal     chan error // yields how the removal of the run's directory went, once it has begun
+	fuseStarted bool       // fuse-overlayfs was asked for; the control socket's listener's own
 
 	filter []byte // of system calls, where landlock stands in for namespaces
 
@@ -61,10 +62,23 @@ func (b *box) end() error {
 	b.ending.Store(true)
 	var errs []error
 	for i := len(b.undos) - 1; i >= 0; i-- {
+		if i == 0 {
+			errs = append(errs, b.awaitRemoval()) // what was first made known goes last
+		}
 		errs = append(errs, b.undos[i]())
 	}
 	b.undos = nil
-	return errors.Join(errs...)
+	return errors.Join(append(errs, b.awaitRemoval())...)
+}
+
+// awaitRemoval waits until the run's directory is gone, where its removal has begun.
+func (b *box) awaitRemoval() error {
+	if b.removal == nil {
+		return nil
+	}
+	err := <-b.removal
+	b.removal = nil
+	return err
 }
 
 // killAfter is how long a stopped sandbox's commands have before they are killed.

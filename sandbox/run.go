@@ -80,11 +80,11 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	if err := box.makeState(); err != nil {
 		return box, err
 	}
-	if err := box.useStore(ctx); err != nil {
-		return box, err
-	}
 	if err := box.protect(); err != nil {
 		return box, fmt.Errorf("protect the workspace: %w", err)
+	}
+	if err := box.useStore(ctx); err != nil {
+		return box, err
 	}
 	if err := box.hide(); err != nil {
 		return box, err
@@ -201,11 +201,15 @@ func (b *box) makeRun(ctx context.Context, prepare func(dir string)) (*store.Run
 		return nil, fmt.Errorf("make the run's directory: %w", err)
 	}
 	b.undo(func() error {
-		// Its own context: the caller's may be over, and the directory must go all the same.
-		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
-		defer cancel()
-		prepare(run.Dir)
-		return run.Remove(ctx, b.spec.IDMap)
+		b.removal = make(chan error, 1)
+		go func() { // waits for the disk, while other things are undone
+			// Its own context: the caller's may be over, and the directory must go all the same.
+			ctx, cancel := context.WithTimeout(context.Background(), removeTime)
+			defer cancel()
+			prepare(run.Dir)
+			b.removal <- run.Remove(ctx, b.spec.IDMap)
+		}()
+		return nil
 	})
 	return run, nil
 }
