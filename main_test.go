@@ -69,6 +69,8 @@ func scripts(t *testing.T, dir string) {
 			"layout":   layout,
 			"registry": registry,
 			"sign":     sign,
+			"serve":    serve,
+			"families": families,
 			"probe":    probe,
 		},
 	})
@@ -209,6 +211,9 @@ func condition(name string) (bool, error) {
 		has = h.Fuse()
 	case "bwrap":
 		_, err := exec.LookPath("bwrap")
+		has = err == nil
+	case "strace":
+		_, err := exec.LookPath("strace")
 		has = err == nil
 	case "slirp4netns":
 		has = h.Helpers.Slirp4netns != "" && h.DevNetTun.OK
@@ -435,6 +440,8 @@ func images() map[string]registrytest.Image {
 		registrytest.Owned(registrytest.File("srv/app/data", "app's\n"), 1000, 1000))...)
 	app.Config = v1.ImageConfig{User: "app", WorkingDir: "/srv/app", Env: []string{"PATH=/usr/bin:/bin", "APP=yes"},
 		Entrypoint: []string{"/bin/echo", "entry"}, Cmd: []string{"cmd"}}
+	foreign := registrytest.Simple(base...)
+	foreign.Platform.OS, foreign.Platform.Architecture = "linux", "s390x"
 	many := registrytest.Simple(base...)
 	for i := range 20 {
 		entries := []registrytest.Entry{registrytest.File(fmt.Sprintf("l/%d", i), "x")}
@@ -458,7 +465,7 @@ func images() map[string]registrytest.Image {
 	}
 	return map[string]registrytest.Image{"links": links, "fdwd": odd(v1.ImageConfig{WorkingDir: "/proc/self/fd/3"}), "rootwd": odd(v1.ImageConfig{WorkingDir: "/proc/1/cwd"}),
 		"upwd": odd(v1.ImageConfig{WorkingDir: "../../../../usr"}), "lost": odd(v1.ImageConfig{User: "nosuchuser"}), "lostgroup": odd(v1.ImageConfig{User: "app:nosuchgroup"}),
-		"base": registrytest.Simple(base...), "app": app, "many": many, "rude": rude}
+		"base": registrytest.Simple(base...), "app": app, "many": many, "rude": rude, "foreign": foreign}
 }
 
 // registry [FILE]: starts a registry that serves the images as $REGISTRY/NAME:v1 for the rest of the script. With FILE
@@ -488,6 +495,67 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 		_, s.digests[name] = r.Add(name+":v1", image)
 	}
 	ts.Setenv("REGISTRY", r.Addr)
+}
+
+// serve NAME:TAG IMAGE...: from now on the registry serves that image as $REGISTRY/NAME:TAG, or an index of them.
+func serve(ts *testscript.TestScript, neg bool, args []string) {
+	r := ts.Value("served").(*served)
+	if neg || len(args) < 2 || r.Registry == nil {
+		ts.Fatalf("usage: registry; serve NAME:TAG IMAGE...")
+	}
+	var list []registrytest.Image
+	for _, name := range args[1:] {
+		image, ok := images()[name]
+		if !ok {
+			ts.Fatalf("no image %q", name)
+		}
+		list = append(list, image)
+	}
+	if len(list) == 1 {
+		r.Add(args[0], list[0])
+		return
+	}
+	r.AddIndex(args[0], list...)
+}
+
+// families FILE: of every socket in what `strace -f` has written, its family and whether the process that made it was in
+// a network namespace that cove had made ("own") or in the one that it was started in ("host"), a line each.
+func families(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: families FILE")
+	}
+	start := regexp.MustCompile(`^(\d+) +(?:clone3?|v?fork)\(`)
+	child := regexp.MustCompile(`^(\d+) .*\b(?:clone3?|v?fork)\b.* = (\d+)$`)
+	socket := regexp.MustCompile(`^(\d+) +socket(?:pair)?\((AF_\w+)`)
+	lines := strings.Split(ts.ReadFile(args[0]), "\n")
+	// A child may be seen before the call that made it has ended, so who made whom comes first. An interrupted call is
+	// in two lines, of which the first has the flags and the second the child.
+	parent, makes, isolated := map[string]string{}, map[string]bool{}, map[string]bool{}
+	for _, line := range lines {
+		line = strings.TrimSpace(line)
+		if m := start.FindStringSubmatch(line); m != nil {
+			makes[m[1]] = strings.Contains(line, "CLONE_NEWNET")
+		}
+		if m := child.FindStringSubmatch(line); m != nil {
+			parent[m[2]], isolated[m[2]] = m[1], makes[m[1]]
+		}
+	}
+	if len(parent) == 0 {
+		ts.Fatalf("%s tells of no process", args[0])
+	}
+	for _, line := range lines {
+		m := socket.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		where := "host"
+		for pid := m[1]; pid != ""; pid = parent[pid] {
+			if isolated[pid] {
+				where = "own"
+			}
+		}
+		fmt.Fprintf(ts.Stdout(), "%s %s\n", m[2], where)
+	}
 }
 
 // served is a script's registry, and the keys that its images are signed with.

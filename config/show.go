@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -60,17 +59,6 @@ func (p *Profile) Show() []Setting {
 	put("security.nested", p.Security.Nested)
 	put("security.seccomp", p.Security.Seccomp.File)
 	return all
-}
-
-// MarshalJSON is the profile as `config show --json` has it. Paths that are no UTF-8 are shown with the replacement
-// character, as everything in JSON.
-func (p *Profile) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		File     string    `json:"file"`
-		Dir      string    `json:"dir"`
-		Hash     string    `json:"hash,omitempty"`
-		Settings []Setting `json:"settings"`
-	}{p.File, p.Dir, p.hash, p.Show()})
 }
 
 // list is never nil: JSON would have null.

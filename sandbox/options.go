@@ -19,6 +19,7 @@ type Options struct {
 
 	FuseOverlayfs string // path of the program; "" when there is none
 	ProfileHash   string // of the profile that the Spec was made of
+	Frozen        bool   // no sandbox is joined that runs another image than the Spec's
 	Stdin         *os.File
 	Stdout        *os.File
 	Stderr        *os.File

@@ -57,6 +57,11 @@ func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined 
 		if joined && r.Profile != o.ProfileHash && o.Warn != nil {
 			fmt.Fprintln(o.Warn, "cove: the profile has changed since this sandbox was started: leave every shell of it to get the new one")
 		}
+		if joined {
+			if err := sameImage(r, s, o); err != nil {
+				return Status{}, true, err
+			}
+		}
 		tell := watchGit(s.Protect, o.warn)
 		status, err = join(dir, s.Process, o)
 		tell()
@@ -69,6 +74,21 @@ func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined 
 		return status, joined, err
 	}
 	return Status{}, false, errors.New("the project's sandbox ended again and again while it was joined")
+}
+
+// sameImage compares the image of a sandbox that is to be joined with the one that would be started now. A record of
+// an older cove has no digest.
+func sameImage(r *record, s *spec.Spec, o Options) error {
+	if r.Digest == s.Root.Digest {
+		return nil
+	}
+	if o.Frozen {
+		return fmt.Errorf("join the project's sandbox: it runs the image %s %s, and %s is locked: leave every shell of it first", r.Image, r.Digest, s.Root.Digest)
+	}
+	if r.Digest != "" && s.Root.Digest != "" && r.Profile == o.ProfileHash && o.Warn != nil {
+		fmt.Fprintln(o.Warn, "cove: this sandbox was started with another image: leave every shell of it to get the one that is meant now")
+	}
+	return nil
 }
 
 // findOrStart returns the directory of the project's sandbox, and its record when it was running

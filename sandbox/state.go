@@ -27,6 +27,7 @@ type Info struct {
 	PID     int       `json:"pid"`             // of the parent
 	Started time.Time `json:"started"`
 	Profile string    `json:"profile,omitempty"` // hash of the profile it was started with
+	Digest  string    `json:"digest,omitempty"`  // of the image's manifest, where there is one
 }
 
 // record is what lies in a sandbox's state directory, for coves of other versions too.

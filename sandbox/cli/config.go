@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"cove/config"
+	"cove/fetch/oci"
 	"cove/sandbox/start"
 	"fmt"
 	"strings"
@@ -35,8 +37,15 @@ func (a *app) configShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	lock := lockStateOf(p)
 	if c.Bool("json") {
-		return writeJSON(a.Stdout, p)
+		return writeJSON(a.Stdout, struct {
+			File     string           `json:"file"`
+			Dir      string           `json:"dir"`
+			Hash     string           `json:"hash,omitempty"`
+			Settings []config.Setting `json:"settings"`
+			Lock     *lockState       `json:"lock,omitempty"`
+		}{p.File, p.Dir, p.Hash(), p.Show(), lock})
 	}
 	var b strings.Builder
 	file := "none"
@@ -44,6 +53,9 @@ func (a *app) configShow(c *cli.Context) error {
 		file = p.File
 	}
 	fmt.Fprintf(&b, "# profile: %s\n", escape(file))
+	if lock != nil {
+		fmt.Fprintf(&b, "# lock: %s\n", escape(lock.String()))
+	}
 	settings := p.Show()
 	width := 0
 	for _, s := range settings {
@@ -58,4 +70,38 @@ func (a *app) configShow(c *cli.Context) error {
 	}
 	_, err = a.Stdout.WriteString(b.String())
 	return err
+}
+
+// lockState is whether a lock holds the profile's image.
+type lockState struct {
+	File     string     `json:"file"`
+	Platform string     `json:"platform,omitempty"`
+	Manifest oci.Digest `json:"manifest,omitempty"` // what runs here; "" when nothing is locked
+	Problem  string     `json:"problem,omitempty"`  // why nothing runs
+}
+
+// lockStateOf looks at the profile's lock; nil when there is none.
+func lockStateOf(p *config.Profile) *lockState {
+	lock, err := p.ReadLock()
+	if err == nil && lock == nil {
+		return nil
+	}
+	s := &lockState{File: p.LockFile()}
+	if err == nil {
+		var at *config.LockedPlatform
+		if at, err = p.Locked(lock, thisPlatform()); err == nil {
+			s.Platform, s.Manifest = at.Name, at.Manifest
+			return s
+		}
+	}
+	s.Problem = err.Error()
+	return s
+}
+
+func (s *lockState) String() string {
+	if s.Problem != "" {
+		first, _, _ := strings.Cut(s.Problem, "\n")
+		return s.File + ": nothing runs: " + first
+	}
+	return fmt.Sprintf("%s: %s runs %s", s.File, s.Platform, s.Manifest)
 }

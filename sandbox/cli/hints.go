@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"strings"
 
+	"cove/config"
 	"cove/fetch"
+	"cove/fetch/image"
 	"cove/fetch/layer"
 	"cove/fetch/policy"
 	"cove/fetch/store"
@@ -30,6 +32,47 @@ var hints = []func(a *app, err error) string{
 			return ""
 		}
 		return "`cove trust` shows what it grants and asks; there is no terminal here to ask on"
+	},
+	func(a *app, err error) string {
+		var e *config.LockError
+		switch {
+		case !errors.As(err, &e):
+			return ""
+		case e.Absent:
+			return "`cove lock` writes it"
+		case e.Platform != "":
+			return "`cove lock --platform " + e.Platform + "` adds it, and leaves the others as they are"
+		}
+		return "`cove lock` pins what the profile has now"
+	},
+	func(a *app, err error) string {
+		if e := (&config.LockMistakes{}); !errors.As(err, &e) {
+			return ""
+		}
+		return "a lock is not edited by hand: take the last good one out of version control; or remove it, and `cove lock` pins what the image is now"
+	},
+	func(a *app, err error) string {
+		if e := (&image.LockedError{}); !errors.As(err, &e) {
+			return ""
+		}
+		return "nothing of it is used; when the image was changed on purpose, `cove update` moves the lock to it and shows what moved"
+	},
+	func(a *app, err error) string {
+		if e := (&errIndexGone{}); !errors.As(err, &e) {
+			return ""
+		}
+		return "platforms of different makes do not go into one lock by themselves; `cove update` moves all of them to what the tag names now"
+	},
+	func(a *app, err error) string {
+		var e *fetch.OfflineError
+		if !errors.As(err, &e) {
+			return ""
+		}
+		platform := ""
+		if e.Platform != "" && e.Platform != thisPlatform() {
+			platform = "--platform " + e.Platform + " "
+		}
+		return "where there is a network, `cove pull " + platform + e.Ref + "` gets it"
 	},
 	func(a *app, err error) string {
 		var e *userns.NamespaceError

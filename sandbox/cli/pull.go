@@ -17,18 +17,20 @@ func (a *app) pullCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "pull",
 		Usage:     "get images into the store",
-		UsageText: "cove pull [--platform OS/ARCH] [REF...]",
+		UsageText: "cove pull [--platform OS/ARCH] [--frozen] [--offline] [REF...]",
 		Flags: []cli.Flag{
 			profileFlag(), jsonFlag(),
 			&cli.StringFlag{Name: "platform", Usage: "of a multi-platform image, `OS/ARCH`[/VARIANT]"},
 			&cli.StringFlag{Name: "pull", Usage: "ask the registry `WHEN`: always, missing, newer, never", Value: "always"},
+			&cli.BoolFlag{Name: "frozen", Usage: "get nothing but what cove.lock has"},
+			&cli.BoolFlag{Name: "offline", Usage: "ask no registry: what is missing is an error"},
 		},
 		Action: a.action(a.pull),
 	}
 }
 
 func (a *app) pull(c *cli.Context) error {
-	policy, err := start.PullPolicy(line{c})
+	source, err := start.ImageSource(line{c})
 	if err != nil {
 		return err
 	}
@@ -44,7 +46,13 @@ func (a *app) pull(c *cli.Context) error {
 		if err := a.CheckTrust(p); err != nil {
 			return err
 		}
+		if err := source.UseLock(line{c}, p); err != nil {
+			return err
+		}
 		refs, user = []string{p.Image}, p.User
+	}
+	if c.Args().Present() && c.Bool("frozen") {
+		return start.Usagef("--frozen is for the profile's image: no REF goes with it")
 	}
 	h, err := a.Machine(false)
 	if err != nil {
@@ -56,7 +64,7 @@ func (a *app) pull(c *cli.Context) error {
 	var pulled []pulledImage
 	for _, ref := range refs {
 		in := sandbox.Input{Profile: &config.Profile{Image: ref, User: user}, Host: h}
-		if _, err := a.Image(&in, c.String("platform"), policy); err != nil {
+		if _, err := a.Image(&in, source); err != nil {
 			return err
 		}
 		pulled = append(pulled, pulledImage{in.Image.Ref, in.Image.Digest.String(), in.Image.ID.String(), in.Image.Platform})
@@ -82,7 +90,7 @@ type pulledImage struct {
 // pullShown gets one image, and shows that on stderr when anything has to be fetched.
 func (a *app) pullShown(w start.Wanted) (*image.Image, error) {
 	var p *progress
-	o := fetch.Options{Store: w.Store, IDMap: w.IDMap, Platform: w.Platform, Policy: w.Policy}
+	o := fetch.Options{Store: w.Store, IDMap: w.IDMap, Platform: w.Platform, Policy: w.Policy, Locked: w.Locked, Offline: w.Offline}
 	o.Progress = func(e fetch.Event) {
 		if p == nil {
 			p = newProgress(a.Stderr)

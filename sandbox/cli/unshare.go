@@ -48,7 +48,7 @@ func (a *app) unshare(c *cli.Context) error {
 			return err
 		}
 		in := sandbox.Input{Profile: &config.Profile{Image: v[:cut]}, Host: h}
-		if _, err := a.Image(&in, "", image.Missing); err != nil {
+		if _, err := a.Image(&in, start.Source{}); err != nil {
 			return err
 		}
 		if in.Image.Kind == image.Host {

@@ -36,11 +36,10 @@ type Call struct {
 
 // Wanted is an image that a start needs.
 type Wanted struct {
-	Ref      string
-	Store    *store.Store
-	IDMap    userns.IDMap
-	Platform string // "" for this machine's
-	Policy   image.Policy
+	Source
+	Ref   string
+	Store *store.Store
+	IDMap userns.IDMap
 }
 
 // Machine is what this machine allows, asked once in a call of cove; fresh asks the machine itself, not what is known
@@ -114,10 +113,4 @@ func (c *Call) CheckTrust(p *config.Profile) error {
 		return err
 	}
 	return c.Agree(t, p, d)
-}
-
-// PullPolicy is the value of --pull.
-func PullPolicy(l Line) (image.Policy, error) {
-	word, err := Choice(l, "pull", "missing", "always", "never", "newer")
-	return map[string]image.Policy{"missing": image.Missing, "always": image.Always, "never": image.Never, "newer": image.Newer}[word], err
 }

@@ -39,6 +39,8 @@ var Flags = []Flag{
 	{Name: "image", Usage: "the image `REF`: host, a registry's name:tag, oci:, oci-archive:, docker-archive: or dir:"},
 	{Name: "platform", Usage: "of a multi-platform image, `OS/ARCH`[/VARIANT]"},
 	{Name: "pull", Usage: "ask the registry `WHEN`: missing, always, newer, never", Default: "missing"},
+	{Name: "frozen", Kind: Bool, Usage: "run nothing but what cove.lock has"},
+	{Name: "offline", Kind: Bool, Usage: "ask no registry: what is missing is an error"},
 	{Name: "workspace", Usage: "the project folder inside: `MODE` rw, ro or none"},
 	{Name: "home", Usage: "the home folder inside: `MODE` project or temp"},
 	{Name: "volume", Short: "v", Kind: Words, Usage: "mount `SRC:DST[:ro|:rw]` (a colon in a path is written \\:)"},

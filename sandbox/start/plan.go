@@ -31,7 +31,7 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 	if err != nil {
 		return nil, err
 	}
-	policy, err := PullPolicy(l)
+	source, err := ImageSource(l)
 	if err != nil {
 		return nil, err
 	}
@@ -39,6 +39,9 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 		return nil, err
 	}
 	if err = c.CheckTrust(in.Profile); err != nil {
+		return nil, err
+	}
+	if err = source.UseLock(l, in.Profile); err != nil {
 		return nil, err
 	}
 	if err = runScript(&in); err != nil {
@@ -57,7 +60,7 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 	case !in.Host.Hostname.OK:
 		return nil, ErrNoHostname
 	}
-	stored, err := c.Image(&in, l.String("platform"), policy)
+	stored, err := c.Image(&in, source)
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +82,7 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 		c.Warn("%s", w)
 	}
 	options, err := c.options(&in, stored)
+	options.Frozen = l.Bool("frozen")
 	return &Planned{Spec: s, Options: options}, err
 }
 
@@ -179,7 +183,7 @@ func validHostname(s string) bool {
 }
 
 // Image gets the image, its layers owned as the profile's user wants them, and the mapping for that.
-func (c *Call) Image(in *sandbox.Input, platform string, policy image.Policy) (*store.Store, error) {
+func (c *Call) Image(in *sandbox.Input, source Source) (*store.Store, error) {
 	asUID, asGID := uint32(0), uint32(0)
 	if in.Profile.User == "me" {
 		asUID, asGID = in.Host.UID, in.Host.GID
@@ -199,7 +203,7 @@ func (c *Call) Image(in *sandbox.Input, platform string, policy image.Policy) (*
 	if err != nil {
 		return nil, err
 	}
-	want := Wanted{Ref: in.Profile.Image, Store: s, IDMap: in.IDMap, Platform: platform, Policy: policy}
+	want := Wanted{Source: source, Ref: in.Profile.Image, Store: s, IDMap: in.IDMap}
 	if in.Image, err = c.Pull(want); err != nil || in.Profile.User != "image" || in.Host.UID == 0 {
 		return s, err
 	}
