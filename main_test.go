@@ -469,10 +469,24 @@ func images() map[string]registrytest.Image {
 }
 
 // registry [FILE]: starts a registry that serves the images as $REGISTRY/NAME:v1 for the rest of the script. With FILE
-// it hangs when it is asked for a layer, and makes the file.
+// it hangs when it is asked for a layer, and makes the file. With -close it ends, and with -log FILE it writes down
+// what it was asked since the last time.
 func registry(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 1 {
-		ts.Fatalf("usage: registry [FILE]")
+	if neg || len(args) > 2 || len(args) == 2 && args[0] != "-log" {
+		ts.Fatalf("usage: registry [FILE | -close | -log FILE]")
+	}
+	if len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		r := ts.Value("served").(*served).Registry
+		if args[0] == "-close" {
+			r.Close()
+			return
+		}
+		var log strings.Builder
+		for _, q := range r.Log() {
+			fmt.Fprintf(&log, "%s %s\n", q.Method, q.Path)
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(log.String()), 0o600))
+		return
 	}
 	r := registrytest.New()
 	ts.Defer(r.Close)
@@ -494,6 +508,7 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 	for name, image := range images() {
 		_, s.digests[name] = r.Add(name+":v1", image)
 	}
+	r.AddIndex("index:v1", images()["base"], images()["app"])
 	ts.Setenv("REGISTRY", r.Addr)
 }
 

@@ -74,7 +74,8 @@ func (t *Target) Lookup(o Options, want oci.Platform) (*Image, error) {
 
 // byDigest finds what a pinned reference names, under whatever name it came.
 func (t *Target) byDigest(o Options, want oci.Platform, d oci.Digest) (*Image, error) {
-	for range MaxIndexDepth {
+	const deepest = 64 // whatever bound it was pulled with
+	for range deepest + 1 {
 		img, err := fromStore(o, t.Text, d)
 		if err == nil {
 			if have, perr := oci.ParsePlatform(img.Platform); perr == nil && have.Serves(want) == 0 {

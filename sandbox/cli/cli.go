@@ -19,6 +19,7 @@ import (
 type app struct {
 	*start.Call
 	place *place
+	quiet bool // no progress
 }
 
 // Main carries out the command line args, of which the first is the program's name, and returns the exit code.

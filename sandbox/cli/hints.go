@@ -175,6 +175,14 @@ var hints = []func(a *app, err error) string{
 		return "`podman login` or `docker login` writes credentials where cove finds them; REGISTRY_AUTH_FILE names another file"
 	},
 	func(a *app, err error) string {
+		var e *layer.LimitError
+		if !errors.As(err, &e) || boundFlags[e.What] == "" {
+			return ""
+		}
+		flag := boundFlags[e.What]
+		return fmt.Sprintf("if the image is meant to be so, --%s raises the bound (or %s in the environment); nothing of it is kept", flag, start.BoundVariable(flag))
+	},
+	func(a *app, err error) string {
 		var d *fetch.DigestError
 		var s *fetch.SizeError
 		if !errors.As(err, &d) && !errors.As(err, &s) {
@@ -262,6 +270,10 @@ var hints = []func(a *app, err error) string{
 		})
 	},
 }
+
+// boundFlags are the options that raise the bound of a layer.LimitError.
+var boundFlags = map[string]string{"bytes": "max-size", "entries": "max-entries", "ratio": "max-ratio", "manifest": "max-manifest",
+	"depth": "max-depth", "time": "max-time"}
 
 // hintFor is the advice for an error.
 func (a *app) hintFor(err error) string {

@@ -60,6 +60,9 @@ func (p *progress) event(e fetch.Event) {
 		if l := p.layer(e.Layer); l != nil {
 			p.layerDone(l, e)
 		}
+	case fetch.Waiting:
+		p.waiting(e)
+		return
 	case fetch.Finished:
 		p.finish()
 		return
@@ -67,6 +70,12 @@ func (p *progress) event(e fetch.Event) {
 	if p.rows > 0 && p.now().Sub(p.last) >= 80*time.Millisecond {
 		p.draw()
 	}
+}
+
+// waiting says why nothing moves. On a terminal the next drawing begins below it.
+func (p *progress) waiting(e fetch.Event) {
+	fmt.Fprintf(p.w, "cove: %s: trying again in %v\n", escape(e.Why), e.Wait.Round(time.Second))
+	p.drawn = 0
 }
 
 func (p *progress) layer(i int) *layerState {

@@ -7,6 +7,7 @@ import (
 	"cove/config"
 	"cove/fetch"
 	"cove/fetch/image"
+	"cove/fetch/layer"
 	"cove/sandbox"
 	"cove/sandbox/start"
 
@@ -17,14 +18,15 @@ func (a *app) pullCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "pull",
 		Usage:     "get images into the store",
-		UsageText: "cove pull [--platform OS/ARCH] [--frozen] [--offline] [REF...]",
-		Flags: []cli.Flag{
+		UsageText: "cove pull [OPTIONS] [REF...]",
+		Flags: append([]cli.Flag{
 			profileFlag(), jsonFlag(),
 			&cli.StringFlag{Name: "platform", Usage: "of a multi-platform image, `OS/ARCH`[/VARIANT]"},
 			&cli.StringFlag{Name: "pull", Usage: "ask the registry `WHEN`: always, missing, newer, never", Value: "always"},
 			&cli.BoolFlag{Name: "frozen", Usage: "get nothing but what cove.lock has"},
 			&cli.BoolFlag{Name: "offline", Usage: "ask no registry: what is missing is an error"},
-		},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print the digests only, and no progress"},
+		}, urfaveFlags(start.BoundFlags)...),
 		Action: a.action(a.pull),
 	}
 }
@@ -34,6 +36,10 @@ func (a *app) pull(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if a.Bounds, err = start.Bounds(line{c}); err != nil {
+		return err
+	}
+	a.quiet = c.Bool("quiet")
 	refs, user := c.Args().Slice(), ""
 	if len(refs) == 0 {
 		p, err := a.LoadProfile(line{c}, nil)
@@ -73,6 +79,12 @@ func (a *app) pull(c *cli.Context) error {
 		return writeJSON(a.Stdout, pulled)
 	}
 	for _, p := range pulled {
+		if a.quiet {
+			if _, err := fmt.Fprintln(a.Stdout, p.Digest); err != nil {
+				return err
+			}
+			continue
+		}
 		if _, err := fmt.Fprintf(a.Stdout, "%s %s\n", p.Digest, escape(p.Ref)); err != nil {
 			return err
 		}
@@ -90,8 +102,19 @@ type pulledImage struct {
 // pullShown gets one image, and shows that on stderr when anything has to be fetched.
 func (a *app) pullShown(w start.Wanted) (*image.Image, error) {
 	var p *progress
-	o := fetch.Options{Store: w.Store, IDMap: w.IDMap, Platform: w.Platform, Policy: w.Policy, Locked: w.Locked, Offline: w.Offline}
+	b := a.Bounds
+	o := fetch.Options{Store: w.Store, IDMap: w.IDMap, Platform: w.Platform, Policy: w.Policy, Locked: w.Locked, Offline: w.Offline,
+		Limits:      layer.Limits{Bytes: b.Bytes, Entries: b.Entries, Ratio: b.Ratio},
+		MaxManifest: b.Manifest, MaxDepth: b.Depth, MaxTime: b.Time}
 	o.Progress = func(e fetch.Event) {
+		if e.Kind == fetch.Kept {
+			// Less is done than was asked for, which is a warning's to say.
+			a.Warn("%s: cannot be asked, and what is in the store is used: %s", e.Ref, e.Why)
+			return
+		}
+		if a.quiet {
+			return
+		}
 		if p == nil {
 			p = newProgress(a.Stderr)
 		}

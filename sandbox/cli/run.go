@@ -16,7 +16,7 @@ func (a *app) runCommand() *cli.Command {
 		Name:      "run",
 		Usage:     "one command in a fresh sandbox, gone afterwards",
 		UsageText: "cove run [OPTIONS] [--] [COMMAND [ARG...]]",
-		Flags:     urfaveFlags(start.Flags, start.RunFlags),
+		Flags:     urfaveFlags(start.Flags, start.RunFlags, start.BoundFlags),
 		Action:    a.action(a.run),
 	}
 }

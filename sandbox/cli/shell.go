@@ -12,7 +12,7 @@ func (a *app) shellCommand() *cli.Command {
 		Name:      "shell",
 		Usage:     "enter the project's sandbox, or join the one that runs",
 		UsageText: "cove shell [OPTIONS] [--] [COMMAND [ARG...]]",
-		Flags:     urfaveFlags(start.Flags),
+		Flags:     urfaveFlags(start.Flags, start.BoundFlags),
 		Action:    a.action(a.shell),
 	}
 }

@@ -23,6 +23,7 @@ type Call struct {
 	Command        string // the command that runs: "run", "image inspect"
 	StoreDir       string // --store
 	Network        network.Driver
+	Bounds         image.Bounds // of what may be pulled
 
 	// Warn says that less is done than was wished.
 	Warn func(format string, args ...any)

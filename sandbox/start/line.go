@@ -99,7 +99,7 @@ type line struct {
 // Parse reads the arguments behind `cove run`, and reports false for what package cli reads otherwise, or would refuse.
 func Parse(args []string) (Line, bool) {
 	l := &line{values: map[string][]string{}}
-	flags := slices.Concat(Flags, RunFlags, CommonFlags)
+	flags := slices.Concat(Flags, RunFlags, BoundFlags, CommonFlags)
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		if arg == "--" {

@@ -35,6 +35,9 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Bounds, err = Bounds(l); err != nil {
+		return nil, err
+	}
 	if in.Profile, err = c.LoadProfile(l, flags); err != nil {
 		return nil, err
 	}
