@@ -469,13 +469,13 @@ func images() map[string]registrytest.Image {
 }
 
 // registry [FILE]: starts a registry that serves the images as $REGISTRY/NAME:v1 for the rest of the script. With FILE
-// it hangs when it is asked for a layer, and makes the file. With -close it ends, and with -log FILE it writes down
-// what it was asked since the last time.
+// it hangs when it is asked for a layer, and makes the file; with -empty it has no images. With -close it ends, and with
+// -log FILE it writes down what it was asked since the last time.
 func registry(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 2 || len(args) == 2 && args[0] != "-log" {
-		ts.Fatalf("usage: registry [FILE | -close | -log FILE]")
+		ts.Fatalf("usage: registry [FILE | -empty | -close | -log FILE]")
 	}
-	if len(args) > 0 && strings.HasPrefix(args[0], "-") {
+	if len(args) > 0 && strings.HasPrefix(args[0], "-") && args[0] != "-empty" {
 		r := ts.Value("served").(*served).Registry
 		if args[0] == "-close" {
 			r.Close()
@@ -490,6 +490,10 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	r := registrytest.New()
 	ts.Defer(r.Close)
+	ts.Setenv("REGISTRY", r.Addr)
+	if len(args) == 1 && args[0] == "-empty" {
+		return
+	}
 	if len(args) == 1 {
 		asked := ts.MkAbs(args[0])
 		r.SetFault(func(_ http.ResponseWriter, req *http.Request) bool {
@@ -509,7 +513,6 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 		_, s.digests[name] = r.Add(name+":v1", image)
 	}
 	r.AddIndex("index:v1", images()["base"], images()["app"])
-	ts.Setenv("REGISTRY", r.Addr)
 }
 
 // serve NAME:TAG IMAGE...: from now on the registry serves that image as $REGISTRY/NAME:TAG, or an index of them.

@@ -92,6 +92,12 @@ func IsShort(name string) bool {
 	return !ok || !strings.ContainsAny(host, ".:") && host != "localhost"
 }
 
+// LocalHost is the registry in the names of images that were made here and come from none, as podman has it.
+const LocalHost = "localhost"
+
+// IsLocal tells such a name, which no registry is asked for. "localhost:5000/..." is a registry's.
+func IsLocal(ref string) bool { return strings.HasPrefix(ref, LocalHost+"/") }
+
 // ParseName reads the names of images that people write, by the grammar of
 // go.podman.io/image/docker/reference, whose regular expressions take a millisecond to compile. What
 // is odd, as another algorithm's digest or a domain that is none, it leaves to that package, and what is wrong. What it does

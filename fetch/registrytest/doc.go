@@ -2,5 +2,5 @@
 // made up on the spot, asks for credentials when told to, and fails in the ways that real
 // registries do.
 //
-// It speaks the pull side of the OCI distribution specification 1.1.
+// It speaks the pull and the push side of the OCI distribution specification 1.1.
 package registrytest

@@ -41,6 +41,7 @@ type Registry struct {
 	hits   map[string]int
 	log    []Request
 	fault  func(w http.ResponseWriter, r *http.Request) bool
+	pushes pushes
 }
 
 // New starts a registry over plain http on 127.0.0.1.
@@ -80,7 +81,13 @@ func (r *Registry) Close() {
 func (r *Registry) Add(name string, i Image) (ref string, manifest digest.Digest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d := i.Build(r.blobs)
+	own := Blobs{}
+	d := i.Build(own)
+	repo, _, _ := strings.Cut(name, ":")
+	for blob, data := range own {
+		r.blobs[blob] = data
+		r.holds(repo, blob)
+	}
 	return r.tag(name, d), d.Digest
 }
 
@@ -222,11 +229,21 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	if repo, name, ok := strings.Cut(path, "/manifests/"); ok {
+	if repo, name, ok := strings.Cut(path, "/manifests/"); ok && req.Method == http.MethodPut {
+		r.takeManifest(w, req, repo, name)
+		return
+	} else if ok {
 		r.serveManifest(w, req, repo, name)
 		return
 	}
-	if _, name, ok := strings.Cut(path, "/blobs/"); ok {
+	if repo, name, ok := strings.Cut(path, "/blobs/"); ok {
+		if r.serveUpload(w, req, repo, name) {
+			return
+		}
+		if !r.hasIn(repo, digest.Digest(name)) {
+			fail(w, http.StatusNotFound, "BLOB_UNKNOWN", "not here")
+			return
+		}
 		r.serve(w, req, digest.Digest(name), "application/octet-stream")
 		return
 	}

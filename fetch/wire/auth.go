@@ -92,7 +92,9 @@ func (c *Client) token(ctx context.Context, ch *challenge, have Credentials) (st
 	if service := ch.params["service"]; service != "" {
 		query.Set("service", service)
 	}
-	query.Add("scope", "repository:"+c.Repo+":pull")
+	for _, scope := range c.scopes() {
+		query.Add("scope", scope)
+	}
 	ctx, cancel := c.documentTime(ctx)
 	defer cancel()
 	var resp *http.Response

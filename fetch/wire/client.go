@@ -22,6 +22,8 @@ type Endpoint struct {
 	// registries.conf has it, and registries on loopback are so.
 	Insecure bool
 	TLS      *tls.Config // nil: the machine's
+	Push     bool        // credentials that may write are asked for
+	From     []string    // other repositories there that blobs may be mounted from
 }
 
 // Client asks one registry for one repository. Its methods may be called at the same time.

@@ -1,5 +1,5 @@
-// Package wire asks a registry for manifests and blobs: the pull side of the OCI distribution
-// specification 1.1, over HTTP/1.1, for one repository at one host.
+// Package wire asks a registry for manifests and blobs, and gives it some: the pull and the push side of
+// the OCI distribution specification 1.1, over HTTP/1.1, for one repository at one host.
 //
 // go.podman.io/image has a client too, and cove takes from it what references mean, registries.conf,
 // credentials and certs.d. Its client itself is not used, because what is missing there cannot be put in from outside

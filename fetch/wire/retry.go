@@ -79,7 +79,7 @@ func (c *Client) retry(ctx context.Context, do func() error) error {
 
 func waitedLong(err error) bool {
 	var netErr net.Error
-	return errors.Is(err, errStalled) || errors.Is(err, errSlow) || errors.Is(err, errSlowDocument) || errors.As(err, &netErr) && netErr.Timeout()
+	return errors.Is(err, errStalled) || errors.Is(err, errNotTaken) || errors.Is(err, errSlow) || errors.Is(err, errSlowDocument) || errors.As(err, &netErr) && netErr.Timeout()
 }
 
 // MayPass tells failures of a server or a connection, which another attempt may not meet, from answers.

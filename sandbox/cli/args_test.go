@@ -47,7 +47,7 @@ func TestResolve(t *testing.T) {
 		"":                    "no command",
 		"rnu":                 `unknown command "rnu"; did you mean "run"?`,
 		"zzzzzz":              `unknown command "zzzzzz"`,
-		"image":               "image: which one? (inspect, verify)",
+		"image":               "image: which one? (inspect, verify, save)",
 		"image x":             `unknown command "image x"`,
 		"--stroe x run":       `unknown option "--stroe"; did you mean --store?`,
 		"run --v a:b":         `unknown option "--v"; did you mean -v?`,

@@ -148,10 +148,10 @@ func (a *app) completeValue(flag, last string) []string {
 	words := map[string][]string{
 		"pull": {"missing", "always", "newer", "never"}, "workspace": {"rw", "ro", "none"}, "home": {"project", "temp"},
 		"network": {"none", "user", "host"}, "driver": {"auto", "slirp4netns", "pasta"},
-		"platform": {"linux/amd64", "linux/arm64"},
+		"platform": {"linux/amd64", "linux/arm64"}, "compression": {"gzip", "zstd"}, "format": {"oci-archive", "docker-archive"},
 	}
 	switch flag {
-	case "profile", "volume", "mount":
+	case "profile", "volume", "mount", "output", "digestfile":
 		return []string{"FILES\n"}
 	case "store":
 		return []string{"DIRS\n"}
@@ -185,7 +185,7 @@ func (a *app) completeOperand(path, operands []string, last string) []string {
 		return []string{"COMMAND\n"}
 	case "stop":
 		return candidates(last, a.sandboxNames())
-	case "rmi", "image inspect", "image verify", "pull":
+	case "rmi", "image inspect", "image verify", "image save", "pull", "push":
 		return candidates(last, a.imageNames())
 	case "run", "shell", "unshare":
 		return []string{"COMMAND\n"}

@@ -177,14 +177,14 @@ func (a *app) printRemoved(c *cli.Context, r store.Removed) error {
 func (a *app) imageCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "image",
-		Usage: "look into an image, check the store",
+		Usage: "look into an image, check the store, save an image",
 		Subcommands: []*cli.Command{{
 			Name:      "inspect",
 			Usage:     "what the store knows of an image, as JSON",
 			UsageText: "cove image inspect REF...",
 			Flags:     []cli.Flag{jsonFlag()},
 			Action:    a.action(a.imageInspect),
-		}, a.imageVerifyCommand()},
+		}, a.imageVerifyCommand(), a.imageSaveCommand()},
 	}
 }
 

@@ -10,11 +10,12 @@ import (
 	"cove/fetch"
 )
 
-// progress shows a pull on stderr: bars on a terminal, otherwise a line for each thing that is done.
+// progress shows a pull or a push on stderr: bars on a terminal, otherwise a line for each thing that is done.
 type progress struct {
 	w          io.Writer
 	rows, cols int // of the terminal; 0 where there is none
 	now        func() time.Time
+	verb       string // what is done, "pull"
 
 	ref    string
 	layers []layerState
@@ -33,7 +34,7 @@ type layerState struct {
 
 // newProgress looks at where stderr leads. A terminal that cannot move its cursor gets lines.
 func newProgress(stderr *os.File) *progress {
-	p := &progress{w: stderr, now: time.Now}
+	p := &progress{w: stderr, now: time.Now, verb: "pull"}
 	if rows, cols, ok := terminalSize(stderr); ok && os.Getenv("TERM") != "dumb" {
 		p.rows, p.cols = rows, cols
 	}
@@ -46,7 +47,7 @@ func (p *progress) event(e fetch.Event) {
 	case fetch.Resolved:
 		p.ref, p.layers = e.Ref, make([]layerState, max(e.Layers, 0))
 		if p.rows == 0 {
-			fmt.Fprintf(p.w, "cove: pull %s: %d layers (%s)\n", escape(e.Ref), e.Layers, short(e.Digest.String()))
+			fmt.Fprintf(p.w, "cove: %s %s: %d layers (%s)\n", p.verb, escape(e.Ref), e.Layers, short(e.Digest.String()))
 		}
 	case fetch.LayerStart:
 		if l := p.layer(e.Layer); l != nil {
@@ -91,7 +92,7 @@ func (p *progress) layerDone(l *layerState, e fetch.Event) {
 		l.bytes = l.total
 	}
 	if p.rows == 0 && !e.Present {
-		fmt.Fprintf(p.w, "cove: pull %s: layer %d of %d %s, %s\n", escape(p.ref), e.Layer+1, len(p.layers), l.name, size(l.bytes))
+		fmt.Fprintf(p.w, "cove: %s %s: layer %d of %d %s, %s\n", p.verb, escape(p.ref), e.Layer+1, len(p.layers), l.name, size(l.bytes))
 	}
 }
 

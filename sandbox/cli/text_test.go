@@ -366,7 +366,7 @@ func pull(p *progress, n int) {
 
 func TestProgressPlain(t *testing.T) {
 	var b bytes.Buffer
-	pull(&progress{w: &b, now: time.Now}, 3)
+	pull(&progress{w: &b, now: time.Now, verb: "pull"}, 3)
 	if strings.Contains(b.String(), "\x1b") || strings.Count(b.String(), "\n") != 3 {
 		t.Errorf("want three plain lines, have %q", b.String())
 	}
@@ -382,7 +382,7 @@ func TestProgressTerminal(t *testing.T) {
 	for _, layers := range []int{2, 5, 22, 23, 100} {
 		var b bytes.Buffer
 		clock := time.Now()
-		p := &progress{w: &b, rows: 24, cols: 40, now: func() time.Time { clock = clock.Add(time.Second); return clock }}
+		p := &progress{w: &b, rows: 24, cols: 40, verb: "pull", now: func() time.Time { clock = clock.Add(time.Second); return clock }}
 		pull(p, layers)
 		cursor, lowest := 0, 0
 		for _, line := range strings.SplitAfter(b.String(), "\n") {
