@@ -442,6 +442,7 @@ func images() map[string]registrytest.Image {
 		Entrypoint: []string{"/bin/echo", "entry"}, Cmd: []string{"cmd"}}
 	foreign := registrytest.Simple(base...)
 	foreign.Platform.OS, foreign.Platform.Architecture = "linux", "s390x"
+	large := registrytest.Simple(append(slices.Clone(base), registrytest.File("large", strings.Repeat("large ", 10_000)))...)
 	many := registrytest.Simple(base...)
 	for i := range 20 {
 		entries := []registrytest.Entry{registrytest.File(fmt.Sprintf("l/%d", i), "x")}
@@ -465,7 +466,7 @@ func images() map[string]registrytest.Image {
 	}
 	return map[string]registrytest.Image{"links": links, "fdwd": odd(v1.ImageConfig{WorkingDir: "/proc/self/fd/3"}), "rootwd": odd(v1.ImageConfig{WorkingDir: "/proc/1/cwd"}),
 		"upwd": odd(v1.ImageConfig{WorkingDir: "../../../../usr"}), "lost": odd(v1.ImageConfig{User: "nosuchuser"}), "lostgroup": odd(v1.ImageConfig{User: "app:nosuchgroup"}),
-		"base": registrytest.Simple(base...), "app": app, "many": many, "rude": rude, "foreign": foreign}
+		"base": registrytest.Simple(base...), "large": large, "app": app, "many": many, "rude": rude, "foreign": foreign}
 }
 
 // registry [FILE]: starts a registry that serves the images as $REGISTRY/NAME:v1 for the rest of the script. With FILE

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -68,15 +69,26 @@ func (t *target) pull(ctx context.Context, o Options, want oci.Platform) (*Image
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		err = fmt.Errorf("store %s: %w", o.Store.Dir(), err)
-	}
+	err = inStore(err, o.Store.Dir())
 	var denied *PolicyError
 	if err != nil && o.Policy == Newer && found != nil && !errors.As(err, &denied) && wire.Unreachable(err) {
 		p.event(Event{Kind: Kept, Ref: found.Ref, Why: err.Error()})
 		return found, nil
 	}
 	return img, err
+}
+
+// inStore names the store in what its file system said: the stage knows the entry only.
+func inStore(err error, dir string) error {
+	var stage *layer.WireError
+	disk := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	if errors.As(err, &stage) {
+		disk = disk || stage.Errno == syscall.EIO || stage.Errno == syscall.EROFS || stage.Errno == syscall.EFBIG
+	}
+	if !disk || strings.Contains(err.Error(), dir) {
+		return err
+	}
+	return fmt.Errorf("store %s: %w", dir, err)
 }
 
 func systemContext(o Options) *types.SystemContext {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 
 	"cove/fetch/image"
 	"cove/fetch/oci"
@@ -35,14 +34,6 @@ func Push(ctx context.Context, ref, dest string, o ShareOptions) (*Shared, error
 		return nil, errors.Join(fmt.Errorf("push %q: %w", ref, err), s.close())
 	}
 	return out, s.close()
-}
-
-// inStore says of a full disk whose it is.
-func inStore(err error, dir string) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("store %s: %w", dir, err)
-	}
-	return err
 }
 
 func (s *sharer) push(ctx context.Context, dest string) (*Shared, error) {

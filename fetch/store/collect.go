@@ -216,10 +216,13 @@ func (c *collector) dropRecord(h Handle) (bool, error) {
 		return !s.inUse(h), nil
 	}
 	lock, err := tryLock(s.usePath(h), unix.LOCK_EX)
-	if err != nil || lock == nil {
+	switch {
+	case full(err): // there is no lock to be held, and nobody else can make one: this is what makes room
+	case err != nil || lock == nil:
 		return false, err
+	default:
+		defer lock.Close()
 	}
-	defer lock.Close()
 	if err := removeIfThere(s.recordPath(h)); err != nil {
 		return false, err
 	}

@@ -214,3 +214,6 @@ func listDir(dir string) ([]string, error) {
 
 // readOnly tells that a file system, or its owner, lets nobody write.
 func readOnly(err error) bool { return errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) }
+
+// full tells that there is no room for another file.
+func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

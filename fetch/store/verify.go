@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,13 +68,13 @@ const side = 2
 // and configs down to each file of each layer. What it finds is in the result; an error means that it could not look.
 //
 // An image is marked as in use while it is checked, as by a sandbox, so that nothing of it is collected; no other lock
-// is held. Pull replaces what has been found damaged.
+// is held. Pull replaces what has been found damaged. An error beside a result says that pull could not be told.
 func (s *Store) Verify(ctx context.Context, refs ...string) (*Verification, error) {
 	v := &verifier{s: s, ctx: ctx, out: Verification{Problems: []Problem{}}, layers: map[string]*layerCheck{}, refs: map[oci.Digest][]string{}}
 	if err := v.run(refs); err != nil {
 		return nil, err
 	}
-	return &v.out, nil
+	return &v.out, v.unmarked
 }
 
 type verifier struct {
@@ -84,8 +85,9 @@ type verifier struct {
 	order  []*layerCheck
 	layers map[string]*layerCheck // KEY/HEX
 
-	mu  sync.Mutex // of out, while layers are checked
-	out Verification
+	mu       sync.Mutex // of the rest, while layers are checked
+	out      Verification
+	unmarked error
 }
 
 // layerCheck is a layer to be checked, once for all images that have it.
@@ -115,7 +117,7 @@ func (v *verifier) run(refs []string) error {
 		}
 		if err == nil {
 			defer release()
-		} else if !readOnly(err) { // where nothing can be written, nothing is collected
+		} else if !readOnly(err) && !full(err) { // where no lock can be made there is none
 			return err
 		}
 		v.image(h)
@@ -422,10 +424,13 @@ func (v *verifier) layer(stage *layer.Session, c *layerCheck) error {
 			return cerr
 		}
 		v.tell(problems, sum)
-		if err != nil {
-			return nil // what is not there needs no mark
+		if err == nil { // what is not there needs no mark
+			err = v.s.remember(c.key, c.rec.Dir, ino, len(problems) > 0)
+			v.mu.Lock()
+			v.unmarked = cmp.Or(v.unmarked, err)
+			v.mu.Unlock()
 		}
-		return v.s.remember(c.key, c.rec.Dir, ino, len(problems) > 0)
+		return nil
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,16 +45,16 @@ func (a *app) imageVerify(c *cli.Context) error {
 	for _, ref := range c.Args().Slice() {
 		refs = append(refs, storedName(s, ref))
 	}
-	v, err := s.Verify(a.Ctx, refs...)
-	if err != nil {
-		return err
+	v, unmarked := s.Verify(a.Ctx, refs...)
+	if v == nil {
+		return unmarked
 	}
 	if c.Bool("json") {
 		err = writeJSON(a.Stdout, v)
 	} else {
 		_, err = a.Stdout.WriteString(verified(v))
 	}
-	if err != nil || v.Found == 0 {
+	if err = errors.Join(err, unmarked); err != nil || v.Found == 0 {
 		return err
 	}
 	e := &errDamaged{found: v.Found}
