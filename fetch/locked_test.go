@@ -240,3 +240,31 @@ func TestResolveOneLook(t *testing.T) {
 		t.Errorf("resolving has stored %+v, %v", all, err)
 	}
 }
+
+// What a machine's policy says of a tag it says of the image that is locked under it, too.
+func TestLockedPolicy(t *testing.T) {
+	r, o := registry(t), options(t)
+	ref, _ := r.Add("team/app:1", rt.Simple(rt.File("v", "x")))
+	lock := lockOf(t, ref, o)
+	dir := filepath.Join(os.Getenv("XDG_CONFIG_HOME"), "containers")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for text, refused := range map[string]bool{
+		`{"default": [{"type": "insecureAcceptAnything"}], "transports": {"docker": {"` + ref + `": [{"type": "reject"}]}}}`: true,
+		`{"default": [{"type": "reject"}], "transports": {"docker": {"` + ref + `": [{"type": "insecureAcceptAnything"}]}}}`: false,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "policy.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o.Policy = Always
+		for name, locked := range map[string]*image.Locked{"unlocked": nil, "locked": lock} {
+			o.Locked = locked
+			_, err := Pull(ctx, ref, o)
+			var denied *PolicyError
+			if errors.As(err, &denied) != refused || !refused && err != nil {
+				t.Errorf("%s, %s: %v", name, text, err)
+			}
+		}
+	}
+}

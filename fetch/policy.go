@@ -37,10 +37,13 @@ func readPolicy() (*policy.Policy, error) {
 // comes from, and by paths without symbolic links.
 func (t *target) subject(named reference.Named) (*policy.Subject, error) {
 	s := &policy.Subject{Transport: string(t.Via), Named: named}
-	if t.Path == "" {
-		return s, nil
-	}
 	var err error
+	if t.asked != nil && named != nil { // what a lock makes of it is no other name
+		s.Named, err = sameTag(named, t.asked)
+	}
+	if t.Path == "" || err != nil {
+		return s, err
+	}
 	if s.Path, err = filepath.EvalSymlinks(t.Path); err != nil {
 		return nil, err
 	}

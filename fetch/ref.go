@@ -8,6 +8,7 @@ import (
 	"cove/fetch/image"
 	"cove/fetch/oci"
 
+	"github.com/opencontainers/go-digest"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/types"
@@ -17,6 +18,7 @@ import (
 type target struct {
 	image.Target
 	named reference.Named // ViaRegistry: with a tag or digest
+	asked reference.Named // the same as it was written, where a lock has put another digest into named; else nil
 }
 
 // parse takes a reference apart.
@@ -26,12 +28,17 @@ func parse(ref string) (*target, error) { return parseLocked(ref, nil) }
 func parseLocked(ref string, locked *image.Locked) (*target, error) {
 	t := &target{}
 	plain, err := image.Parse(ref, func(name string) (*image.Target, error) {
-		name = locked.Pin(name)
 		named, err := reference.ParseNormalizedNamed(name)
 		if err != nil {
 			return nil, fmt.Errorf("reference %q: %w", name, err)
 		}
 		t.named = withOneTag(named)
+		if locked != nil {
+			t.asked, name = t.named, locked.Pin(name)
+			if t.named, err = reference.WithDigest(reference.TrimNamed(named), digest.Digest(locked.Manifest)); err != nil {
+				return nil, fmt.Errorf("reference %q: %w", name, err)
+			}
+		}
 		return registryTarget(name, t.named), nil
 	})
 	if err != nil {

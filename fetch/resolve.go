@@ -70,9 +70,10 @@ func (e *OfflineError) Error() string {
 func (e *OfflineError) Unwrap() error { return store.ErrNotFound }
 
 // Resolve tells what ref names for each of the platforms, all of them from one look at it: a tag that moves meanwhile
-// gives them all from before, or all from after. Of o.Policy only Never counts: then the store alone is asked.
+// gives them all from before, or all from after. Of o.Policy only Never counts: then the store alone is asked. The
+// manifest of o.Locked, which may be an index, is looked at in place of the tag.
 func Resolve(ctx context.Context, ref string, platforms []string, o Options) ([]Resolution, error) {
-	t, err := parse(ref)
+	t, err := parseLocked(ref, o.Locked)
 	if err != nil {
 		return nil, err
 	}

@@ -30,16 +30,11 @@ func (l *Locked) Pin(name string) string {
 	if l == nil {
 		return name
 	}
-	return WithDigest(name, l.Manifest)
-}
-
-// WithDigest is a registry's reference with a digest in place of its tag or digest.
-func WithDigest(name string, d oci.Digest) string {
 	name, _, _ = strings.Cut(name, "@")
 	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
 		name = name[:i]
 	}
-	return name + "@" + string(d)
+	return name + "@" + string(l.Manifest)
 }
 
 // Check compares an image with what it has to be; nil has no wishes.

@@ -200,15 +200,13 @@ func (a *app) resolvePins(p *pinning, platforms []string, beside bool) ([]fetch.
 		return nil, err
 	}
 	o := fetch.Options{Store: s, Offline: p.offline}
-	index := oci.Digest("")
 	if beside && p.sameRef() {
-		index = oneIndex(p.old.Image.Platforms)
+		if index := oneIndex(p.old.Image.Platforms); index != "" {
+			o.Locked = &image.Locked{Manifest: index}
+		}
 	}
-	if index == "" {
-		return fetch.Resolve(a.Ctx, p.profile.Image, platforms, o)
-	}
-	found, err := fetch.Resolve(a.Ctx, image.WithDigest(p.profile.Image, index), platforms, o)
-	if err != nil && a.Ctx.Err() == nil && !errors.As(err, new(*fetch.PlatformError)) {
+	found, err := fetch.Resolve(a.Ctx, p.profile.Image, platforms, o)
+	if err != nil && o.Locked != nil && a.Ctx.Err() == nil && !errors.As(err, new(*fetch.PlatformError)) {
 		err = &errIndexGone{fmt.Errorf("look into the index that %s is of: %w", p.profile.ShownAs(p.old.File), err)}
 	}
 	return found, err

@@ -89,7 +89,7 @@ func (a *app) lookBack(p *pinning, at config.LockedPlatform) *fetch.Resolution {
 	if p.offline || !p.sameRef() || isLocal(p.profile.Image) {
 		return nil
 	}
-	r, err := fetch.Resolve(a.Ctx, image.WithDigest(p.profile.Image, at.Manifest), []string{at.Name}, fetch.Options{Store: s})
+	r, err := fetch.Resolve(a.Ctx, p.profile.Image, []string{at.Name}, fetch.Options{Store: s, Locked: &image.Locked{Manifest: at.Manifest}})
 	if err != nil {
 		return nil
 	}
