@@ -43,9 +43,8 @@ func (b *box) startLandlock(ctx context.Context, main *mainCommand) error {
 	if err != nil {
 		return err
 	}
-	limits := b.beginLimits(ctx, child.Pid())
-	m := &mappingIDs{child: child, done: make(chan error, 1)}
-	m.done <- nil
+	m := mapped(child)
+	limits := b.beginLimits(ctx, m)
 	if err := b.adopt(m); err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ const (
 )
 
 // beginLimits has the sandbox's control group made, with its init inside.
-func (b *box) beginLimits(ctx context.Context, pid int) *joining {
+func (b *box) beginLimits(ctx context.Context, m *mappingIDs) *joining {
 	j := &joining{done: make(chan struct{})}
 	if b.spec.Limits.Cgroup == "" {
 		close(j.done)
@@ -110,9 +110,14 @@ func (b *box) beginLimits(ctx context.Context, pid int) *joining {
 	}
 	go func() {
 		defer close(j.done)
+		<-m.forked
+		if m.child == nil {
+			j.err = errInitGone // and who waits for it has heard why
+			return
+		}
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		j.group, j.err = cgroup.Join(ctx, b.spec, pid)
+		j.group, j.err = cgroup.Join(ctx, b.spec, m.child.Pid())
 	}()
 	b.undo(func() error {
 		<-j.done

@@ -67,16 +67,13 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	if s.Landlock != nil {
 		return box, box.startLandlock(ctx, main)
 	}
-	ids, err := beginMapping(ctx, s)
-	if err != nil {
-		return box, err
-	}
+	ids := beginMapping(ctx, s)
 	defer func() {
 		if box.child == nil {
 			ids.discard()
 		}
 	}()
-	limits := box.beginLimits(ctx, ids.child.Pid())
+	limits := box.beginLimits(ctx, ids)
 	if err := box.makeState(); err != nil {
 		return box, err
 	}
@@ -217,35 +214,47 @@ func (b *box) makeRun(ctx context.Context, prepare func(dir string)) (*store.Run
 // removeTime bounds the removal of what a run wrote; a large tree takes seconds.
 const removeTime = 5 * time.Minute
 
-// mappingIDs is an init stage in its namespaces whose ids are just being mapped: the helpers that do it
-// take their time, in which the parent has other things to do.
+// mappingIDs is an init stage that is being started in its namespaces, and whose ids are then mapped: the kernel and the
+// helpers that do it take their time, in which the parent has other things to do.
 type mappingIDs struct {
-	child *userns.Child
-	done  chan error
+	forked chan struct{} // closed when child is there, or will never be
+	child  *userns.Child
+	done   chan error
 }
 
-func beginMapping(ctx context.Context, s *spec.Spec) (*mappingIDs, error) {
+// mapped is a stage whose ids need not be mapped.
+func mapped(child *userns.Child) *mappingIDs {
+	m := &mappingIDs{forked: make(chan struct{}), child: child, done: make(chan error, 1)}
+	close(m.forked)
+	m.done <- nil
+	return m
+}
+
+func beginMapping(ctx context.Context, s *spec.Spec) *mappingIDs {
+	m := &mappingIDs{forked: make(chan struct{}), done: make(chan error, 1)}
+	go func() { m.done <- m.run(ctx, s) }()
+	return m
+}
+
+func (m *mappingIDs) run(ctx context.Context, s *spec.Spec) (err error) {
 	namespaces := early.Namespaces
 	if s.Network.Mode == "host" {
 		namespaces &^= unix.CLONE_NEWNET
 	}
-	child, err := takeInit(namespaces)
+	m.child, err = takeInit(namespaces)
+	close(m.forked)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	m := &mappingIDs{child: child, done: make(chan error, 1)}
 	trace.Step("took init")
 	wait, err := m.child.StartMap(ctx, s.IDMap)
 	if err != nil {
-		m.child.Discard()
-		return nil, err
+		return err
 	}
 	trace.Step("started the helpers")
-	go func() {
-		m.done <- wait()
-		trace.Step("mapped ids")
-	}()
-	return m, nil
+	err = wait()
+	trace.Step("mapped ids")
+	return err
 }
 
 // discardEarly ends the init that package early has started, if it has, for who needs none.
@@ -271,7 +280,9 @@ func takeInit(namespaces uintptr) (*userns.Child, error) {
 
 func (m *mappingIDs) discard() {
 	<-m.done
-	m.child.Discard()
+	if m.child != nil {
+		m.child.Discard()
+	}
 }
 
 // adopt makes the stage the box's init, and begins to listen to it.
