@@ -15,6 +15,12 @@ type Limits struct {
 	// bytes. What people ship stays under 20; a bomb of zeros has 1000 (gzip) or more (zstd).
 	Ratio     int64 `json:"ratio"`     // default 200
 	RatioFrom int64 `json:"ratioFrom"` // default 256 MiB
+	// NameBytes bounds the names of a layer's entries, and those that all layers at once make the stage remember: four
+	// million entries with long names are a way to eat its memory. Default 256 MiB.
+	NameBytes int64 `json:"nameBytes"`
+	// CPUSeconds is how much of the processor the unpacking of an image may take. Default two hours, of which 64 GiB
+	// take a small part.
+	CPUSeconds int64 `json:"cpuSeconds"`
 }
 
 // WithDefaults fills in what is not set.
@@ -31,6 +37,12 @@ func (l Limits) WithDefaults() Limits {
 	if l.RatioFrom <= 0 {
 		l.RatioFrom = 256 << 20
 	}
+	if l.NameBytes <= 0 {
+		l.NameBytes = 256 << 20
+	}
+	if l.CPUSeconds <= 0 {
+		l.CPUSeconds = 2 * 60 * 60
+	}
 	return l
 }
 
@@ -39,7 +51,7 @@ func (l Limits) MaxBytes() int64 { return l.WithDefaults().Bytes }
 
 // A LimitError says which limit a layer went over, or an image.
 type LimitError struct {
-	What string // "bytes", "entries", "ratio"; of an image "manifest" (bytes), "depth", "time" (nanoseconds)
+	What string // "bytes", "entries", "ratio", "names", "processor"; of an image "manifest" (bytes), "depth", "time" (nanoseconds)
 	Max  int64
 }
 
@@ -47,6 +59,10 @@ func (e *LimitError) Error() string {
 	switch e.What {
 	case "entries":
 		return fmt.Sprintf("more than %d entries", e.Max)
+	case "names":
+		return fmt.Sprintf("the names of its entries have more than %d bytes", e.Max)
+	case "processor":
+		return fmt.Sprintf("unpacking took more than %d seconds of the processor", e.Max)
 	case "ratio":
 		return fmt.Sprintf("unpacks to more than %d times its size", e.Max)
 	case "manifest":

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"cove/userns"
 
@@ -24,6 +25,7 @@ type Session struct {
 	calls  map[uint64]chan Reply
 	failed error // why no further reply will come
 	done   chan struct{}
+	watch  watch
 }
 
 // Start starts a stage that may work in dirs, absolute paths, with the ids of m. The directories
@@ -53,7 +55,19 @@ func Start(ctx context.Context, m userns.IDMap, dirs ...string) (*Session, error
 		return nil, fmt.Errorf("start %s: %w", StageName, err)
 	}
 	go s.receive()
+	s.watch.pid, s.watch.stuck, s.watch.every = child.Pid(), stuckAfter, watchEvery
+	go s.watch.run(s.done, s.giveUp)
 	return s, nil
+}
+
+// giveUp ends the stage, and says why to those who wait for it.
+func (s *Session) giveUp(why error) {
+	s.mu.Lock()
+	if s.failed == nil {
+		s.failed = fmt.Errorf("%s: %w", StageName, why)
+	}
+	s.mu.Unlock()
+	s.child.Kill()
 }
 
 // receive hands every reply to the call that waits for it.
@@ -64,7 +78,9 @@ func (s *Session) receive() {
 		_, err := s.child.Conn.Recv(&r)
 		s.mu.Lock()
 		if err != nil {
-			s.failed = fmt.Errorf("%s ended early: %w", StageName, err)
+			if s.failed == nil {
+				s.failed = fmt.Errorf("%s ended early: %w", StageName, err)
+			}
 			for id, c := range s.calls {
 				close(c)
 				delete(s.calls, id)
@@ -106,6 +122,8 @@ func (s *Session) send(req *Request, files ...*os.File) (chan Reply, error) {
 
 // call sends a request that has one reply and waits for it.
 func (s *Session) call(req *Request, files ...*os.File) (Result, error) {
+	s.watch.turns.Add(1)
+	defer s.watch.turns.Add(-1)
 	c, err := s.send(req, files...)
 	if err != nil {
 		return Result{}, err
@@ -159,12 +177,15 @@ func (s *Session) Unpack(req UnpackRequest, r io.Reader) (Result, error) {
 		pw.Close()
 		return Result{}, err
 	}
+	defer s.watch.unpacking(time.Duration(m.Limits.CPUSeconds) * time.Second)()
+	t := &turn{w: &s.watch}
 	copied := make(chan error, 1)
-	go func() { copied <- feed(pw, r) }()
-	res, err := s.await(m.ID, c, req.Below)
+	go func() { copied <- feed(pw, r, t) }()
+	res, err := s.await(m.ID, c, req.Below, t)
 	// The stage has closed its end: when it failed, the feeder finds the pipe broken; when it
 	// is done, it has seen the end of r.
 	ferr := <-copied
+	t.offer(false)
 	if ferr != nil && !errors.Is(ferr, unix.EPIPE) {
 		return Result{}, ferr
 	}
@@ -172,10 +193,12 @@ func (s *Session) Unpack(req UnpackRequest, r io.Reader) (Result, error) {
 }
 
 // feed copies r into the pipe. When r fails the tar may look whole: the caller asks feed first.
-func feed(pw *os.File, r io.Reader) error {
+func feed(pw *os.File, r io.Reader, t *turn) error {
 	buf := make([]byte, 256<<10)
 	for {
+		t.offer(false)
 		n, rerr := r.Read(buf)
+		t.offer(true)
 		if n > 0 {
 			if _, err := pw.Write(buf[:n]); err != nil {
 				return errors.Join(err, pw.Close())
@@ -192,7 +215,7 @@ func feed(pw *os.File, r io.Reader) error {
 }
 
 // await waits for the result and serves the stage's question for what lies below.
-func (s *Session) await(id uint64, c chan Reply, below func() ([]Place, error)) (Result, error) {
+func (s *Session) await(id uint64, c chan Reply, below func() ([]Place, error), t *turn) (Result, error) {
 	for {
 		r, ok := <-c
 		if !ok {
@@ -207,7 +230,9 @@ func (s *Session) await(id uint64, c chan Reply, below func() ([]Place, error)) 
 			return r.Result, nil
 		}
 		answer := &Request{ID: id, Op: OpBelow}
+		t.asked(true)
 		places, err := below()
+		t.asked(false)
 		answer.Fail = err != nil
 		answer.From = places
 		if serr := s.child.Conn.Send(answer); err == nil {

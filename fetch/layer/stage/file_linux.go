@@ -71,12 +71,19 @@ func (u *unpacker) fill(fd int, h *tar.Header, path string, uid, gid int, r io.R
 	return futimes(fd, times{accessed(h), h.ModTime})
 }
 
+// maxSums bounds the memory for sums. What is beyond it is read again for the listing.
+const maxSums = 500_000
+
 // keepSum notes a content's sum. An inode that is used again, after its file has given way to another
 // entry, has the last one's.
 func (u *unpacker) keepSum(fd int, sum uint32) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
+	}
+	if len(u.sums) >= maxSums {
+		delete(u.sums, st.Ino) // another file's, before
+		return nil
 	}
 	u.sums[st.Ino] = sum
 	return nil

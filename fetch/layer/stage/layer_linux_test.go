@@ -79,15 +79,26 @@ func newBench(t testing.TB, m userns.IDMap) *bench {
 	b := &bench{t: t, m: m, dir: dir, s: s}
 	t.Cleanup(func() {
 		for i := range b.n {
-			if err := s.Remove(layer.Place{Name: fmt.Sprint(i)}); err != nil {
+			if err := b.s.Remove(layer.Place{Name: fmt.Sprint(i)}); err != nil {
 				t.Error(err)
 			}
 		}
-		if err := s.Close(); err != nil {
+		if err := b.s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return b
+}
+
+// restart puts a new stage in place of one that has ended.
+func (b *bench) restart() {
+	b.t.Helper()
+	s, err := layer.Start(context.Background(), b.m, b.dir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	_ = b.s.Close()
+	b.s = s
 }
 
 // own makes a directory the mapping's where the caller's own id is not mapped.

@@ -127,9 +127,15 @@ func (u *unpacker) forget(path string) {
 	if u.parentPath == path {
 		u.dropParent()
 	}
-	delete(u.dirs, path)
+	if _, ok := u.dirs[path]; ok {
+		delete(u.dirs, path)
+		u.dropBytes(path)
+	}
 	for _, set := range []map[string]struct{}{u.copied, u.borrowed, u.opaque, u.whiteouts} {
-		delete(set, path)
+		if _, ok := set[path]; ok {
+			delete(set, path)
+			u.dropBytes(path)
+		}
 	}
 }
 

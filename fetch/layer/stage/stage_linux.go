@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"cove/fetch/layer"
 	"cove/userns"
@@ -52,6 +53,8 @@ type stage struct {
 	dirs  []int // descriptors of Hello.Dirs
 	*filters
 
+	names atomic.Int64 // bytes of the names that unpackings remember
+
 	mu    sync.Mutex
 	below map[uint64]chan layer.Request // unpackings that may ask for what lies below
 }
@@ -89,11 +92,37 @@ func (st *stage) enter(h layer.Hello) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("prctl DUMPABLE: %w", err)
 	}
+	if err := limitMemory(); err != nil {
+		return err
+	}
 	var err error
 	if st.filters, err = newFilters(); err != nil {
 		return err
 	}
 	return st.loadProcess()
+}
+
+const (
+	// softMemory is when Go's collector begins to work harder: most of what it has then is not in use.
+	softMemory = 512 << 20
+	// hardMemory is beyond what names, windows and buffers come to within Limits. It bounds all private writable memory
+	// (RLIMIT_DATA, Linux 4.7); address space Go reserves by the gigabyte. Where something has no other bound the stage ends
+	// here, and not the machine.
+	hardMemory = 2 << 30
+)
+
+func limitMemory() error {
+	debug.SetMemoryLimit(softMemory)
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_DATA, &lim); err != nil {
+		return fmt.Errorf("getrlimit DATA: %w", err)
+	}
+	lim.Cur = min(lim.Cur, hardMemory)
+	lim.Max = lim.Cur
+	if err := unix.Setrlimit(unix.RLIMIT_DATA, &lim); err != nil {
+		return fmt.Errorf("setrlimit DATA: %w", err)
+	}
+	return nil
 }
 
 // becomeRoot takes on id 0 inside, or the one id there is, and no groups. The Go runtime applies
@@ -246,7 +275,7 @@ func (st *stage) unpack(req layer.Request, pipe, listing *os.File) (layer.Result
 		return layer.Result{}, err
 	}
 	defer unix.Close(at)
-	u := newUnpacker(st.idmap, req.Limits)
+	u := newUnpacker(st.idmap, req.Limits, &st.names)
 	if listing != nil {
 		u.sums = map[uint64]uint32{}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"cove/fetch/layer"
@@ -33,7 +34,9 @@ type unpacker struct {
 	borrowing bool                // what is made now is such a directory
 	opaque    map[string]struct{} // directories below which nothing lower shows
 	whiteouts map[string]struct{}
-	nameBytes int64 // of the names kept in these maps
+	names     *atomic.Int64 // bytes of the names kept in such maps, of all unpackings
+	nameBytes int64         // of them, of this one
+	baseBytes int64         // of the names of all entries, kept or not
 
 	sums      map[uint64]uint32 // of files' contents, by inode, for the listing; nil: there will be none
 	xattrsSet bool              // some entry has extended attributes
@@ -47,8 +50,9 @@ type unpacker struct {
 
 type times struct{ atime, mtime time.Time }
 
-func newUnpacker(m userns.IDMap, lim layer.Limits) *unpacker {
+func newUnpacker(m userns.IDMap, lim layer.Limits, names *atomic.Int64) *unpacker {
 	return &unpacker{
+		names: names,
 		idmap: m, lim: lim, buf: make([]byte, 256<<10), parentFD: -1,
 		uid: int(lowest(m.UIDs)), gid: int(lowest(m.GIDs)),
 		dirs: map[string]times{}, copied: map[string]struct{}{}, borrowed: map[string]struct{}{},
@@ -57,6 +61,7 @@ func newUnpacker(m userns.IDMap, lim layer.Limits) *unpacker {
 }
 
 func (u *unpacker) close() {
+	u.names.Add(-u.nameBytes)
 	u.dropParent()
 	if u.lower != nil {
 		closeFDs(u.lower.fds)
@@ -150,6 +155,10 @@ func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 		return u.directory(h, "", ".")
 	}
 	dir, base := comps[:len(comps)-1], comps[len(comps)-1]
+	// Some time all names of a directory are read at once, when it is listed or removed.
+	if u.baseBytes += int64(len(base)) + 16; u.baseBytes > u.lim.NameBytes {
+		return &layer.LimitError{What: "names", Max: u.lim.NameBytes}
+	}
 	for _, c := range dir {
 		if strings.HasPrefix(c, whiteoutMeta) {
 			return nil
@@ -251,16 +260,22 @@ func (u *unpacker) keepName(set map[string]struct{}, path string) error {
 	return nil
 }
 
-// maxNameBytes bounds the memory for names: four million directories with long names are a way
-// to eat it.
-const maxNameBytes = 512 << 20
-
+// keepBytes counts a name that is kept, until close, among those of all unpackings: their memory is one.
 func (u *unpacker) keepBytes(path string) error {
-	u.nameBytes += int64(len(path)) + 64
-	if u.nameBytes > maxNameBytes {
-		return &layer.LimitError{What: "bytes", Max: maxNameBytes}
+	if u.count(int64(len(path))+aroundName) > u.lim.NameBytes {
+		return &layer.LimitError{What: "names", Max: u.lim.NameBytes}
 	}
 	return nil
+}
+
+func (u *unpacker) dropBytes(path string) { u.count(-int64(len(path)) - aroundName) }
+
+// aroundName is what a map has around a name.
+const aroundName = 128
+
+func (u *unpacker) count(n int64) int64 {
+	u.nameBytes += n
+	return u.names.Add(n)
 }
 
 // directory makes or changes the directory path, whose last component is base.
