@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cove/fetch/image"
+	"cove/fetch/layer"
 	"cove/fetch/oci"
 	"cove/fetch/store"
 
@@ -84,6 +85,8 @@ func Resolve(ctx context.Context, ref string, platforms []string, o Options) ([]
 			return nil, fmt.Errorf("resolve %q: %w", ref, err)
 		}
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, o.maxTime(), &layer.LimitError{What: "time", Max: int64(o.maxTime())})
+	defer cancel()
 	var out []Resolution
 	if o.Policy == Never || o.Offline && t.Via == image.ViaRegistry {
 		out, err = p.resolveStored(ctx, wants)

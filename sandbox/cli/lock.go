@@ -139,7 +139,7 @@ func (a *app) lock(c *cli.Context) error {
 	} else {
 		wanted = append(wanted, p.locked()...)
 	}
-	found, err := a.resolvePins(p, wanted, true)
+	found, err := a.resolvePins(c, p, wanted, true)
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (a *app) update(c *cli.Context) error {
 	if len(wanted) == 0 {
 		wanted = []string{thisPlatform()}
 	}
-	found, err := a.resolvePins(p, wanted, false)
+	found, err := a.resolvePins(c, p, wanted, false)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (e *errIndexGone) Unwrap() error { return e.error }
 
 // resolvePins asks what the profile's image is on platforms. With beside they are to be of the same make as those that
 // are locked already: of the same index, though the tag may name another one by now.
-func (a *app) resolvePins(p *pinning, platforms []string, beside bool) ([]fetch.Resolution, error) {
+func (a *app) resolvePins(c *cli.Context, p *pinning, platforms []string, beside bool) ([]fetch.Resolution, error) {
 	slices.Sort(platforms)
 	if platforms = slices.Compact(platforms); len(platforms) == 0 {
 		return nil, nil
@@ -199,7 +199,11 @@ func (a *app) resolvePins(p *pinning, platforms []string, beside bool) ([]fetch.
 	if err != nil {
 		return nil, err
 	}
-	o := fetch.Options{Store: s, Offline: p.offline}
+	bounds, err := start.Bounds(line{c})
+	if err != nil {
+		return nil, err
+	}
+	o := fetch.Options{Store: s, Offline: p.offline, MaxManifest: bounds.Manifest, MaxDepth: bounds.Depth, MaxTime: bounds.Time}
 	if beside && p.sameRef() {
 		if index := oneIndex(p.old.Image.Platforms); index != "" {
 			o.Locked = &image.Locked{Manifest: index}
