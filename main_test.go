@@ -443,6 +443,7 @@ func images() map[string]registrytest.Image {
 	foreign := registrytest.Simple(base...)
 	foreign.Platform.OS, foreign.Platform.Architecture = "linux", "s390x"
 	large := registrytest.Simple(append(slices.Clone(base), registrytest.File("large", strings.Repeat("large ", 10_000)))...)
+	tool := registrytest.Simple(append(slices.Clone(base), registrytest.Program("opt/tool", "#!/opt/sh\necho a tool\n"), registrytest.Symlink("opt/sh", "../usr/bin/sh"))...)
 	many := registrytest.Simple(base...)
 	for i := range 20 {
 		entries := []registrytest.Entry{registrytest.File(fmt.Sprintf("l/%d", i), "x")}
@@ -466,7 +467,7 @@ func images() map[string]registrytest.Image {
 	}
 	return map[string]registrytest.Image{"links": links, "fdwd": odd(v1.ImageConfig{WorkingDir: "/proc/self/fd/3"}), "rootwd": odd(v1.ImageConfig{WorkingDir: "/proc/1/cwd"}),
 		"upwd": odd(v1.ImageConfig{WorkingDir: "../../../../usr"}), "lost": odd(v1.ImageConfig{User: "nosuchuser"}), "lostgroup": odd(v1.ImageConfig{User: "app:nosuchgroup"}),
-		"base": registrytest.Simple(base...), "large": large, "app": app, "many": many, "rude": rude, "foreign": foreign}
+		"base": registrytest.Simple(base...), "large": large, "tool": tool, "app": app, "many": many, "rude": rude, "foreign": foreign}
 }
 
 // registry [FILE]: starts a registry that serves the images as $REGISTRY/NAME:v1 for the rest of the script. With FILE

@@ -157,3 +157,41 @@ func (p *parser) sum() uint32 {
 	}
 	return binary.LittleEndian.Uint32(b[:])
 }
+
+// Walk calls f with each entry but the root and its path, in the listing's order.
+func (r *Reader) Walk(f func(path string, e *Entry) error) error {
+	var root Entry
+	if err := r.Next(&root); err != nil {
+		return err
+	}
+	return r.walk("", f)
+}
+
+func (r *Reader) walk(dir string, f func(string, *Entry) error) error {
+	var e Entry
+	var subdirs []string
+	for {
+		if err := r.Next(&e); err != nil {
+			return err
+		}
+		if e.Kind == End {
+			break
+		}
+		path := e.Name
+		if dir != "" {
+			path = dir + "/" + e.Name
+		}
+		if err := f(path, &e); err != nil {
+			return err
+		}
+		if e.Kind == Dir {
+			subdirs = append(subdirs, path)
+		}
+	}
+	for _, path := range subdirs {
+		if err := r.walk(path, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
