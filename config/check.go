@@ -45,7 +45,10 @@ func (p *Profile) check(failed map[string]bool) (warnings []Warning, mistakes []
 			}
 		}
 	}
-	if c := opensNetwork(p.Security.Caps); p.Network.Mode == "user" && c != "" {
+	if !failed["network.mode"] && !failed["network.driver"] {
+		p.checkEgress(wrong)
+	}
+	if c := opensNetwork(p.Security.Caps); p.Network.Mode == "user" && !p.Network.Builtin() && c != "" {
 		key := "security.caps"
 		for i, own := range p.Security.Caps {
 			if own == c || own == "all" {
@@ -53,7 +56,7 @@ func (p *Profile) check(failed map[string]bool) (warnings []Warning, mistakes []
 				break
 			}
 		}
-		wrong(key, `%s: %s does not go with network.mode = "user": private addresses could not be kept closed`, key, c)
+		wrong(key, `%s: %s does not go with network.driver = %q: private addresses could not be kept closed`, key, c, p.Network.Driver)
 	}
 	for i, m := range p.Mounts {
 		if at := p.workspaceAt(); at != "" && m.Target == at {
@@ -78,6 +81,33 @@ func (p *Profile) check(failed map[string]bool) (warnings []Warning, mistakes []
 	}
 	return warnings, mistakes
 }
+
+// checkEgress looks whether the network is one that can hold to a list.
+func (p *Profile) checkEgress(wrong func(key, format string, args ...any)) {
+	n := p.Network
+	for _, l := range []struct {
+		key   string
+		given bool
+	}{
+		{"network.allow", n.Allow != nil}, {"network.deny", len(n.Deny) > 0}, {"network.host_ports", len(n.HostPorts) > 0},
+	} {
+		switch {
+		case !l.given:
+		case n.Mode == "none":
+			// A later word may take the network away under it.
+			if p.OriginOf("network.mode").rank() < p.OriginOf(l.key).rank() {
+				wrong(l.key, `%s: needs network.mode = "user"; the mode is "none"`, l.key)
+			}
+		case n.Mode == "host":
+			wrong(l.key, `%s: needs network.mode = "user"; the mode "host" is this machine's own network, and nothing holds it to a list`, l.key)
+		case !n.Builtin():
+			wrong(l.key, "%s: %s cannot hold to it; leave network.driver out", l.key, n.Driver)
+		}
+	}
+}
+
+// Builtin says whether the network of mode user is cove's own.
+func (n Network) Builtin() bool { return n.Driver == "auto" || n.Driver == "builtin" }
 
 // opensNetwork returns a capability among caps that undoes what closes a user-mode network inside: NET_ADMIN changes the
 // routes and the packet filter, NET_RAW sends past both.

@@ -17,6 +17,7 @@ const (
 	aBool
 	aNumber
 	someStrings
+	someNumbers
 	someTables  // [[mount]]
 	namedValues // env.set
 )
@@ -42,7 +43,10 @@ var schema = []struct {
 	{"env.pass", someStrings, setEnvPass},
 	{"network", aTable, nil},
 	{"network.mode", aString, setNetworkMode},
+	{"network.allow", someStrings, setAllow},
+	{"network.deny", someStrings, setDeny},
 	{"network.publish", someStrings, setPublish},
+	{"network.host_ports", someNumbers, setHostPorts},
 	{"network.driver", aString, setDriver},
 	{"limits", aTable, nil},
 	{"limits.memory", aString, setMemory},

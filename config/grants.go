@@ -73,7 +73,15 @@ func (p *Profile) Grants() []Grant {
 	}
 	switch p.Network.Mode {
 	case "user":
-		grant("network.mode", GrantNetwork, "use the network, private addresses excepted (mode %s)", quotePlain("user"))
+		if p.Network.Allow == nil {
+			grant("network.mode", GrantNetwork, "use the network, private addresses excepted (mode %s)", quotePlain("user"))
+		}
+		for i, e := range p.Network.Allow {
+			grant(elementOf("network.allow", i), GrantNetwork, "reach %s", quotePlain(e.String()))
+		}
+		for i, port := range p.Network.HostPorts {
+			grant(elementOf("network.host_ports", i), GrantNetwork, "reach port %d of this machine's loopback", port)
+		}
 	case "host":
 		grant("network.mode", GrantNetwork, "use this machine's own network, with everything that listens on it (mode %s)", quotePlain("host"))
 	}

@@ -139,8 +139,12 @@ func TestFull(t *testing.T) {
 			{Source: r.home + "/.cache/go-build", Target: "~/.cache/go-build", Mode: "rw"},
 			{Source: r.project + "/data, with: odd\\chars\n", Target: "/data", Mode: "ro", Within: true}},
 		Env: Env{Set: map[string]string{"CGO_ENABLED": "0"}, Pass: []string{"EDITOR"}},
-		Network: Network{Mode: "user", Driver: "pasta", Publish: []Publish{
-			{"127.0.0.1", 8080, 8080, "tcp"}, {"127.0.0.1", 5432, 5432, "tcp"}, {"::1", 8081, 81, "udp"}}},
+		Network: Network{Mode: "user", Driver: "builtin", Publish: []Publish{
+			{"127.0.0.1", 8080, 8080, "tcp"}, {"127.0.0.1", 5432, 5432, "tcp"}, {"::1", 8081, 81, "udp"}}, Allow: []Egress{
+			{Name: "proxy.golang.org", Proto: "tcp"}, {Name: "debian.org", Below: true, FromPort: 80, ToPort: 80, Proto: "tcp"},
+			{Address: []byte{10, 1, 0, 0}, Bits: 16, FromPort: 5432, ToPort: 5432, Proto: "tcp"},
+			{Address: []byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 15: 0}, Bits: 32, FromPort: 8000, ToPort: 8100, Proto: "udp"},
+		}, Deny: []Egress{{Name: "ads.example.com", Proto: "tcp"}}, HostPorts: []uint16{5432}},
 		Limits: Limits{MemoryBytes: 2 << 30, CPUs: 1.5, PIDs: 4096, Timeout: 90 * time.Minute},
 		Security: Security{Caps: []string{"default", "SYS_PTRACE"}, NewPrivileges: true, Nested: true,
 			Seccomp: Seccomp{File: r.project + "/seccomp.json", Data: filter}},
@@ -460,6 +464,9 @@ func TestSet(t *testing.T) {
 	}
 	if err := p.Set("network.mode", "user", o); err != nil || p.Network.Mode != "user" || p.OriginOf("network.mode") != o {
 		t.Errorf("error is %v, mode %q", err, p.Network.Mode)
+	}
+	if err := p.Set("network.driver", "pasta", o); err != nil {
+		t.Error(err)
 	}
 	if err := p.Add("security.caps", []string{"CAP_Net_Admin"}, Origin{Kind: FromFlag, Flag: "--cap-add"}); err != nil {
 		t.Error(err)

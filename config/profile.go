@@ -73,8 +73,12 @@ type Env struct {
 // Network is what can be reached, and from where.
 type Network struct {
 	Mode    string // none, user, host
-	Driver  string // auto, slirp4netns, pasta
+	Driver  string // auto, builtin, slirp4netns, pasta
 	Publish []Publish
+	// Allow is what can be reached; nil is everything but what is private, local or this machine's. Deny comes before it.
+	Allow     []Egress
+	Deny      []Egress
+	HostPorts []uint16 // of this machine's loopback, as host.cove.internal
 }
 
 // Limits are what the sandbox as a whole may use; 0 is no limit.

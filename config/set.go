@@ -5,6 +5,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -336,8 +337,66 @@ func setPublish(p *Profile, c *change) {
 	}
 }
 
+func setAllow(p *Profile, c *change) {
+	setEgress(p, c, &p.Network.Allow, `["proxy.golang.org", "*.debian.org:80"]`)
+}
+
+func setDeny(p *Profile, c *change) { setEgress(p, c, &p.Network.Deny, `["ads.example.com"]`) }
+
+func setEgress(p *Profile, c *change, into *[]Egress, example string) {
+	list, ok := c.list(example)
+	all := make([]Egress, 0, len(list))
+	for i, s := range list {
+		one, err := ParseEgress(s)
+		if err != nil {
+			c.bad(elementOf(c.key, i), s, "%v", err)
+			ok = false
+		}
+		all = append(all, one)
+	}
+	if ok {
+		replace(p, c, into, all)
+	}
+}
+
+// setHostPorts takes integers, and from a flag strings.
+func setHostPorts(p *Profile, c *change) {
+	var all []uint16
+	ok := true
+	one := func(i int, value any, text string) {
+		port, err := parsePort(text)
+		if err != nil {
+			c.bad(elementOf(c.key, i), value, "%v", err)
+			ok = false
+		}
+		all = append(all, port)
+	}
+	switch list := c.value.(type) {
+	case []string:
+		for i, s := range list {
+			one(i, s, s)
+		}
+	case []any:
+		for i, v := range list {
+			n, isInt := v.(int64)
+			if !isInt {
+				c.bad(elementOf(c.key, i), v, "want a port such as 5432, not %s", kindOf(v))
+				ok = false
+				continue
+			}
+			one(i, v, strconv.FormatInt(n, 10))
+		}
+	default:
+		c.bad(c.key, c.value, "want an array of ports such as [5432], not %s", kindOf(c.value))
+		return
+	}
+	if ok {
+		replace(p, c, &p.Network.HostPorts, all)
+	}
+}
+
 func setDriver(p *Profile, c *change) {
-	if s, ok := c.choice("driver", "auto", "slirp4netns", "pasta"); ok {
+	if s, ok := c.choice("driver", "auto", "builtin", "slirp4netns", "pasta"); ok {
 		p.Network.Driver = s
 		c.from(p)
 	}

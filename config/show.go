@@ -49,6 +49,11 @@ func (p *Profile) Show() []Setting {
 		publish = append(publish, one.String())
 	}
 	put("network.publish", publish)
+	if p.Network.Allow != nil {
+		put("network.allow", texts(p.Network.Allow))
+	}
+	put("network.deny", texts(p.Network.Deny))
+	put("network.host_ports", list(ports(p.Network.HostPorts)))
 	put("network.driver", p.Network.Driver)
 	put("limits.memory", ShowSize(p.Limits.MemoryBytes))
 	put("limits.cpus", p.Limits.CPUs)
@@ -67,6 +72,22 @@ func list(values []string) []string {
 		return []string{}
 	}
 	return values
+}
+
+func texts(entries []Egress) []string {
+	out := []string{}
+	for _, e := range entries {
+		out = append(out, e.String())
+	}
+	return out
+}
+
+func ports(numbers []uint16) []string {
+	var out []string
+	for _, n := range numbers {
+		out = append(out, strconv.Itoa(int(n)))
+	}
+	return out
 }
 
 // showValue is a value as TOML has it. What a terminal would act on is escaped.

@@ -48,6 +48,16 @@ func profileFlags(l Line) ([]config.Flag, error) {
 	if l.IsSet("nested") {
 		out = append(out, config.Flag{Name: "--nested", Key: "security.nested", Value: l.Bool("nested")})
 	}
+	for _, f := range [][2]string{{"allow", "network.allow"}, {"deny", "network.deny"}, {"host-port", "network.host_ports"}} {
+		list := l.Words(f[0])
+		if len(list) == 0 {
+			continue
+		}
+		if !l.IsSet("network") { // whoever names what is to be reached means a network
+			out = append(out, config.Flag{Name: "--" + f[0], Key: "network.mode", Value: "user"})
+		}
+		out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: list, Add: true})
+	}
 	if list := l.Words("publish"); len(list) > 0 {
 		out = append(out, config.Flag{Name: "--publish", Key: "network.publish", Value: list, Add: true})
 	}
