@@ -1,6 +1,6 @@
 module cove
 
-go 1.26.0
+go 1.26.3
 
 require (
 	github.com/BurntSushi/toml v1.6.0
@@ -18,10 +18,12 @@ require (
 	go.podman.io/image/v5 v5.41.2
 	go.podman.io/storage v1.64.1
 	go.yaml.in/yaml/v3 v3.0.5
-	golang.org/x/crypto v0.57.0
+	golang.org/x/crypto v0.58.0
 	golang.org/x/sys v0.49.0
-	golang.org/x/term v0.46.0
+	golang.org/x/term v0.47.0
 )
+
+require golang.org/x/text v0.43.0 // indirect
 
 require (
 	github.com/cloudflare/circl v1.6.3 // indirect
@@ -33,5 +35,6 @@ require (
 	github.com/moby/sys/user v0.4.1 // indirect
 	github.com/russross/blackfriday/v2 v2.1.0 // indirect
 	github.com/xrash/smetrics v0.0.0-20250705151800-55b8f293f342 // indirect
-	golang.org/x/tools v0.45.0 // indirect
+	golang.org/x/net v0.62.0
+	golang.org/x/tools v0.51.0 // indirect
 )
