@@ -19,6 +19,7 @@ import (
 type control struct {
 	conn   *fdpass.Conn
 	fuse   func(*os.File) error // starts fuse-overlayfs
+	tun    func(*os.File) error // begins to carry the network's packets
 	step   func(what string)    // takes what init says of its steps; may be nil
 	ready  chan error           // one value: nil, or why the set-up failed
 	counts chan int             // open sessions, after each change; for a keeper
@@ -78,6 +79,12 @@ func (c *control) listen() {
 				return
 			}
 			files = nil
+		case m.Tun && len(files) == 1:
+			if err := c.takeTun(files[0]); err != nil {
+				c.tell(err)
+				return
+			}
+			files = nil
 		case m.Sessions != nil:
 			select {
 			case c.counts <- m.Sessions.Open:
@@ -90,6 +97,23 @@ func (c *control) listen() {
 			f.Close()
 		}
 	}
+}
+
+// serveTun says what begins to carry the network's packets; nil where nothing is to.
+func (c *control) serveTun(serve func(*os.File) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tun = serve
+}
+
+func (c *control) takeTun(tun *os.File) error {
+	c.mu.Lock()
+	serve := c.tun
+	c.mu.Unlock()
+	if serve == nil {
+		return tun.Close()
+	}
+	return serve(tun)
 }
 
 // answer gives a dialed socket to whoever waits for it, and returns the files that nobody took.

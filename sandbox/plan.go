@@ -169,11 +169,16 @@ func (p *planner) network() error {
 	case "user":
 		for _, c := range p.spec.Security.Caps {
 			// What is closed is closed by routes and a filter inside: one of these changes them, the other sends past them.
-			if c == "CAP_NET_ADMIN" || c == "CAP_NET_RAW" {
+			if (c == "CAP_NET_ADMIN" || c == "CAP_NET_RAW") && !n.Builtin() {
 				return &ProtectionError{"network user with the capability " + c + ": private and host addresses could not be kept closed"}
 			}
 		}
 		var err error
+		if n.Builtin() {
+			out.Driver = network.Builtin
+			out.Egress = egress(n)
+			return nil
+		}
 		if out.Driver, err = chooseDriver(n.Driver, p.in.Host.Helpers); err != nil {
 			return err
 		}
@@ -192,24 +197,40 @@ func (p *planner) network() error {
 	return nil
 }
 
-// chooseDriver picks the program that carries a user-mode network. slirp4netns comes first: it is up sooner.
+// egress is what the profile lets be reached.
+func egress(n config.Network) spec.Egress {
+	out := spec.Egress{Listed: n.Allow != nil}
+	for _, e := range n.Allow {
+		out.Allow = append(out.Allow, reach(e))
+	}
+	for _, e := range n.Deny {
+		out.Deny = append(out.Deny, reach(e))
+	}
+	for _, p := range n.HostPorts {
+		out.HostPorts = append(out.HostPorts, spec.HostPort(p))
+	}
+	return out
+}
+
+func reach(e config.Egress) spec.Reach {
+	r := spec.Reach{Text: e.String(), Name: e.Name, Below: e.Below, FromPort: e.FromPort, ToPort: e.ToPort, Proto: e.Proto}
+	if e.Name == "" {
+		r.Prefix = spec.Prefix{IP: e.Address, Bits: e.Bits}
+	}
+	return r
+}
+
+// chooseDriver picks the program that carries a user-mode network, where one was asked for by name.
 func chooseDriver(want string, have host.Helpers) (string, error) {
-	missing := &host.MissingError{}
 	for _, d := range []struct{ name, path, pkg string }{
 		{network.Slirp, have.Slirp4netns, "slirp4netns"},
 		{network.Pasta, have.Pasta, "passt"},
 	} {
-		if want != d.name && want != network.Auto {
-			continue
+		if want == d.name && d.path == "" {
+			return "", &host.MissingError{Programs: []string{d.name}, Packages: []string{d.pkg}}
 		}
-		if d.path != "" {
-			return d.name, nil
-		}
-		missing.Programs = append(missing.Programs, d.name)
-		missing.Packages = append(missing.Packages, d.pkg)
 	}
-	missing.Any = len(missing.Programs) > 1
-	return "", missing
+	return want, nil
 }
 
 // home decides where HOME is and what lies there.

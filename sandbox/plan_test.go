@@ -351,19 +351,50 @@ func TestPlanCaps(t *testing.T) {
 	}
 }
 
+// Cove's own network is closed out here: no capability inside opens it.
+func TestPlanBuiltinNetwork(t *testing.T) {
+	s, err := Plan(input(func(in *Input) {
+		in.Profile.Network = config.Network{Mode: "user", Driver: "auto", Allow: []config.Egress{
+			{Name: "example.com", Below: true, FromPort: 443, ToPort: 443, Proto: "tcp"}, {Address: []byte{10, 1, 0, 0}, Bits: 16, Proto: "udp"},
+		}, Deny: []config.Egress{{Name: "bad.example.com", Proto: "tcp"}}, HostPorts: []uint16{5432}}
+		in.AddCaps = []string{"NET_ADMIN", "NET_RAW"}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := spec.Network{Mode: "user", Driver: "builtin", Egress: spec.Egress{Listed: true,
+		Allow: []spec.Reach{{Text: "*.example.com:443", Name: "example.com", Below: true, FromPort: 443, ToPort: 443, Proto: "tcp"},
+			{Text: "10.1.0.0/16/udp", Prefix: spec.Prefix{IP: spec.IP{10, 1, 0, 0}, Bits: 16}, Proto: "udp"}},
+		Deny: []spec.Reach{{Text: "bad.example.com", Name: "bad.example.com", Proto: "tcp"}}, HostPorts: []spec.HostPort{5432}}}
+	if !reflect.DeepEqual(s.Network, want) {
+		t.Errorf("%+v", s.Network)
+	}
+	s, err = Plan(input(func(in *Input) { in.Profile.Network = config.Network{Mode: "user", Driver: "builtin"} }))
+	if err != nil || s.Network.Egress.Listed {
+		t.Errorf("without a list: %v", err)
+	}
+	s, err = Plan(input(func(in *Input) {
+		in.Profile.Network = config.Network{Mode: "user", Driver: "auto", Allow: []config.Egress{}}
+	}))
+	if err != nil || !s.Network.Egress.Listed {
+		t.Errorf("with an empty list: %v", err)
+	}
+}
+
 // A protection that would be lost is an error, and only --best-effort makes it a warning.
 func TestPlanRefusals(t *testing.T) {
 	network := func(mode string) func(*Input) { return func(in *Input) { in.Profile.Network.Mode = mode } }
 	addCaps := func(list ...string) func(*Input) { return func(in *Input) { in.AddCaps = list } }
+	helper := func(in *Input) { in.Profile.Network.Driver, in.Host.Helpers.Slirp4netns = "slirp4netns", "/usr/bin/slirp4netns" }
 	oldKernel := func(in *Input) { in.Host.LandlockScope = false }
 	root := func(in *Input) { in.Host.UID, in.IDMap = 0, userns.Single(0, 0, 0, 0) }
 	for name, c := range map[string]struct {
 		change     []func(*Input)
 		bestEffort bool // makes it a warning
 	}{
-		"user network, NET_ADMIN":        {[]func(*Input){network("user"), addCaps("NET_ADMIN")}, false},
-		"user network, all":              {[]func(*Input){network("user"), addCaps("all")}, false},
-		"user network, NET_RAW":          {[]func(*Input){network("user"), addCaps("NET_RAW")}, false},
+		"user network, NET_ADMIN":        {[]func(*Input){network("user"), helper, addCaps("NET_ADMIN")}, false},
+		"user network, all":              {[]func(*Input){network("user"), helper, addCaps("all")}, false},
+		"user network, NET_RAW":          {[]func(*Input){network("user"), helper, addCaps("NET_RAW")}, false},
 		"host network without the scope": {[]func(*Input){network("host"), oldKernel}, true},
 		"root inside is root":            {[]func(*Input){root}, false},
 		"a group inside is root's": {[]func(*Input){func(in *Input) {

@@ -324,7 +324,7 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 	if b.spec.Network.Mode != "user" {
 		return spec.Link{}, b.resolvConf(nil)
 	}
-	link, err := b.opts.Network.Attach(ctx, b.child.Pid(), b.spec.Network.Driver)
+	link, err := b.opts.Network.Attach(ctx, b.child.Pid(), &b.spec.Network, nil)
 	if err != nil {
 		return spec.Link{}, fmt.Errorf("attach network: %w", err)
 	}
@@ -338,6 +338,7 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 		}
 	}()
 	b.undo(link.Close)
+	b.control.serveTun(link.Serve)
 	return link.Link, b.resolvConf(link.DNS)
 }
 

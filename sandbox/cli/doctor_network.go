@@ -17,7 +17,7 @@ func (a *app) networkChecks(h *host.Host) []check {
 	if !h.UserNS.OK {
 		return nil
 	}
-	drivers := []struct{ name, path string }{{driver.Slirp, h.Helpers.Slirp4netns}, {driver.Pasta, h.Helpers.Pasta}}
+	drivers := []struct{ name, path string }{{network.Builtin, "cove itself"}, {driver.Slirp, h.Helpers.Slirp4netns}, {driver.Pasta, h.Helpers.Pasta}}
 	errs := make([]error, len(drivers))
 	var all sync.WaitGroup
 	for i, d := range drivers {
@@ -34,24 +34,19 @@ func (a *app) networkChecks(h *host.Host) []check {
 	}
 	all.Wait()
 	var checks []check
-	works := 0
 	for i, d := range drivers {
 		k := check{Name: d.name, OK: d.path != "" && h.DevNetTun.OK && errs[i] == nil, Found: d.path + " carried a network, its filter in place"}
+		if d.name == network.Builtin {
+			k.Name, k.Found = "network", "cove's own carried a packet to its name server and back"
+		}
 		if !k.OK {
 			k.Found, k.Fix = a.here().networkProblem(h, d.name, d.path, errs[i])
-		} else {
-			works++
+			k.Lost = fmt.Sprintf("nothing, unless network.driver = %q", d.name)
+			if d.name == network.Builtin {
+				k.Lost = `network.mode = "user"`
+			}
 		}
 		checks = append(checks, k)
-	}
-	for i := range checks {
-		switch {
-		case checks[i].OK:
-		case works == 0:
-			checks[i].Lost = `network.mode = "user"`
-		default:
-			checks[i].Lost = fmt.Sprintf("nothing: another driver is used, unless network.driver = %q", checks[i].Name)
-		}
 	}
 	return checks
 }

@@ -162,9 +162,6 @@ var hints = []func(a *app, err error) string{
 		if !errors.As(err, &e) {
 			return ""
 		}
-		if e.Any {
-			return a.here().install(e.Programs[0])
-		}
 		return a.here().install(e.Programs...)
 	},
 	func(a *app, err error) string {

@@ -11,7 +11,7 @@ import (
 )
 
 // Configure brings up loopback and, where link names an interface, that interface with its addresses and
-// default routes, and closes link.Closed. It works on the network namespace it runs in and needs
+// default routes, and closes link.Closed. The interface of a link with Tun is OpenTun's. It works on the network namespace it runs in and needs
 // CAP_NET_ADMIN there. It is done before anything that is not trusted runs.
 func Configure(link spec.Link) error {
 	rt, err := openNetlink(unix.NETLINK_ROUTE)
@@ -30,9 +30,12 @@ func Configure(link spec.Link) error {
 	if err != nil {
 		return fmt.Errorf("network %s: %w", link.Interface, err)
 	}
-	// The filter comes first and the interface last: nothing is ever open that is to be closed.
-	if err := filter(plan); err != nil {
-		return fmt.Errorf("close addresses of %s: packet filter: %w", link.Interface, err)
+	// The filter comes first and the interface last: nothing is ever open that is to be closed. What the parent itself
+	// carries it closes itself.
+	if !link.Tun {
+		if err := filter(plan); err != nil {
+			return fmt.Errorf("close addresses of %s: packet filter: %w", link.Interface, err)
+		}
 	}
 	if err := rt.configure(plan); err != nil {
 		return fmt.Errorf("network %s: %w", link.Interface, err)
@@ -49,11 +52,12 @@ type plan struct {
 	gateways  []spec.IP
 	dns       []spec.IP
 	dnsTCP    bool
+	tun       bool // there are no neighbours: every packet goes to the parent
 	closed    []spec.Prefix
 }
 
 func parseLink(link spec.Link) (*plan, error) {
-	p := &plan{name: link.Interface, mtu: link.MTU, dnsTCP: !link.NoTCPDNS}
+	p := &plan{name: link.Interface, mtu: link.MTU, dnsTCP: !link.NoTCPDNS, tun: link.Tun}
 	var err error
 	if p.index, err = interfaceIndex(link.Interface); err != nil {
 		return nil, err
@@ -102,6 +106,9 @@ func (rt *netlink) configure(p *plan) error {
 			return fmt.Errorf("add address %s: %w", a, err)
 		}
 	}
+	if p.tun {
+		return rt.routeAll(p)
+	}
 	for _, c := range p.closed {
 		if c.IP.Is6() && !p.has6() {
 			continue // no route leads to any IPv6 address, and the kernel may not know the family
@@ -118,6 +125,16 @@ func (rt *netlink) configure(p *plan) error {
 	for _, g := range p.gateways {
 		if err := rt.add(defaultRoute(p.index, g)); err != nil {
 			return fmt.Errorf("add default route through %s: %w", g, err)
+		}
+	}
+	return nil
+}
+
+// routeAll leads everything to an interface without neighbours, of the families that it has addresses of.
+func (rt *netlink) routeAll(p *plan) error {
+	for _, a := range p.addresses {
+		if err := rt.add(deviceRoute(p.index, spec.Prefix{IP: make(spec.IP, len(a.IP))})); err != nil {
+			return fmt.Errorf("add default route: %w", err)
 		}
 	}
 	return nil
@@ -177,9 +194,14 @@ func closedRoute(p spec.Prefix) *message {
 
 // hostRoute makes one address a neighbour on the link.
 func hostRoute(index uint32, a spec.IP) *message {
-	p := spec.Prefix{IP: a, Bits: 8 * len(a)}
-	m := newMessage(unix.RTM_NEWROUTE, newRoute, rtmsg(p, unix.RT_TABLE_MAIN, unix.RTN_UNICAST, unix.RT_SCOPE_LINK, 0))
+	m := deviceRoute(index, spec.Prefix{IP: a, Bits: 8 * len(a)})
 	m.attr(unix.RTA_DST, a)
+	return m
+}
+
+// deviceRoute leads to the interface itself, without a gateway.
+func deviceRoute(index uint32, p spec.Prefix) *message {
+	m := newMessage(unix.RTM_NEWROUTE, newRoute, rtmsg(p, unix.RT_TABLE_MAIN, unix.RTN_UNICAST, unix.RT_SCOPE_LINK, 0))
 	m.attr32(unix.RTA_OIF, index)
 	return m
 }

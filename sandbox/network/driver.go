@@ -10,16 +10,17 @@ import (
 
 // The values of Spec.Network.Driver, and Auto, which a profile may leave to the machine.
 const (
-	Auto  = "auto"
-	Slirp = "slirp4netns"
-	Pasta = "pasta"
+	Auto    = "auto"
+	Builtin = "builtin" // cove's own stack, in the parent's process
+	Slirp   = "slirp4netns"
+	Pasta   = "pasta"
 )
 
 // Driver is the parent half of a user-mode network, package driver's: who runs a sandbox is handed one, so that a
 // sandbox without such a network need not link it.
 type Driver interface {
-	// Attach starts the network that is called name for the network namespace of pid.
-	Attach(ctx context.Context, pid int, name string) (*Attached, error)
+	// Attach starts a network of n.Driver for the network namespace of pid.
+	Attach(ctx context.Context, pid int, n *spec.Network, log func(line []byte)) (*Attached, error)
 	// Publish listens on each port until Close, and carries what comes to a socket of dial's.
 	Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (io.Closer, error)
 }
@@ -30,4 +31,6 @@ type Attached struct {
 	Driver string          // the one that carries it
 	Done   <-chan struct{} // closed when it is no longer there, whatever ended it
 	Close  func() error    // ends it, and waits until it is gone
+	// Serve takes the interface over that init has made, where Link.Tun asks it to; nil elsewhere.
+	Serve func(tun *os.File) error
 }

@@ -26,6 +26,7 @@ type Setup struct {
 // Link is the network that the parent attached, for init to configure inside.
 type Link struct {
 	Interface string   `json:"interface,omitempty"` // "" where there is none
+	Tun       bool     `json:"tun,omitempty"`       // init makes the interface and sends its descriptor: see FromInit.Tun
 	MTU       int      `json:"mtu,omitempty"`
 	Addresses []Prefix `json:"addresses,omitempty"` // the sandbox's own, with their networks
 	Gateways  []IP     `json:"gateways,omitempty"`
@@ -59,6 +60,7 @@ type FromInit struct {
 	Dialed   *Dialed   `json:"dialed,omitempty"` // one descriptor when Error is empty
 	Step     string    `json:"step,omitempty"`   // what was just done, when Setup.Debug asks for it
 	Fuse     bool      `json:"fuse,omitempty"`   // one descriptor: /dev/fuse, mounted, waiting for its server
+	Tun      bool      `json:"tun,omitempty"`    // one descriptor: the interface of a Link that says so
 }
 
 // Failed says which step of the set-up went wrong, as one line of text.

@@ -109,9 +109,37 @@ func (p *Protect) Views() []Below {
 // Network says how the sandbox reaches anything.
 type Network struct {
 	Mode    string `json:"mode"`             // none, user, host
-	Driver  string `json:"driver,omitempty"` // of mode user: slirp4netns or pasta
+	Driver  string `json:"driver,omitempty"` // of mode user: builtin, slirp4netns or pasta
 	Publish []Port `json:"publish,omitempty"`
+	Egress  Egress `json:"egress,omitzero"` // of driver builtin
 }
+
+// Egress says where connections may lead.
+type Egress struct {
+	// Listed says that there is nothing but what Allow opens; else there is everything that is not private, local or the
+	// host's, and Allow opens more.
+	Listed    bool       `json:"listed,omitempty"`
+	Allow     []Reach    `json:"allow,omitempty"`
+	Deny      []Reach    `json:"deny,omitempty"` // before Allow
+	HostPorts []HostPort `json:"hostPorts,omitempty"`
+}
+
+// Reach is a name or a network, some of its ports, and a protocol.
+type Reach struct {
+	Text     string `json:"text"`            // as the profile has it
+	Name     string `json:"name,omitempty"`  // a domain name; "" where Prefix says it
+	Below    bool   `json:"below,omitempty"` // every name below Name, and not itself
+	Prefix   Prefix `json:"prefix,omitzero"`
+	FromPort uint16 `json:"fromPort,omitempty"` // 0 is every port
+	ToPort   uint16 `json:"toPort,omitempty"`
+	Proto    string `json:"proto"` // tcp or udp
+}
+
+// HostPort is a port of the host's loopback, reached as HostName.
+type HostPort uint16
+
+// HostName is what the host's open ports are called inside.
+const HostName = "host.cove.internal"
 
 // Port is a port inside that is reachable outside.
 type Port struct {

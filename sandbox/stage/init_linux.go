@@ -92,6 +92,13 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("make a cgroup namespace: %w", err)
 	}
+	var tun *os.File
+	if setup.Link.Tun {
+		var err error
+		if tun, err = network.OpenTun(setup.Link, s.IDMap); err != nil {
+			return fmt.Errorf("set up network: %w", err)
+		}
+	}
 	src, err := rootfs.Open(s, files)
 	if err != nil {
 		return err
@@ -119,6 +126,13 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	if s.Network.Mode != "host" {
 		if err := network.Configure(setup.Link); err != nil {
 			return fmt.Errorf("set up network: %w", err)
+		}
+	}
+	if tun != nil {
+		err := i.control.Send(spec.FromInit{Tun: true}, tun)
+		tun.Close()
+		if err != nil {
+			return fmt.Errorf("hand over the network's interface: %w", err)
 		}
 	}
 	if i.watch, err = newWatch(s.Protect); err != nil {

@@ -2,7 +2,9 @@
 // network for a sandbox's network namespace (Attach) and publishes ports (Publish). What is to be
 // done inside goes to package network beside it as a spec.Link.
 //
-// Two helper programs can carry the packets, slirp4netns and pasta, with the addresses that
+// The network is cove's own, package builtin's, unless the profile names another driver.
+//
+// Two helper programs can carry the packets instead, slirp4netns and pasta, with the addresses that
 // rootlesskit gives them. Rootlesskit's drivers tell what the installed slirp4netns can do; starting the
 // helpers is done here, for what those drivers do at a start (v3.3):
 //

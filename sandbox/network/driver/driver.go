@@ -2,13 +2,13 @@ package driver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"cove/sandbox/host"
 	"cove/sandbox/network"
+	"cove/sandbox/network/outside"
 	"cove/sandbox/spec"
 
 	"golang.org/x/sys/unix"
@@ -16,31 +16,40 @@ import (
 
 // The values of Options.Driver.
 const (
-	Auto  = network.Auto
-	Slirp = network.Slirp
-	Pasta = network.Pasta
+	Auto    = network.Auto
+	Builtin = network.Builtin
+	Slirp   = network.Slirp
+	Pasta   = network.Pasta
 )
 
 // Options says how Attach is to do it.
 type Options struct {
-	Driver string    // Auto or "": slirp4netns where it works, else pasta
-	Log    io.Writer // what the helpers say; nil: nobody listens
+	Driver string            // Auto or "" is Builtin
+	Egress spec.Egress       // of Builtin
+	Log    io.Writer         // what the helpers say; nil: nobody listens
+	Decide func(line []byte) // takes every decision of Builtin's, as a line of JSON; nil: nobody listens
 }
 
 // Link is a network that runs.
 type Link struct {
 	spec.Link
 	Driver string // the one that was chosen
-	helper *helper
+	// Serve takes the interface over that is made inside, where Link.Tun asks for one; nil elsewhere.
+	Serve func(tun *os.File) error
+	end   func() error
+	done  <-chan struct{}
 }
 
-// Close ends the helper and waits until it is gone.
-func (l *Link) Close() error { return l.helper.close() }
+// Close ends the network and waits until it is gone.
+func (l *Link) Close() error { return l.end() }
 
-// Done is closed when the helper is no longer there, whatever ended it.
-func (l *Link) Done() <-chan struct{} { return l.helper.done }
+// Done is closed when the network is no longer there, whatever ended it.
+func (l *Link) Done() <-chan struct{} { return l.done }
 
-// MissingError says that no program that could carry the network is installed.
+// helped is a link that a helper program carries.
+func (l *Link) helped(h *helper) { l.end, l.done = h.close, h.done }
+
+// MissingError says that the program that was to carry the network is not installed.
 type MissingError = host.MissingError
 
 // Network is these drivers as who runs a sandbox wants them.
@@ -49,12 +58,12 @@ type Network struct{}
 var _ network.Driver = Network{}
 
 // Attach implements network.Driver.
-func (Network) Attach(ctx context.Context, pid int, name string) (*network.Attached, error) {
-	link, err := Attach(ctx, pid, Options{Driver: name})
+func (Network) Attach(ctx context.Context, pid int, n *spec.Network, decide func(line []byte)) (*network.Attached, error) {
+	l, err := Attach(ctx, pid, Options{Driver: n.Driver, Egress: n.Egress, Decide: decide})
 	if err != nil {
 		return nil, err
 	}
-	return &network.Attached{Link: link.Link, Driver: link.Driver, Done: link.Done(), Close: link.Close}, nil
+	return &network.Attached{Link: l.Link, Driver: l.Driver, Done: l.Done(), Close: l.Close, Serve: l.Serve}, nil
 }
 
 // Publish implements network.Driver.
@@ -70,38 +79,22 @@ func (Network) Publish(ctx context.Context, ports []spec.Port, dial func(proto s
 // namespace with its ids mapped, which has not changed its root yet. The network ends with Close,
 // and when this process dies.
 func Attach(ctx context.Context, pid int, opts Options) (*Link, error) {
-	outside, err := readHost()
+	switch opts.Driver {
+	case Builtin, "", Auto:
+		return attachBuiltin(opts)
+	case Slirp, Pasta:
+	default:
+		return nil, fmt.Errorf("unknown network driver %q", opts.Driver)
+	}
+	host, err := outside.Read()
 	if err != nil {
 		return nil, fmt.Errorf("look at the host's network: %w", err)
 	}
 	closeOnExec()
-	switch opts.Driver {
-	case Slirp:
-		return attachSlirp(ctx, pid, outside, opts, "tap0")
-	case Pasta:
-		return attachPasta(ctx, pid, outside, opts, "tap0")
-	case "", Auto:
-		return attachAny(ctx, pid, outside, opts)
+	if opts.Driver == Slirp {
+		return attachSlirp(ctx, pid, host, opts, "tap0")
 	}
-	return nil, fmt.Errorf("unknown network driver %q", opts.Driver)
-}
-
-// attachAny takes the first driver that works. The second gets an interface of its own, as the
-// first may have left one behind.
-func attachAny(ctx context.Context, pid int, outside *outside, opts Options) (*Link, error) {
-	link, err := attachSlirp(ctx, pid, outside, opts, "tap0")
-	if err == nil || ctx.Err() != nil {
-		return link, err
-	}
-	link, perr := attachPasta(ctx, pid, outside, opts, "tap1")
-	if perr == nil {
-		return link, nil
-	}
-	var missing *MissingError
-	if errors.As(err, &missing) && errors.As(perr, &missing) {
-		return nil, &MissingError{Programs: []string{Slirp, Pasta}, Packages: []string{"slirp4netns", "passt"}, Any: true}
-	}
-	return nil, errors.Join(err, perr)
+	return attachPasta(ctx, pid, host, opts, "tap0")
 }
 
 // closeOnExec keeps every descriptor that this process itself inherited from reaching a helper:

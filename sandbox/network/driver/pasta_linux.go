@@ -7,20 +7,22 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+
+	"cove/sandbox/network/outside"
 )
 
-func attachPasta(ctx context.Context, pid int, host *outside, opts Options, ifname string) (*Link, error) {
+func attachPasta(ctx context.Context, pid int, host *outside.Host, opts Options, ifname string) (*Link, error) {
 	path, err := exec.LookPath("pasta")
 	if err != nil {
 		return nil, &MissingError{Programs: []string{"pasta"}, Packages: []string{"passt"}}
 	}
 	help := pastaHelp(ctx, path)
-	link := &Link{Driver: Pasta, Link: host.link(ifname, host.ipv6)}
+	l := &Link{Driver: Pasta, Link: link(host, ifname, host.IPv6)}
 	// Versions without --dns-host (before 2024_10) forward names over UDP alone: over TCP the address
 	// would be one of the host's network.
-	link.NoTCPDNS = !strings.Contains(help, "--dns-host")
-	link.helper, err = start(ctx, func() (wait, stop func(), err error) {
-		args := pastaArgs(ifname, host.ipv6, help)
+	l.NoTCPDNS = !strings.Contains(help, "--dns-host")
+	h, err := start(ctx, func() (wait, stop func(), err error) {
+		args := pastaArgs(ifname, host.IPv6, help)
 		cmd := exec.Command(path, append(args, strconv.Itoa(pid))...)
 		wait, stop, err = run(ctx, cmd, opts.Log, func(ready *os.File) { cmd.Stdout = ready }, isPid)
 		if err == nil || !strings.Contains(err.Error(), noUserNS) {
@@ -31,7 +33,8 @@ func attachPasta(ctx context.Context, pid int, host *outside, opts Options, ifna
 	if err != nil {
 		return nil, fmt.Errorf("start pasta: %w", err)
 	}
-	return link, nil
+	l.helped(h)
+	return l, nil
 }
 
 // noUserNS is what pasta says in Debian 12, where its AppArmor profile forgot that it must be allowed

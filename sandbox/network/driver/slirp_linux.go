@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 
+	"cove/sandbox/network/outside"
 	"cove/sandbox/spec"
 
 	"github.com/rootless-containers/rootlesskit/v3/pkg/network/slirp4netns"
@@ -17,7 +18,7 @@ import (
 // larger packet is simply fewer of them.
 const mtu = 65520
 
-func attachSlirp(ctx context.Context, pid int, host *outside, opts Options, ifname string) (*Link, error) {
+func attachSlirp(ctx context.Context, pid int, host *outside.Host, opts Options, ifname string) (*Link, error) {
 	path, err := exec.LookPath("slirp4netns")
 	if err != nil {
 		return nil, &MissingError{Programs: []string{"slirp4netns"}, Packages: []string{"slirp4netns"}}
@@ -29,16 +30,17 @@ func attachSlirp(ctx context.Context, pid int, host *outside, opts Options, ifna
 	if !features.SupportsDisableHostLoopback || !features.SupportsEnableSandbox || !features.SupportsEnableSeccomp {
 		return nil, errors.New("start slirp4netns: this version cannot be confined: 0.4.0 or newer is needed")
 	}
-	link := &Link{Driver: Slirp, Link: host.link(ifname, host.ipv6 && features.SupportsEnableIPv6)}
-	link.helper, err = start(ctx, func() (wait, stop func(), err error) {
-		args := slirpArgs(pid, ifname, host.ipv6 && features.SupportsEnableIPv6)
+	l := &Link{Driver: Slirp, Link: link(host, ifname, host.IPv6 && features.SupportsEnableIPv6)}
+	h, err := start(ctx, func() (wait, stop func(), err error) {
+		args := slirpArgs(pid, ifname, host.IPv6 && features.SupportsEnableIPv6)
 		cmd := exec.Command(path, args...)
 		return run(ctx, cmd, opts.Log, func(ready *os.File) { cmd.ExtraFiles = []*os.File{ready} }, isOne)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start slirp4netns: %w", err)
 	}
-	return link, nil
+	l.helped(h)
+	return l, nil
 }
 
 // slirpArgs has slirp4netns make the interface, which needs no program but itself: it joins the
@@ -63,22 +65,22 @@ func slirpArgs(pid int, ifname string, ipv6 bool) []string {
 func isOne(said string) bool { return said == "1" }
 
 // link is what both drivers have in common: rootlesskit's addresses, which are slirp4netns's own.
-func (h *outside) link(ifname string, ipv6 bool) spec.Link {
+func link(h *outside.Host, ifname string, ipv6 bool) spec.Link {
 	l := spec.Link{
 		Interface: ifname,
 		MTU:       mtu,
 		Addresses: prefixes("10.0.2.100/24"),
 		Gateways:  addrs("10.0.2.2"),
-		Closed:    prefixes(h.closed()...),
+		Closed:    prefixes(closed(h)...),
 	}
 	// The helpers forward to a name server of the same family, of which the host may have none.
-	if h.dns4 {
+	if h.DNS4 {
 		l.DNS = append(l.DNS, addrs("10.0.2.3")...)
 	}
 	if ipv6 {
 		l.Addresses = append(l.Addresses, prefixes("fd00::100/64")...)
 		l.Gateways = append(l.Gateways, addrs("fd00::2")...)
-		if h.dns6 {
+		if h.DNS6 {
 			l.DNS = append(l.DNS, addrs("fd00::3")...)
 		}
 	}

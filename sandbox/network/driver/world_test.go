@@ -74,10 +74,10 @@ type probe struct {
 
 // The ways to send past a routing table that need no privilege.
 const (
-	plain  = ""
-	device = "device" // SO_BINDTODEVICE
-	egress = "egress" // IP_MULTICAST_IF, IP_UNICAST_IF: an interface for what is not routed
-	source = "source" // bound to the interface's address, which for multicast chooses the interface
+	plain    = ""
+	device   = "device" // SO_BINDTODEVICE
+	egressBy = "egress" // IP_MULTICAST_IF, IP_UNICAST_IF: an interface for what is not routed
+	source   = "source" // bound to the interface's address, which for multicast chooses the interface
 )
 
 type order struct {
@@ -115,6 +115,13 @@ func stage() error {
 		switch {
 		case o.Link != nil:
 			link = *o.Link
+			var tun *os.File
+			if link.Tun {
+				if tun, err = network.OpenTun(link, userns.IDMap{}); err != nil {
+					return err
+				}
+				files = append(files, tun)
+			}
 			if err := network.Configure(link); err != nil {
 				r.Error = err.Error()
 			}
@@ -210,7 +217,7 @@ func bend(fd int, link spec.Link, p probe, six bool) error {
 	switch p.How {
 	case device:
 		return unix.BindToDevice(fd, link.Interface)
-	case egress:
+	case egressBy:
 		if six {
 			return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, iface.Index)
 		}
@@ -278,10 +285,22 @@ func newSandboxAs(t testing.TB, driver string, as uint32) *sandbox {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.link.Close() })
-	if r, _ := s.ask(order{Link: &s.link.Link}); r.Error != "" {
-		t.Fatal(r.Error)
-	}
+	s.configure()
 	return s
+}
+
+// configure has the stage make its half of the link.
+func (s *sandbox) configure() {
+	s.t.Helper()
+	r, files := s.ask(order{Link: &s.link.Link})
+	if r.Error != "" {
+		s.t.Fatal(r.Error)
+	}
+	if s.link.Tun {
+		if err := s.link.Serve(files[0]); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 }
 
 func (s *sandbox) ask(o order) (report, []*os.File) {

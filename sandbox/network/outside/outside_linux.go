@@ -1,4 +1,5 @@
-package driver
+// Package outside tells what a sandbox's network must know of the host's.
+package outside
 
 import (
 	"bufio"
@@ -8,37 +9,55 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 )
 
-// outside is what a sandbox's network must know of the host's.
-type outside struct {
-	addresses  []netip.Prefix // every address of every interface, with its prefix
-	ipv6       bool           // there is an IPv6 default route
-	dns4, dns6 bool           // there is a name server of that family
+// Host is this machine's network at one moment.
+type Host struct {
+	Addresses  []netip.Prefix // every address of every interface, with its prefix
+	IPv6       bool           // there is an IPv6 default route
+	DNS4, DNS6 bool           // there is a name server of that family
 }
 
-func readHost() (*outside, error) {
-	h := &outside{}
+// Own are the addresses that mean this machine, and of IPv6 the whole network on its link (at most a /64), since a host
+// takes new addresses there every day (RFC 8981) and calls its neighbours by global addresses.
+func (h *Host) Own() []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range h.Addresses {
+		a, bits := p.Addr(), p.Addr().BitLen()
+		if a.Is6() && !a.IsLoopback() {
+			bits = max(p.Bits(), 64)
+		}
+		if own := netip.PrefixFrom(a, bits).Masked(); !slices.Contains(out, own) {
+			out = append(out, own)
+		}
+	}
+	return out
+}
+
+// Read looks at interfaces, routes, and resolv.conf(5).
+func Read() (*Host, error) {
+	h := &Host{}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range addrs {
 		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			h.addresses = append(h.addresses, netip.PrefixFrom(p.Addr().Unmap().WithZone(""), p.Bits()))
+			h.Addresses = append(h.Addresses, netip.PrefixFrom(p.Addr().Unmap().WithZone(""), p.Bits()))
 		}
 	}
 	routes, err := os.ReadFile("/proc/net/ipv6_route")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	h.ipv6 = hasDefault6(string(routes))
+	h.IPv6 = hasDefault6(string(routes))
 	conf, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	h.dns4, h.dns6 = nameServers(string(conf))
+	h.DNS4, h.DNS6 = nameServers(string(conf))
 	return h, nil
 }
 

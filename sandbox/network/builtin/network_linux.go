@@ -1,0 +1,259 @@
+package builtin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"cove/sandbox/network/egress"
+	"cove/sandbox/network/names"
+	"cove/sandbox/network/outside"
+	"cove/sandbox/spec"
+
+	"gvisor.dev/gvisor/pkg/log"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+)
+
+// The addresses inside: those of the other drivers, so that nothing inside can tell by them.
+const (
+	interfaceName = "tap0"
+	mtu           = 65520
+)
+
+var (
+	guest4 = netip.MustParsePrefix("10.0.2.100/24")
+	host4  = netip.MustParseAddr("10.0.2.2")
+	dns4   = netip.MustParseAddr("10.0.2.3")
+	guest6 = netip.MustParsePrefix("fd00::100/64")
+	host6  = netip.MustParseAddr("fd00::2")
+	dns6   = netip.MustParseAddr("fd00::3")
+)
+
+// Options say what the network is to be.
+type Options struct {
+	Egress spec.Egress
+	// ResolvConf is the host's resolv.conf(5); "" is /etc/resolv.conf.
+	ResolvConf string
+	// Log takes every decision; it may be nil. It is called from many goroutines.
+	Log func(Decision)
+}
+
+// Network is one sandbox's network.
+type Network struct {
+	opts   Options
+	policy *egress.Policy
+	names  *names.Server
+	host   *hostAddresses
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{}
+	once   sync.Once
+	slots  chan struct{} // connections, of every kind
+	asking chan struct{} // questions to name servers
+	echoes chan struct{}
+
+	mu    sync.Mutex
+	stack *stack.Stack
+	link  *link
+	conns sync.WaitGroup
+}
+
+const (
+	// maxConnections bounds what a sandbox can take of this process's descriptors; each connection is one.
+	maxConnections = 16384
+	maxAsking      = 256
+	maxEchoes      = 64
+	// maxDialing bounds the connections that are being made: beyond it a SYN is lost, and comes again.
+	maxDialing = 2048
+)
+
+// New makes a network that carries nothing yet: Link says what init is to make, and Serve takes what it has made.
+func New(o Options) (*Network, error) {
+	if o.ResolvConf == "" {
+		o.ResolvConf = "/etc/resolv.conf"
+	}
+	n := &Network{opts: o, host: &hostAddresses{}, done: make(chan struct{}), slots: make(chan struct{}, maxConnections),
+		asking: make(chan struct{}, maxAsking), echoes: make(chan struct{}, maxEchoes)}
+	if err := n.host.refresh(); err != nil {
+		return nil, fmt.Errorf("look at the host's network: %w", err)
+	}
+	var err error
+	if n.policy, err = egress.New(o.Egress, n.closed, time.Now); err != nil {
+		return nil, err
+	}
+	n.names = &names.Server{Policy: n.policy, Asker: &names.Upstream{Path: o.ResolvConf}, IPv6: n.host.hasIPv6, Log: n.logName}
+	if len(o.Egress.HostPorts) > 0 {
+		n.names.Host = []netip.Addr{host4}
+		if n.host.hasIPv6() {
+			n.names.Host = append(n.names.Host, host6)
+		}
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	return n, nil
+}
+
+// closed tells what no name and no open list opens: what is closed everywhere, this network, and this machine's addresses.
+func (n *Network) closed(a netip.Addr) bool {
+	return egress.IsClosed(a) || guest4.Contains(a) || guest6.Contains(a) || n.host.has(a)
+}
+
+// Link is what init makes and configures.
+func (n *Network) Link() spec.Link {
+	l := spec.Link{Interface: interfaceName, Tun: true, MTU: mtu, Addresses: []spec.Prefix{prefix(guest4)}, DNS: []spec.IP{dns4.AsSlice()}}
+	if n.host.hasIPv6() {
+		l.Addresses, l.DNS = append(l.Addresses, prefix(guest6)), append(l.DNS, dns6.AsSlice())
+	}
+	return l
+}
+
+func prefix(p netip.Prefix) spec.Prefix {
+	return spec.Prefix{IP: p.Addr().AsSlice(), Bits: p.Bits()}
+}
+
+// Serve begins to carry: tun is the interface that init made, and is taken over.
+func (n *Network) Serve(tun *os.File) error {
+	l, err := newLink(tun, mtu, func(error) { n.stop() })
+	if err != nil {
+		return fmt.Errorf("take over the sandbox's interface: %w", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx.Err() != nil {
+		l.Close()
+		return n.ctx.Err()
+	}
+	n.link = l
+	if n.stack, err = n.newStack(l); err != nil {
+		l.Close()
+		return fmt.Errorf("make the network stack: %w", err)
+	}
+	return nil
+}
+
+const nicID = 1
+
+// The stack would tell standard error of odd packets, which whoever is inside can send as many of as they like.
+var silence = sync.OnceFunc(func() { log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}}) })
+
+func (n *Network) newStack(l *link) (*stack.Stack, error) {
+	silence()
+	s := stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
+	})
+	var failed []error
+	must := func(what string, err tcpip.Error) {
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %s", what, err))
+		}
+	}
+	sack := tcpip.TCPSACKEnabled(true)
+	must("SACK", s.SetTransportProtocolOption(tcp.ProtocolNumber, &sack))
+	moderate := tcpip.TCPModerateReceiveBufferOption(true)
+	must("receive buffer", s.SetTransportProtocolOption(tcp.ProtocolNumber, &moderate))
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 512 << 10, Max: 4 << 20}
+	must("send buffer", s.SetTransportProtocolOption(tcp.ProtocolNumber, &send))
+	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 512 << 10, Max: 4 << 20}
+	must("receive buffer", s.SetTransportProtocolOption(tcp.ProtocolNumber, &receive))
+	s.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s, 0, maxDialing, n.acceptTCP).HandlePacket)
+	s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s, n.acceptUDP).HandlePacket)
+	s.SetTransportProtocolHandler(icmp.ProtocolNumber4, n.echo)
+	s.SetTransportProtocolHandler(icmp.ProtocolNumber6, n.echo)
+	must("interface", s.CreateNIC(nicID, l))
+	// Whatever the sandbox sends to, the stack is that, and answers as that.
+	must("promiscuous mode", s.SetPromiscuousMode(nicID, true))
+	must("spoofing", s.SetSpoofing(nicID, true))
+	s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nicID}, {Destination: header.IPv6EmptySubnet, NIC: nicID}})
+	return s, errors.Join(failed...)
+}
+
+// Done is closed when the network carries nothing any more.
+func (n *Network) Done() <-chan struct{} { return n.done }
+
+func (n *Network) stop() {
+	n.once.Do(func() {
+		n.cancel()
+		close(n.done)
+	})
+}
+
+// Close ends every connection, and waits for that.
+func (n *Network) Close() error {
+	n.stop()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stack == nil {
+		return nil
+	}
+	n.link.Close()
+	n.stack.Close()
+	n.conns.Wait()
+	n.link.Wait()
+	return nil
+}
+
+// take takes a slot for a connection; false where there are too many, or the network has ended.
+func (n *Network) take() bool {
+	if n.ctx.Err() != nil {
+		return false
+	}
+	select {
+	case n.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (n *Network) release() { <-n.slots }
+
+// hostAddresses are this machine's own, looked at again where that was a while ago: a laptop moves.
+type hostAddresses struct {
+	mu   sync.Mutex
+	read time.Time
+	host *outside.Host
+	own  []netip.Prefix
+}
+
+const addressesAge = 2 * time.Second
+
+// refresh keeps what was known where it cannot be read again.
+func (h *hostAddresses) refresh() error {
+	if time.Since(h.read) < addressesAge {
+		return nil
+	}
+	host, err := outside.Read()
+	if err != nil {
+		return err
+	}
+	h.host, h.own, h.read = host, host.Own(), time.Now()
+	return nil
+}
+
+func (h *hostAddresses) has(a netip.Addr) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_ = h.refresh()
+	return slices.ContainsFunc(h.own, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+func (h *hostAddresses) hasIPv6() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_ = h.refresh()
+	return h.host.IPv6
+}
