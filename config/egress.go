@@ -11,6 +11,7 @@ import (
 
 // Egress is one entry of network.allow or network.deny: where a connection may lead, or must not.
 type Egress struct {
+	Any      bool   // *: what is open where there is no list
 	Name     string // a domain name in lower case, without the dot at its end; "" where Address says it
 	Below    bool   // *.Name: every name below it, and not itself
 	Address  []byte // 4 or 16 bytes, the first address of a network of Bits
@@ -24,6 +25,8 @@ type Egress struct {
 func (e Egress) String() string {
 	text := e.Name
 	switch {
+	case e.Any:
+		text = "*"
 	case e.Below:
 		text = "*." + e.Name
 	case e.Name == "":
@@ -53,7 +56,7 @@ func (e Egress) network() string {
 	return text
 }
 
-// ParseEgress reads NAME, *.NAME, ADDRESS or NETWORK/BITS, then :PORT or :FROM-TO, then /tcp or /udp. Without a port it
+// ParseEgress reads NAME, *.NAME, *, ADDRESS or NETWORK/BITS, then :PORT or :FROM-TO, then /tcp or /udp. Without a port it
 // means every port, without a protocol TCP alone. An IPv6 address with a port stands in brackets.
 func ParseEgress(text string) (Egress, error) {
 	e := Egress{Proto: "tcp"}
@@ -74,6 +77,10 @@ func ParseEgress(text string) (Egress, error) {
 		if e.FromPort, e.ToPort, err = parsePortRange(ports); err != nil {
 			return e, err
 		}
+	}
+	if host == "*" {
+		e.Any = true
+		return e, nil
 	}
 	if looksLikeAddress(host) {
 		return e, e.parseNetwork(host)

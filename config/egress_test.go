@@ -21,6 +21,8 @@ func TestParseEgress(t *testing.T) {
 		"10.1.2.3":              "10.1.2.3",
 		"10.1.2.3/32":           "10.1.2.3",
 		"0.0.0.0/0":             "0.0.0.0/0",
+		"*":                     "*",
+		"*:443/udp":             "*:443/udp",
 		"192.0.2.1:53/udp":      "192.0.2.1:53/udp",
 		"2001:DB8::1":           "2001:db8::1",
 		"2001:db8::/32":         "2001:db8::/32",
@@ -86,8 +88,8 @@ func FuzzParseEgress(f *testing.F) {
 		if err != nil || again.String() != e.String() {
 			t.Fatalf("%q: shown as %q, which reads as %q, %v", text, e, again, err)
 		}
-		if (e.Name == "") == (e.Address == nil) {
-			t.Fatalf("%q: %+v is a name and an address, or neither", text, e)
+		if !e.Any && (e.Name == "") == (e.Address == nil) || e.Any && (e.Name != "" || e.Address != nil) {
+			t.Fatalf("%q: %+v is not one of a name, an address, or any", text, e)
 		}
 	})
 }

@@ -213,8 +213,8 @@ func egress(n config.Network) spec.Egress {
 }
 
 func reach(e config.Egress) spec.Reach {
-	r := spec.Reach{Text: e.String(), Name: e.Name, Below: e.Below, FromPort: e.FromPort, ToPort: e.ToPort, Proto: e.Proto}
-	if e.Name == "" {
+	r := spec.Reach{Text: e.String(), Any: e.Any, Name: e.Name, Below: e.Below, FromPort: e.FromPort, ToPort: e.ToPort, Proto: e.Proto}
+	if e.Address != nil {
 		r.Prefix = spec.Prefix{IP: e.Address, Bits: e.Bits}
 	}
 	return r

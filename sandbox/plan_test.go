@@ -385,7 +385,9 @@ func TestPlanBuiltinNetwork(t *testing.T) {
 func TestPlanRefusals(t *testing.T) {
 	network := func(mode string) func(*Input) { return func(in *Input) { in.Profile.Network.Mode = mode } }
 	addCaps := func(list ...string) func(*Input) { return func(in *Input) { in.AddCaps = list } }
-	helper := func(in *Input) { in.Profile.Network.Driver, in.Host.Helpers.Slirp4netns = "slirp4netns", "/usr/bin/slirp4netns" }
+	helper := func(in *Input) {
+		in.Profile.Network.Driver, in.Host.Helpers.Slirp4netns = "slirp4netns", "/usr/bin/slirp4netns"
+	}
 	oldKernel := func(in *Input) { in.Host.LandlockScope = false }
 	root := func(in *Input) { in.Host.UID, in.IDMap = 0, userns.Single(0, 0, 0, 0) }
 	for name, c := range map[string]struct {

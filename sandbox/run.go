@@ -324,7 +324,7 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 	if b.spec.Network.Mode != "user" {
 		return spec.Link{}, b.resolvConf(nil)
 	}
-	link, err := b.opts.Network.Attach(ctx, b.child.Pid(), &b.spec.Network, nil)
+	link, err := b.opts.Network.Attach(ctx, b.child.Pid(), &b.spec.Network, b.netLog())
 	if err != nil {
 		return spec.Link{}, fmt.Errorf("attach network: %w", err)
 	}

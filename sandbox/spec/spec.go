@@ -127,6 +127,7 @@ type Egress struct {
 // Reach is a name or a network, some of its ports, and a protocol.
 type Reach struct {
 	Text     string `json:"text"`            // as the profile has it
+	Any      bool   `json:"any,omitempty"`   // whatever is open where there is no list
 	Name     string `json:"name,omitempty"`  // a domain name; "" where Prefix says it
 	Below    bool   `json:"below,omitempty"` // every name below Name, and not itself
 	Prefix   Prefix `json:"prefix,omitzero"`

@@ -35,7 +35,7 @@ func full() Spec {
 		Network: Network{Mode: "user", Driver: "pasta", Publish: []Port{{HostIP: "::1", HostPort: 80, ContainerPort: 8080, Proto: "tcp"}},
 			Egress: Egress{Listed: true, Allow: []Reach{{Text: "*.a.example:1-2/udp", Name: "a.example", Below: true, FromPort: 1, ToPort: 2, Proto: "udp"}},
 				Deny: []Reach{{Text: "10.0.0.0/8", Prefix: Prefix{IP: IP{10, 0, 0, 0}, Bits: 8}, Proto: "tcp"}}, HostPorts: []HostPort{5432}}},
-		Limits:  Limits{Cgroup: CgroupSystemd, MemoryBytes: 1 << 30, CPUs: 1.5, PIDs: 512, Default: true, Whole: true, TimeoutMS: 1000},
+		Limits: Limits{Cgroup: CgroupSystemd, MemoryBytes: 1 << 30, CPUs: 1.5, PIDs: 512, Default: true, Whole: true, TimeoutMS: 1000},
 		Security: Security{Caps: []string{"CAP_CHOWN"}, NewPrivileges: true, ScopeAbstract: true, Nested: true,
 			Seccomp: Seccomp{Policy: "/home/\xff.json", Digest: "sha256:00", Program: []byte{6, 0, 0, 0, 0, 0, 0xff, 0x7f}, Programs32: true}},
 		Process: Process{Argv: []Arg{"sh", "-c", "\xfe\x80\ufffd<&>\u2028"}, Env: []Arg{"A=\xff", "B="}, Cwd: "/\xe9", MakeCwd: true,

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"cove/sandbox/network"
 	"cove/sandbox/network/egress"
 	"cove/sandbox/network/names"
 	"cove/sandbox/network/outside"
@@ -48,7 +49,7 @@ type Options struct {
 	// ResolvConf is the host's resolv.conf(5); "" is /etc/resolv.conf.
 	ResolvConf string
 	// Log takes every decision; it may be nil. It is called from many goroutines.
-	Log func(Decision)
+	Log func(network.Decision)
 }
 
 // Network is one sandbox's network.

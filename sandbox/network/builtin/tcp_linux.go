@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"cove/sandbox/network"
 	"cove/sandbox/network/egress"
 	"cove/sandbox/network/names"
 
@@ -127,7 +128,7 @@ func (c *inner) reset() { c.ep.Abort() }
 
 // carry copies both ways until both are at their end; half of a connection may close before the other. What breaks one
 // side breaks the other.
-func (n *Network) carry(in *inner, out *net.TCPConn, to netip.AddrPort, v egress.Verdict, d *Decision) {
+func (n *Network) carry(in *inner, out *net.TCPConn, to netip.AddrPort, v egress.Verdict, d *network.Decision) {
 	n.conns.Add(1)
 	defer n.conns.Done()
 	var broken sync.Once
@@ -162,7 +163,7 @@ func (n *Network) carry(in *inner, out *net.TCPConn, to netip.AddrPort, v egress
 }
 
 // upward copies what the sandbox sends, once it has said a name that it may mean.
-func (n *Network) upward(in *inner, out *net.TCPConn, to netip.AddrPort, v egress.Verdict, d *Decision, sent *atomic.Int64) error {
+func (n *Network) upward(in *inner, out *net.TCPConn, to netip.AddrPort, v egress.Verdict, d *network.Decision, sent *atomic.Int64) error {
 	w := &counted{w: out, n: sent}
 	if v.Say != egress.Nothing {
 		c := egress.NewClient(in, v.Say, to.Port(), func(name string) egress.Verdict {

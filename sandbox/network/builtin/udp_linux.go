@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"cove/sandbox/network"
 	"cove/sandbox/network/egress"
 	"cove/sandbox/network/names"
 
@@ -63,7 +64,7 @@ func (n *Network) acceptUDP(r *udp.ForwarderRequest) bool {
 }
 
 // flow copies both ways until it has been idle.
-func (n *Network) flow(in *gonet.UDPConn, to netip.AddrPort, d *Decision) {
+func (n *Network) flow(in *gonet.UDPConn, to netip.AddrPort, d *network.Decision) {
 	out, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
 	if err != nil {
 		d.Error = bareError(err)
@@ -100,7 +101,7 @@ func (n *Network) flow(in *gonet.UDPConn, to netip.AddrPort, d *Decision) {
 	<-down
 }
 
-func (n *Network) sendFlow(in *gonet.UDPConn, out *net.UDPConn, d *Decision, last *atomic.Int64, answered *atomic.Bool, touch func()) {
+func (n *Network) sendFlow(in *gonet.UDPConn, out *net.UDPConn, d *network.Decision, last *atomic.Int64, answered *atomic.Bool, touch func()) {
 	buf := make([]byte, maxPacket)
 	for {
 		idle := flowIdle

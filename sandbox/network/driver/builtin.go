@@ -1,22 +1,10 @@
 package driver
 
-import (
-	"encoding/json"
-
-	"cove/sandbox/network/builtin"
-)
+import "cove/sandbox/network/builtin"
 
 // attachBuiltin makes cove's own network, which carries packets once its interface has been made inside.
 func attachBuiltin(opts Options) (*Link, error) {
-	o := builtin.Options{Egress: opts.Egress}
-	if opts.Decide != nil {
-		o.Log = func(d builtin.Decision) {
-			if line, err := json.Marshal(d); err == nil {
-				opts.Decide(append(line, '\n'))
-			}
-		}
-	}
-	n, err := builtin.New(o)
+	n, err := builtin.New(builtin.Options{Egress: opts.Egress, Log: opts.Decide})
 	if err != nil {
 		return nil, err
 	}

@@ -24,10 +24,10 @@ const (
 
 // Options says how Attach is to do it.
 type Options struct {
-	Driver string            // Auto or "" is Builtin
-	Egress spec.Egress       // of Builtin
-	Log    io.Writer         // what the helpers say; nil: nobody listens
-	Decide func(line []byte) // takes every decision of Builtin's, as a line of JSON; nil: nobody listens
+	Driver string                 // Auto or "" is Builtin
+	Egress spec.Egress            // of Builtin
+	Log    io.Writer              // what the helpers say; nil: nobody listens
+	Decide func(network.Decision) // takes every decision of Builtin's; nil: nobody listens
 }
 
 // Link is a network that runs.
@@ -58,7 +58,7 @@ type Network struct{}
 var _ network.Driver = Network{}
 
 // Attach implements network.Driver.
-func (Network) Attach(ctx context.Context, pid int, n *spec.Network, decide func(line []byte)) (*network.Attached, error) {
+func (Network) Attach(ctx context.Context, pid int, n *spec.Network, decide func(network.Decision)) (*network.Attached, error) {
 	l, err := Attach(ctx, pid, Options{Driver: n.Driver, Egress: n.Egress, Decide: decide})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package egress
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -57,6 +58,7 @@ type Policy struct {
 // rule is one entry, understood.
 type rule struct {
 	text     string
+	any      bool
 	name     string // in A-labels
 	below    bool
 	prefix   netip.Prefix
@@ -96,13 +98,15 @@ func New(e spec.Egress, closed func(netip.Addr) bool, now func() time.Time) (*Po
 func rules(entries []spec.Reach) ([]rule, error) {
 	var out []rule
 	for _, e := range entries {
-		r := rule{text: e.Text, below: e.Below, from: e.FromPort, to: e.ToPort, proto: e.Proto}
-		if e.Name != "" {
+		r := rule{text: e.Text, any: e.Any, below: e.Below, from: e.FromPort, to: e.ToPort, proto: e.Proto}
+		switch {
+		case e.Any:
+		case e.Name != "":
 			var err error
 			if r.name, err = ToASCII(e.Name); err != nil {
 				return nil, fmt.Errorf("%q: %w", e.Text, err)
 			}
-		} else {
+		default:
 			addr, ok := netip.AddrFromSlice(e.Prefix.IP)
 			if !ok {
 				return nil, fmt.Errorf("%q: no address", e.Text)
@@ -129,6 +133,9 @@ func ToASCII(name string) (string, error) {
 }
 
 func (r *rule) matchesName(name string) bool {
+	if r.any {
+		return true
+	}
 	if r.name == "" {
 		return false
 	}
@@ -160,7 +167,7 @@ func (p *Policy) Connect(proto string, to netip.AddrPort) Verdict {
 	names := p.namesOf(addr)
 	for i := range p.deny {
 		r := &p.deny[i]
-		if r.matchesPort(proto, to.Port()) && r.contains(addr) {
+		if r.matchesPort(proto, to.Port()) && (r.any || r.contains(addr)) {
 			return Verdict{Reason: Denied, Entry: r.text}
 		}
 	}
@@ -175,6 +182,11 @@ func (p *Policy) Connect(proto string, to netip.AddrPort) Verdict {
 	}
 	if !p.listed {
 		return Verdict{OK: true, Say: p.sayOpen()}
+	}
+	for i := range p.allow {
+		if r := &p.allow[i]; r.any && r.matchesPort(proto, to.Port()) {
+			return Verdict{OK: true, Entry: r.text, Say: p.sayOpen()}
+		}
 	}
 	var good []string
 	entry := ""
@@ -269,7 +281,7 @@ func (p *Policy) Reachable(addr netip.Addr) Verdict {
 	if p.closed(addr) {
 		return Verdict{Reason: Closed}
 	}
-	if !p.listed || len(p.namesOf(addr)) > 0 {
+	if !p.listed || len(p.namesOf(addr)) > 0 || slices.ContainsFunc(p.allow, func(r rule) bool { return r.any }) {
 		return Verdict{OK: true}
 	}
 	return Verdict{Reason: NotListed}

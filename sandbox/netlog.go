@@ -1,0 +1,206 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"cove/sandbox/network"
+	"cove/sandbox/spec"
+)
+
+// The network's log is a file in the sandbox's state, one JSON object a line. It lies in memory (XDG_RUNTIME_DIR): what
+// is beyond maxNetLog goes to a second file in place of what that had.
+const (
+	netLogName = "net.log"
+	netLogOld  = "net.log.1"
+	maxNetLog  = 4 << 20
+	// maxRefused bounds the different refusals that are kept for the end.
+	maxRefused = 200
+)
+
+// netLog is the log of one sandbox's network.
+type netLog struct {
+	mu      sync.Mutex
+	dir     string
+	file    *os.File
+	size    int64
+	listed  []string       // what is allowed now, as entries
+	refused map[string]int // by the entry that would allow it
+	order   []string
+}
+
+// netLog begins the log, and returns what takes its lines; nil where the network makes none.
+func (b *box) netLog() func(network.Decision) {
+	if b.spec.Network.Driver != network.Builtin {
+		return nil
+	}
+	l := &netLog{dir: b.state.dir, refused: map[string]int{}, listed: []string{"*", "*/udp"}}
+	if e := b.spec.Network.Egress; e.Listed {
+		l.listed = nil
+		for _, r := range e.Allow {
+			l.listed = append(l.listed, r.Text)
+		}
+	}
+	b.undo(func() error {
+		l.end()
+		if !b.opts.shell {
+			l.tell(b.warn)
+		}
+		return nil
+	})
+	return l.add
+}
+
+func (l *netLog) add(d network.Decision) {
+	line, err := json.Marshal(d)
+	if err != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !d.Allowed {
+		l.remember(d)
+	}
+	// A log that cannot be written is no reason to stop the network: what it holds to it holds to all the same.
+	_ = l.write(append(line, '\n'))
+}
+
+func (l *netLog) write(line []byte) error {
+	if l.file == nil || l.size > maxNetLog {
+		if err := l.begin(); err != nil {
+			return err
+		}
+	}
+	n, err := l.file.Write(line)
+	l.size += int64(n)
+	return err
+}
+
+// begin opens the file, or a new one in its place.
+func (l *netLog) begin() error {
+	path := filepath.Join(l.dir, netLogName)
+	if l.file != nil {
+		l.file.Close()
+		l.file = nil
+		if err := os.Rename(path, filepath.Join(l.dir, netLogOld)); err != nil {
+			return err
+		}
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	l.file, l.size = f, 0
+	return nil
+}
+
+func (l *netLog) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil {
+		l.file.Close()
+		l.file = nil
+	}
+	l.dir = os.DevNull // what still comes is not written
+}
+
+// remember keeps a refusal under the entry that would allow it.
+func (l *netLog) remember(d network.Decision) {
+	entry := EntryFor(d)
+	if entry == "" {
+		return
+	}
+	if l.refused[entry] == 0 {
+		if len(l.order) == maxRefused {
+			return
+		}
+		l.order = append(l.order, entry)
+	}
+	l.refused[entry]++
+}
+
+// EntryFor is the narrowest entry of network.allow that would have let a refused connection through; "" where none would.
+func EntryFor(d network.Decision) string {
+	switch {
+	case d.Reason == "denied", d.Kind == "dns" && d.Reason == "closed", d.Name == spec.HostName:
+		return ""
+	case d.Kind == "dns":
+		return d.Name
+	}
+	host := d.Address
+	// Where the client says no name, or speaks what is neither TLS nor HTTP, only the address can be opened.
+	if d.Name != "" && d.Reason != "closed" && d.Reason != "no-name" && d.Reason != "bad-form" {
+		host = d.Name
+	}
+	switch {
+	case d.Kind == "icmp":
+		return host
+	case strings.Contains(host, ":"): // an IPv6 address
+		host = "[" + host + "]"
+	}
+	host += ":" + strconv.Itoa(int(d.Port))
+	if d.Kind == "udp" {
+		return host + "/udp"
+	}
+	return host
+}
+
+// tell says what was refused, and the line that would allow it.
+func (l *netLog) tell(warn func(format string, args ...any)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.order) == 0 {
+		return
+	}
+	total := 0
+	for _, n := range l.refused {
+		total += n
+	}
+	warn("the network refused what was asked of it %d time%s (`cove net log` tells more while it runs); this would allow it, in [network]:", total, plural(total))
+	warn("allow = %s", quotedList(slices.Concat(l.listed, l.order)))
+}
+
+func plural(n int) string {
+	if n == 1 {
+		return ""
+	}
+	return "s"
+}
+
+// quoted is a TOML array. What a name server or a client said is shown as plain ASCII.
+func quotedList(entries []string) string {
+	var out []string
+	for _, e := range entries {
+		out = append(out, strconv.QuoteToASCII(e))
+	}
+	return "[" + strings.Join(out, ", ") + "]"
+}
+
+var errNoNetLog = errors.New("this sandbox has no network of cove's own, or has not used it")
+
+// NetLog opens a sandbox's log of its network: what was moved out of the way first, which may be nil, then what is being
+// written. ended tells whether the sandbox has ended since.
+func NetLog(runtimeDir, name string) (old, now *os.File, ended func() bool, err error) {
+	dir, r, err := find(runtimeDir, name)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	now, err = os.Open(filepath.Join(dir, netLogName))
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("sandbox %q: %w", r.Name, errNoNetLog)
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if old, err = os.Open(filepath.Join(dir, netLogOld)); err != nil {
+		old = nil
+	}
+	return old, now, func() bool { lives, err := alive(dir); return err != nil || !lives }, nil
+}
