@@ -15,6 +15,7 @@ import (
 
 const (
 	maxLine       = 16 << 10
+	maxMethod     = 64
 	firstLineTime = 10 * time.Second
 )
 
@@ -22,39 +23,35 @@ func isToken(b byte) bool {
 	return b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0
 }
 
-// mayBeRequest looks whether the first line is, or could become, that of a request. What cannot is no HTTP, unless the
-// port is one of HTTP's.
-func (c *Client) mayBeRequest() bool {
+// isRequest looks whether the first line is that of a request, or so long in coming that nobody can tell (slow).
+func (c *Client) isRequest() bool {
 	if d, ok := c.from.(interface{ SetReadDeadline(time.Time) error }); ok {
 		// A protocol whose first words look like a request's and end in no line is not to wait for ever.
 		if d.SetReadDeadline(time.Now().Add(firstLineTime)) == nil {
 			defer func() { _ = d.SetReadDeadline(time.Time{}) }()
 		}
 	}
-	for n := 1; n <= readSize; n++ {
+	method := true
+	for n := 1; ; n++ {
 		line, err := c.r.Peek(n)
 		var late interface{ Timeout() bool }
-		if errors.As(err, &late) && late.Timeout() {
+		if errors.As(err, &late) && late.Timeout() || n > maxLine {
 			c.slow = true
 			return true
 		}
 		if err != nil {
-			return speaksTLSOrHTTP(c.port)
+			return false // a request that ends in its first line is none
 		}
-		last := line[n-1]
-		space := bytes.IndexByte(line, ' ')
-		switch {
+		switch last := line[n-1]; {
 		case last == '\n':
 			line = bytes.ToUpper(bytes.TrimRight(line, "\r\n"))
-			at := bytes.LastIndexByte(line, ' ')
-			return speaksTLSOrHTTP(c.port) || bytes.HasPrefix(line[at+1:], []byte("HTTP/"))
-		case space < 0 && (!isToken(last) || n > 64), last < ' ' && last != '\r' && last != '\t':
-			return speaksTLSOrHTTP(c.port)
-		case n > maxLine:
-			return true // whatever it is, it hides its end
+			return bytes.HasPrefix(line[bytes.LastIndexByte(line, ' ')+1:], []byte("HTTP/"))
+		case last == ' ':
+			method = false
+		case method && (!isToken(last) || n > maxMethod), last < ' ' && last != '\r' && last != '\t':
+			return false
 		}
 	}
-	return true
 }
 
 // request reads the head of the next request.

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +21,8 @@ import (
 type Upstream struct {
 	// Path is the file: it is read again when it has changed, as it does with every network that a laptop meets.
 	Path string
+
+	port string // of every server; "" is 53
 
 	mu      sync.Mutex
 	stamp   string
@@ -45,7 +46,7 @@ func (u *Upstream) Ask(ctx context.Context, q dnsmessage.Question) (*dnsmessage.
 	err := errNoAnswer
 	for range askTimes {
 		for _, server := range u.list() {
-			m, aerr := ask(ctx, server, q)
+			m, aerr := ask(ctx, net.JoinHostPort(server, u.portText()), q)
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
@@ -66,7 +67,14 @@ func (u *Upstream) Ask(ctx context.Context, q dnsmessage.Question) (*dnsmessage.
 	return nil, err
 }
 
-// list are the servers, as HOST:PORT.
+func (u *Upstream) portText() string {
+	if u.port == "" {
+		return "53"
+	}
+	return u.port
+}
+
+// list are the servers' addresses.
 func (u *Upstream) list() []string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -87,7 +95,7 @@ func (u *Upstream) list() []string {
 }
 
 // localServers are meant where resolv.conf names none.
-var localServers = []string{"127.0.0.1:53"}
+var localServers = []string{"127.0.0.1"}
 
 func parseServers(conf string) []string {
 	var out []string
@@ -97,7 +105,7 @@ func parseServers(conf string) []string {
 			continue
 		}
 		if a, err := netip.ParseAddr(f[1]); err == nil {
-			out = append(out, net.JoinHostPort(a.String(), "53"))
+			out = append(out, a.String())
 		}
 	}
 	if out == nil {
@@ -233,6 +241,3 @@ func understand(raw []byte, id uint16, q dnsmessage.Question) (*dnsmessage.Messa
 	}
 	return m, nil
 }
-
-// Servers tells whether the file names servers at all, for who wants to say that it does not.
-func (u *Upstream) Servers() []string { return slices.Clone(u.list()) }
