@@ -147,8 +147,9 @@ func (n *Network) Serve(tun *os.File) error {
 
 const nicID = 1
 
-// The stack would tell standard error of odd packets, which whoever is inside can send as many of as they like.
-var silence = sync.OnceFunc(func() { log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}}) })
+// The stack would tell standard error of odd packets, which whoever is inside can send as many of as they like. Loggers of
+// its packages have taken the first one for theirs already, which SetTarget would only replace.
+var silence = sync.OnceFunc(func() { log.Log().Emitter = log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}} })
 
 func (n *Network) newStack(l *link) (*stack.Stack, error) {
 	silence()
