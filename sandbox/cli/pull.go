@@ -99,13 +99,18 @@ type pulledImage struct {
 	Platform string `json:"platform"`
 }
 
+// bounded sets what may be pulled.
+func (a *app) bounded(o fetch.Options) fetch.Options {
+	b := a.Bounds
+	o.Limits = layer.Limits{Bytes: b.Bytes, Entries: b.Entries, Ratio: b.Ratio}
+	o.MaxManifest, o.MaxDepth, o.MaxTime = b.Manifest, b.Depth, b.Time
+	return o
+}
+
 // pullShown gets one image, and shows that on stderr when anything has to be fetched.
 func (a *app) pullShown(w start.Wanted) (*image.Image, error) {
 	var p *progress
-	b := a.Bounds
-	o := fetch.Options{Store: w.Store, IDMap: w.IDMap, Platform: w.Platform, Policy: w.Policy, Locked: w.Locked, Offline: w.Offline,
-		Limits:      layer.Limits{Bytes: b.Bytes, Entries: b.Entries, Ratio: b.Ratio},
-		MaxManifest: b.Manifest, MaxDepth: b.Depth, MaxTime: b.Time}
+	o := a.bounded(fetch.Options{Store: w.Store, IDMap: w.IDMap, Platform: w.Platform, Policy: w.Policy, Locked: w.Locked, Offline: w.Offline})
 	o.Progress = func(e fetch.Event) {
 		if e.Kind == fetch.Kept {
 			// Less is done than was asked for, which is a warning's to say.

@@ -33,6 +33,9 @@ func (a *app) unshare(c *cli.Context) error {
 	if !h.UserNS.OK {
 		return sandbox.ErrNoUserNS
 	}
+	if a.Bounds, err = start.Bounds(line{c}); err != nil {
+		return err
+	}
 	m, err := start.IDMap(h, 0, 0)
 	if err != nil {
 		return err
