@@ -67,6 +67,8 @@ func scripts(t *testing.T, dir string) {
 			"status":   status,
 			"pty":      pty,
 			"layout":   layout,
+			"heavy":    heavy,
+			"peak":     peak,
 			"registry": registry,
 			"sign":     sign,
 			"serve":    serve,
@@ -611,6 +613,50 @@ func sign(ts *testscript.TestScript, neg bool, args []string) {
 		dir := filepath.Join(ts.Getenv("HOME"), ".local/share/containers/sigstore", args[2]+"@sha256="+d.Encoded())
 		ts.Check(os.MkdirAll(dir, 0o700))
 		ts.Check(os.WriteFile(filepath.Join(dir, "signature-1"), key.Sign(d, identity), 0o600))
+	}
+}
+
+// heavy DIR: writes an OCI layout with an image, "words", of documents that take as much memory as they may, and one,
+// "layers", of as many layers as there can be.
+func heavy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: heavy DIR")
+	}
+	words := registrytest.Simple(registrytest.File("a", "a"))
+	words.Mangle = func(m *v1.Manifest, c *v1.Image) {
+		m.Annotations, c.Config.Labels = map[string]string{}, map[string]string{}
+		for i := range 90_000 {
+			key := fmt.Sprint(i)
+			m.Annotations[key], c.Config.Labels[key] = strings.Repeat("x", 25), strings.Repeat("y", 25)
+		}
+	}
+	layers := registrytest.Image{}
+	for i := range 500 {
+		layers.Layers = append(layers.Layers, registrytest.Layer{Tar: registrytest.Tar(registrytest.File(fmt.Sprint(i), "x")), Compression: registrytest.Gzip})
+	}
+	ts.Check(registrytest.WriteLayout(ts.MkAbs(args[0]), map[string]registrytest.Image{"words": words, "layers": layers}))
+}
+
+// peak MB CMD...: runs a command, of which no process may have held more memory than that.
+func peak(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: peak MB CMD...")
+	}
+	most, err := strconv.ParseInt(args[0], 10, 64)
+	ts.Check(err)
+	path, err := exec.LookPath(args[1])
+	ts.Check(err)
+	cmd := exec.Command(path, args[2:]...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "HOME", "TERM", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		ts.Fatalf("%s: %v\n%s", strings.Join(args[1:], " "), err, out)
+	}
+	if kb := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss; kb > most<<10 {
+		ts.Fatalf("%s took %d MB of memory, more than %d", strings.Join(args[1:], " "), kb>>10, most)
 	}
 }
 

@@ -16,14 +16,18 @@ import (
 // In the objects that are structs of v no two keys may be alike but for case, and none may be alike to a field's
 // without being it. In others, which hold names of the image's maker, no two may be the same.
 func Decode(data []byte, v any) error {
-	if err := json.Unmarshal(data, v); err != nil {
+	if err := checkKeys(data, reflect.TypeOf(v)); err != nil {
 		return err
 	}
-	return checkKeys(data, reflect.TypeOf(v))
+	return json.Unmarshal(data, v)
 }
 
-// maxNesting is deeper than any document of an image.
-const maxNesting = 64
+// What no document of an image has: so deep, and so many keys and values. Read into memory those of a
+// document of 4 MiB can take a hundred.
+const (
+	maxNesting = 64
+	maxWords   = 200_000
+)
 
 // frame is an object or an array that is being read.
 type frame struct {
@@ -40,15 +44,18 @@ type field struct {
 	t    reflect.Type
 }
 
-// checkKeys looks at the keys of a document, which is known to be valid JSON.
+// checkKeys looks at the keys of a document. It stops at what is no JSON, which the decoder tells of.
 func checkKeys(data []byte, t reflect.Type) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	var stack []*frame
-	for {
+	for words := 0; ; words++ {
 		token, err := d.Token()
-		if err != nil { // the end, of what is valid
+		if err != nil {
 			return nil
+		}
+		if words == maxWords {
+			return fmt.Errorf("holds more than %d keys and values", maxWords)
 		}
 		var top *frame
 		if len(stack) > 0 {

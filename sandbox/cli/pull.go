@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"cove/config"
 	"cove/fetch"
@@ -125,7 +126,11 @@ func (a *app) pullShown(w start.Wanted) (*image.Image, error) {
 		}
 		p.event(e)
 	}
+	// Documents of megabytes are read into more than they are, and the garbage of that would be kept as long as there
+	// is memory: collected sooner, a pull stays below 100 MB whatever the image says of itself.
+	was := debug.SetMemoryLimit(48 << 20)
 	img, err := fetch.Pull(a.Ctx, w.Ref, o)
+	debug.SetMemoryLimit(was)
 	if p != nil {
 		p.finish()
 	}
