@@ -268,3 +268,55 @@ func TestLockedPolicy(t *testing.T) {
 		}
 	}
 }
+
+// A lock comes with a project: it chooses among what the project's reference may name, and reaches nothing else.
+func TestLockReachesNothingElse(t *testing.T) {
+	r, o := registry(t), options(t)
+	ref, _ := r.Add("team/app:1", rt.Simple(rt.File("v", "theirs")))
+	other, d := r.Add("private/app:1", rt.Simple(rt.File("v", "private")))
+	private, own := lockOf(t, other, o), lockOf(t, ref, o)
+	if _, err := Pull(ctx, other, o); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "image")
+	if err := rt.WriteLayout(dir, map[string]rt.Image{"v1": rt.Simple(rt.File("v", "layout"))}); err != nil {
+		t.Fatal(err)
+	}
+	o.Locked, o.Offline = private, true
+	for _, m := range []uint32{0, 1000} { // for other ids it is not copied either
+		if o.IDMap = testMap(t, m); os.Getuid() == 0 && m > 0 {
+			break
+		}
+		if img, err := Pull(ctx, ref, o); !errors.As(err, new(*OfflineError)) {
+			t.Errorf("a tag: %+v, %v", img, err)
+		}
+		if img, err := image.Find(ref, o.local()); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("found: %+v, %v", img, err)
+		}
+		if img, err := Pull(ctx, "oci:"+dir+":v1", o); !errors.As(err, new(*image.LockedError)) {
+			t.Errorf("a layout: %+v, %v", img, err)
+		}
+	}
+	o.IDMap, o.Offline = testMap(t, 0), false
+	// A digest in the reference is the reference's own word.
+	pinned := strings.TrimSuffix(ref, ":1") + "@" + string(own.Manifest)
+	if img, err := Pull(ctx, pinned, o); !errors.As(err, new(*image.LockedError)) {
+		t.Errorf("a digest: %+v, %v", img, err)
+	}
+	o.Locked = own
+	if img, err := Pull(ctx, pinned, o); err != nil || img.Digest != own.Manifest {
+		t.Errorf("%+v, %v", img, err)
+	}
+	if img, err := agree(t, "pinned", pinned, o); err != nil || img.Digest != own.Manifest {
+		t.Errorf("%+v, %v", img, err)
+	}
+	o.Locked = private
+	if img, err := Pull(ctx, pinned, o); !errors.As(err, new(*image.LockedError)) {
+		t.Errorf("a digest that is there: %+v, %v", img, err)
+	}
+	// What came by its tag is the one that was locked by it.
+	hits := r.Hits("")
+	if img, err := agree(t, "by its tag", other, o); err != nil || img.Digest != oci.Digest(d) || r.Hits("") != hits {
+		t.Errorf("%+v, %v", img, err)
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"cove/fetch/image"
 	"cove/fetch/oci"
 
-	"github.com/opencontainers/go-digest"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/types"
@@ -28,18 +27,14 @@ func parse(ref string) (*target, error) { return parseLocked(ref, nil) }
 func parseLocked(ref string, locked *image.Locked) (*target, error) {
 	t := &target{}
 	plain, err := image.Parse(ref, func(name string) (*image.Target, error) {
-		named, err := reference.ParseNormalizedNamed(name)
-		if err != nil {
-			return nil, fmt.Errorf("reference %q: %w", name, err)
-		}
-		t.named = withOneTag(named)
-		if locked != nil {
-			t.asked, name = t.named, locked.Pin(name)
-			if t.named, err = reference.WithDigest(reference.TrimNamed(named), digest.Digest(locked.Manifest)); err != nil {
+		return locked.Target(name, func(name string) (*image.Target, error) {
+			named, err := reference.ParseNormalizedNamed(name)
+			if err != nil {
 				return nil, fmt.Errorf("reference %q: %w", name, err)
 			}
-		}
-		return registryTarget(name, t.named), nil
+			t.asked, t.named = t.named, withOneTag(named) // when it is called again, it is with the lock's digest
+			return registryTarget(name, t.named), nil
+		})
 	})
 	if err != nil {
 		return nil, err

@@ -41,6 +41,9 @@ func (p *puller) reownKnown(ctx context.Context) (*Image, error) {
 
 // knownName is what the reference named when it was last pulled.
 func (p *puller) knownName() (store.Name, error) {
+	if p.o.Locked != nil && (p.t.Asked != "" || p.t.Pinned == "") {
+		return p.t.LockedName(p.o.local(), p.want)
+	}
 	platform := p.want.String()
 	if d := p.t.Pinned; d != "" {
 		name := store.Name{Ref: p.t.Text, Platform: platform, Manifest: d}
@@ -56,9 +59,6 @@ func (p *puller) knownName() (store.Name, error) {
 		return name, name.Manifest.Check()
 	}
 	name, err := p.o.Store.Resolve(p.t.Text, platform)
-	if l := p.o.Locked; l != nil && err == nil && name.Manifest == l.Manifest {
-		return name, nil // what became of the file since is nothing to it
-	}
 	if err == nil && name.Stamp != p.t.Stamp() {
 		err = store.ErrNotFound
 	}

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -25,12 +26,22 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("the image is not the one in %s: %s %s is there, and %s is locked", e.By, e.What, e.Got, e.Want)
 }
 
-// Pin makes a registry's reference name the manifest that is locked, and leaves it as it is when none is.
-func (l *Locked) Pin(name string) string {
-	if l == nil {
-		return name
+// Target takes a registry's reference apart, with the manifest that is locked in place of its tag. A reference with a
+// digest of its own stays what it is, and has to come to what is locked. l may be nil.
+func (l *Locked) Target(name string, parse func(name string) (*Target, error)) (*Target, error) {
+	asked, err := parse(name)
+	if err != nil || l == nil || asked.Pinned != "" {
+		return asked, err
 	}
-	name, _, _ = strings.Cut(name, "@")
+	t, err := parse(l.pin(name))
+	if err == nil {
+		t.Asked = asked.Text
+	}
+	return t, err
+}
+
+// pin is a reference with the manifest's digest for its tag.
+func (l *Locked) pin(name string) string {
 	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
 		name = name[:i]
 	}
@@ -56,19 +67,45 @@ func (l *Locked) Check(manifest oci.Digest, layers []oci.Digest) error {
 	return nil
 }
 
-// locked finds the image that is locked, under whatever name it came and whatever became of that since.
+// locked finds the image that is locked, whatever became of its reference since.
 func (t *Target) locked(o Options, want oci.Platform) (*Image, error) {
-	h := store.Handle{Manifest: o.Locked.Manifest, Key: o.IDMap.Key()}
+	manifest := o.Locked.Manifest
+	if t.Via == ViaRegistry && t.Asked == "" {
+		img, err := t.byDigest(o, want, t.Pinned)
+		if err != nil {
+			return nil, err
+		}
+		manifest = img.Digest
+	} else if _, err := t.LockedName(o, want); err != nil {
+		return nil, err
+	}
+	h := store.Handle{Manifest: manifest, Key: o.IDMap.Key()}
 	rec, err := o.Store.Record(h)
 	if err != nil {
 		return nil, err
-	}
-	if have, perr := oci.ParsePlatform(rec.Platform); perr == nil && have.Serves(want) == 0 {
-		return nil, &oci.PlatformError{Want: want.String(), Have: []string{rec.Platform}}
 	}
 	layers := make([]oci.Digest, len(rec.Layers))
 	for i, l := range rec.Layers {
 		layers[i] = l.DiffID
 	}
-	return Of(o.Store, t.Text, h, rec), o.Locked.Check(rec.Manifest, layers)
+	if err := o.Locked.Check(rec.Manifest, layers); err != nil {
+		return nil, err
+	}
+	return Of(o.Store, t.Text, h, rec), nil
+}
+
+// LockedName is how the store knows the image that is locked, or store.ErrNotFound. It has to have come by the reference
+// itself, by the tag or from the same repository by its digest, or from the same file: a lock comes with a project, and is no
+// way to an image in the store that the project does not name.
+func (t *Target) LockedName(o Options, want oci.Platform) (store.Name, error) {
+	for _, text := range []string{t.Text, t.Asked} {
+		name, err := o.Store.Resolve(text, want.String())
+		if err == nil && name.Manifest == o.Locked.Manifest {
+			return name, nil
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return name, err
+		}
+	}
+	return store.Name{}, store.ErrNotFound
 }

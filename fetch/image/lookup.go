@@ -24,7 +24,7 @@ const MaxIndexDepth = 4
 // An image that is here is used whatever policy.json and registries.conf say now: they are about
 // what comes in, and for that Pull asks them.
 func Find(ref string, o Options) (*Image, error) {
-	t, err := Parse(ref, func(name string) (*Target, error) { return ParseName(o.Locked.Pin(name)) })
+	t, err := Parse(ref, func(name string) (*Target, error) { return o.Locked.Target(name, ParseName) })
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ type Target struct {
 	Via    Transport
 	Text   string     // what names it in the store: canonical, or as typed when short
 	Pinned oci.Digest // ViaRegistry: the digest that the reference itself has, or ""
+	Asked  string     // ViaRegistry: Text as it would be without the lock that has put Pinned there, or ""
 	Path   string     // the others: absolute
 	Tag    string     // the rest of it, may be ""
 }

@@ -90,7 +90,7 @@ func (a *app) lookBack(p *pinning, at config.LockedPlatform) *fetch.Resolution {
 		return nil
 	}
 	r, err := fetch.Resolve(a.Ctx, p.profile.Image, []string{at.Name}, fetch.Options{Store: s, Locked: &image.Locked{Manifest: at.Manifest}})
-	if err != nil {
+	if err != nil || r[0].Manifest != at.Manifest {
 		return nil
 	}
 	return &r[0]
