@@ -13,40 +13,73 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// The images: the same 200 MB of Debian as one layer, and as twenty.
-var images = map[string]int{"one": 1, "twenty": 20}
-
-// makeImages makes the Debian (once) and lays it out as OCI images, without root.
-func (b *bench) makeImages(mirror string) error {
-	root := filepath.Join(b.dir, "root.tar")
-	if _, err := os.Stat(root); err != nil {
-		fmt.Fprintln(os.Stderr, "bench: making a Debian with mmdebstrap (once)")
-		part := root + ".part.tar"
-		if err := b.do("mmdebstrap", "--mode=unshare", "--variant=minbase", "--include=git", "--skip=check/qemu", "bookworm", part, mirror); err != nil {
-			return err
-		}
-		if err := os.Rename(part, root); err != nil {
-			return err
-		}
-	}
-	for name, layers := range images {
-		if err := b.layOut(root, name, layers); err != nil {
-			return fmt.Errorf("image %s: %w", name, err)
-		}
-	}
-	return nil
+// A shape is one of the images that are pulled.
+type shape struct {
+	name, what string
+	layers     int
+	make       func(b *bench, tarball string) error // the file system it is cut from
+	window     int                                  // packed with zstd, which not every peer here takes, and this window
+	memoryOnly bool                                 // only what a pull of it takes of memory is of interest
 }
 
-// layOut writes the tar as an OCI layout with that many layers of about one size, once.
-func (b *bench) layOut(root, name string, layers int) error {
-	dir := filepath.Join(b.dir, "oci-"+name)
-	if _, err := os.Stat(filepath.Join(dir, "index.json")); err == nil {
-		return nil
+var shapes = []shape{
+	{name: "one", what: "200 MB, 1 layer", layers: 1, make: (*bench).debian},
+	{name: "twenty", what: "200 MB, 20 layers", layers: 20, make: (*bench).debian},
+	{name: "many", what: "50 000 small files", layers: 1, make: (*bench).smallFiles},
+	{name: "deep", what: "150 layers", layers: 150, make: (*bench).smallFiles, memoryOnly: true},
+	{name: "zstd8", what: "6 layers, zstd windows of 8 MiB", layers: 6, make: (*bench).farMatches, window: 8 << 20, memoryOnly: true},
+	{name: "zstd128", what: "6 layers, zstd windows of 128 MiB", layers: 6, make: (*bench).farMatches, window: 128 << 20, memoryOnly: true},
+}
+
+func (b *bench) oci(name string) string { return filepath.Join(b.dir, "oci-"+name) }
+
+// makeImages makes the file systems and lays them out as OCI images, without root, once.
+func (b *bench) makeImages() error {
+	for _, s := range shapes {
+		if _, err := os.Stat(filepath.Join(b.oci(s.name), "index.json")); err == nil {
+			continue
+		}
+		tarball := filepath.Join(b.dir, "root.tar")
+		if err := s.make(b, tarball); err != nil {
+			return err
+		}
+		if err := b.layOut(tarball, s); err != nil {
+			return fmt.Errorf("image %s: %w", s.name, err)
+		}
+	}
+	return os.RemoveAll(filepath.Join(b.dir, "root.tar"))
+}
+
+// debian is a Debian of 200 MB with git.
+func (b *bench) debian(tarball string) error {
+	kept := filepath.Join(b.dir, "debian.tar")
+	if _, err := os.Stat(kept); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: making a Debian with mmdebstrap (once)")
+		part := kept + ".part.tar"
+		if err := b.do("mmdebstrap", "--mode=unshare", "--variant=minbase", "--include=git", "--skip=check/qemu", "bookworm", part, b.mirror); err != nil {
+			return err
+		}
+		if err := os.Rename(part, kept); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(tarball); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return os.Link(kept, tarball)
+}
+
+// layOut writes the tar as an OCI layout with that many layers of about one size.
+func (b *bench) layOut(root string, s shape) error {
+	dir := b.oci(s.name)
+	if err := os.RemoveAll(dir); err != nil {
+		return err
 	}
 	blobs := filepath.Join(dir, "blobs", "sha256")
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
@@ -69,7 +102,7 @@ func (b *bench) layOut(root, name string, layers int) error {
 	for more := true; more; {
 		var desc v1.Descriptor
 		var diffID digest.Digest
-		desc, diffID, more, err = writeLayer(blobs, entries, info.Size()/int64(layers))
+		desc, diffID, more, err = writeLayer(blobs, entries, info.Size()/int64(s.layers), s.window)
 		if err != nil {
 			return err
 		}
@@ -95,8 +128,34 @@ func (b *bench) layOut(root, name string, layers int) error {
 	return os.WriteFile(filepath.Join(dir, "index.json"), index, 0o644)
 }
 
+// layers are the blobs of an image's layers.
+func (b *bench) layers(name string) ([]string, error) {
+	dir := b.oci(name)
+	var index v1.Index
+	if err := readJSON(filepath.Join(dir, "index.json"), &index); err != nil {
+		return nil, err
+	}
+	var manifest v1.Manifest
+	if err := readJSON(filepath.Join(dir, "blobs", "sha256", index.Manifests[0].Digest.Encoded()), &manifest); err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, l := range manifest.Layers {
+		out = append(out, filepath.Join(dir, "blobs", "sha256", l.Digest.Encoded()))
+	}
+	return out, nil
+}
+
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, v)
+}
+
 // writeLayer copies entries into a gzip layer until it is that large; more says that some are left.
-func writeLayer(blobs string, entries *tar.Reader, size int64) (desc v1.Descriptor, diffID digest.Digest, more bool, err error) {
+func writeLayer(blobs string, entries *tar.Reader, size int64, window int) (desc v1.Descriptor, diffID digest.Digest, more bool, err error) {
 	part := filepath.Join(blobs, "part")
 	f, err := os.Create(part)
 	if err != nil {
@@ -104,7 +163,10 @@ func writeLayer(blobs string, entries *tar.Reader, size int64) (desc v1.Descript
 	}
 	defer f.Close()
 	packed, plain := sha256.New(), sha256.New()
-	zip := gzip.NewWriter(io.MultiWriter(f, packed))
+	zip, mediaType, err := compressor(io.MultiWriter(f, packed), window)
+	if err != nil {
+		return
+	}
 	count := &counter{}
 	out := tar.NewWriter(io.MultiWriter(zip, plain, count))
 	more = true
@@ -137,8 +199,17 @@ func writeLayer(blobs string, entries *tar.Reader, size int64) (desc v1.Descript
 		return
 	}
 	sum := digest.NewDigest(digest.SHA256, packed)
-	desc = v1.Descriptor{MediaType: v1.MediaTypeImageLayerGzip, Digest: sum, Size: info.Size()}
+	desc = v1.Descriptor{MediaType: mediaType, Digest: sum, Size: info.Size()}
 	return desc, digest.NewDigest(digest.SHA256, plain), more, os.Rename(part, filepath.Join(blobs, sum.Encoded()))
+}
+
+// compressor is gzip, as most images have it, or zstd with that window.
+func compressor(w io.Writer, window int) (io.WriteCloser, string, error) {
+	if window == 0 {
+		return gzip.NewWriter(w), v1.MediaTypeImageLayerGzip, nil
+	}
+	z, err := zstd.NewWriter(w, zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1))
+	return z, v1.MediaTypeImageLayerZstd, err
 }
 
 type counter struct{ n int64 }
@@ -187,9 +258,9 @@ func (b *bench) startRegistry() (stop func(), err error) {
 func (b *bench) ref(name string) string { return b.registry + "/bench/" + name + ":latest" }
 
 func (b *bench) push() error {
-	for name := range images {
+	for _, s := range shapes {
 		if err := b.do("skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false",
-			"oci:"+filepath.Join(b.dir, "oci-"+name)+":bench", "docker://"+b.ref(name)); err != nil {
+			"oci:"+b.oci(s.name)+":bench", "docker://"+b.ref(s.name)); err != nil {
 			return err
 		}
 	}

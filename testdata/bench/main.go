@@ -22,9 +22,11 @@ type bench struct {
 	dir      string // everything is below it
 	work     string // an empty project folder
 	registry string // host:port
+	mirror   string // of Debian
 	runs     int
 	pulls    int
 	podmanRT string // the OCI runtime that podman is to use
+	used     int    // cold stores that have been pulled into
 	out      table
 }
 
@@ -35,9 +37,17 @@ func main() {
 	dir := flag.String("dir", filepath.Join(os.TempDir(), fmt.Sprintf("cove-bench-%d", os.Getuid())), "where images and stores are kept between runs")
 	runs := flag.Int("n", 41, "runs of each command in a table row")
 	pulls := flag.Int("pulls", 5, "pulls of each kind")
-	only := flag.String("only", "start,exec,memory,pull", "what to measure: start, network, exec, memory, pull")
+	only := flag.String("only", "start,exec,memory,pull,again,pullmemory", "what to measure: start, network, exec, memory, pull, again, pullmemory")
 	mirror := flag.String("mirror", "http://deb.debian.org/debian", "the Debian mirror the image is made from, once")
+	gunzip := flag.Bool("gunzip", false, "only decompress the given files, and throw it away: the limit of a pull")
 	flag.Parse()
+	if *gunzip {
+		if err := gunzipAll(flag.Args()); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, *cove, *dir, *runs, *pulls, *only, *mirror); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -48,7 +58,7 @@ func run(ctx context.Context, cove, dir string, runs, pulls int, only, mirror st
 	if os.Getuid() == 0 {
 		return fmt.Errorf("run it as an ordinary user: that is who cove is for")
 	}
-	b := &bench{ctx: ctx, dir: dir, work: filepath.Join(dir, "work"), runs: runs, pulls: pulls}
+	b := &bench{ctx: ctx, dir: dir, work: filepath.Join(dir, "work"), mirror: mirror, runs: runs, pulls: pulls}
 	if b.cove, err = filepath.Abs(cove); err != nil {
 		return err
 	}
@@ -66,7 +76,7 @@ func run(ctx context.Context, cove, dir string, runs, pulls int, only, mirror st
 	if err := os.MkdirAll(b.work, 0o700); err != nil {
 		return err
 	}
-	if err := b.makeImages(mirror); err != nil {
+	if err := b.makeImages(); err != nil {
 		return err
 	}
 	stopRegistry, err := b.startRegistry()
@@ -82,11 +92,11 @@ func run(ctx context.Context, cove, dir string, runs, pulls int, only, mirror st
 	}
 	defer b.cold()
 
-	parts := map[string]func() error{"start": b.start, "network": b.network, "exec": b.exec, "memory": b.memory, "pull": b.pull}
+	parts := map[string]func() error{"start": b.start, "network": b.network, "exec": b.exec, "memory": b.memory, "pull": b.pull, "again": b.pullAgain, "pullmemory": b.pullMemory}
 	for name := range strings.SplitSeq(only, ",") {
 		part := parts[name]
 		if part == nil {
-			return fmt.Errorf("-only %q: it is one of start, network, exec, memory, pull", name)
+			return fmt.Errorf("-only %q: it is one of start, network, exec, memory, pull, again, pullmemory", name)
 		}
 		fmt.Fprintf(os.Stderr, "bench: %s\n", name)
 		if err := part(); err != nil {

@@ -34,7 +34,8 @@ func (b *bench) warm() error {
 // cold takes the stores away again: their files belong to subordinate ids.
 func (b *bench) cold() {
 	_ = b.do("podman", "system", "migrate") // ends podman's pause process
-	_ = b.remove(filepath.Join(b.dir, "data"), filepath.Join(b.dir, "cold"))
+	used, _ := filepath.Glob(filepath.Join(b.dir, "used-*"))
+	_ = b.remove(append(used, filepath.Join(b.dir, "data"), filepath.Join(b.dir, "cold"))...)
 }
 
 func (b *bench) remove(paths ...string) error {
@@ -218,38 +219,4 @@ func pss(pid int) (kb float64, err error) {
 		}
 	}
 	return 0, fmt.Errorf("no Pss in smaps_rollup")
-}
-
-// pull is from a registry on loopback into an empty store, up to a root file system that can be used.
-func (b *bench) pull() error {
-	cold := filepath.Join(b.dir, "cold")
-	reset := func() error {
-		if err := b.remove(cold); err != nil {
-			return err
-		}
-		if err := os.MkdirAll(cold, 0o700); err != nil {
-			return err
-		}
-		syscall.Sync() // or one pays for what the other wrote
-		return nil
-	}
-	for _, name := range []string{"one", "twenty"} {
-		ref := b.ref(name)
-		cove := command{name: "cove pull", argv: []string{b.cove, "--store", filepath.Join(cold, "cove"), "pull", ref}, reset: reset}
-		podman := command{name: "podman pull", reset: reset, argv: b.podman("--root", filepath.Join(cold, "podman"), "--runroot", filepath.Join(cold, "run"),
-			"pull", "-q", "--tls-verify=false", ref)}
-		umoci := command{name: "skopeo + umoci", reset: reset,
-			argv: []string{"skopeo", "--insecure-policy", "copy", "-q", "--src-tls-verify=false", "docker://" + ref, "oci:" + filepath.Join(cold, "oci") + ":bench"},
-			then: []string{"umoci", "unpack", "--rootless", "--image", filepath.Join(cold, "oci") + ":bench", filepath.Join(cold, "bundle")}}
-		times, err := b.race(b.pulls, cove, podman, umoci)
-		if err != nil {
-			return err
-		}
-		layers := "1 layer"
-		if n := images[name]; n > 1 {
-			layers = strconv.Itoa(n) + " layers"
-		}
-		b.out.times("pull 200 MB, "+layers, times, []command{cove, podman, umoci})
-	}
-	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// table collects the rows: cove's figure, a peer's, and how they compare.
+// table collects the rows: cove's figure, a peer's, if there is one, and how they compare.
 type table struct{ rows []row }
 
 type row struct {
@@ -33,6 +33,10 @@ func (t *table) print(w io.Writer, machine string) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "what\tcove\tpeer\tpeer's\tcove / peer")
 	for _, r := range t.rows {
+		if r.peer == "" {
+			fmt.Fprintf(tw, "%s\t%.1f %s\t\t\t\n", r.what, r.cove, r.unit)
+			continue
+		}
 		fmt.Fprintf(tw, "%s\t%.1f %s\t%s\t%.1f %s\t%.2f\n", r.what, r.cove, r.unit, r.peer, r.theirs, r.unit, r.cove/r.theirs)
 	}
 	tw.Flush()
