@@ -37,6 +37,8 @@ func Main() {
 	if conn.Send(layer.Reply{Ready: true}) != nil {
 		os.Exit(1)
 	}
+	// What is kept is buffers that are used again and again; what is garbage is little, and need not be half of the memory.
+	debug.SetGCPercent(50)
 	for {
 		var req layer.Request
 		files, err := conn.Recv(&req)
@@ -279,26 +281,15 @@ func (st *stage) unpack(req layer.Request, pipe, listing *os.File) (layer.Result
 	if listing != nil {
 		u.sums = map[uint64]uint32{}
 	}
-	below := sync.OnceValues(func() ([]int, error) { return st.askBelow(req.ID) })
-	if req.Lowest {
-		below = func() ([]int, error) { return nil, nil }
-	} else {
-		u.askBelow = below
-	}
-	// Layers that take much memory take it one after another, by waiting for those below. Waiting
-	// for each other in any other order could end in a ring with those that need what is below.
-	large := func() error {
-		fds, err := below()
-		u.spare = fds
-		debug.FreeOSMemory() // what the one before has left
-		return err
+	if !req.Lowest {
+		u.askBelow = func() ([]int, error) { return st.askBelow(req.ID) }
 	}
 	src, err := pollable(pipe)
 	if err != nil {
 		return layer.Result{}, err
 	}
 	defer src.Close()
-	stream := newStream(src, req.Limits, req.Digest, large)
+	stream := newStream(src, req.Limits, req.Digest, func() (*os.File, error) { return nameless(at) })
 	err = st.confined(at, func() error {
 		if err := u.run(stream); err != nil || listing == nil {
 			return err
@@ -313,6 +304,22 @@ func (st *stage) unpack(req layer.Request, pipe, listing *os.File) (layer.Result
 	}
 	u.close()
 	return u.res, err
+}
+
+// nameless makes a file in the directory dir that has no name there.
+func nameless(dir int) (*os.File, error) {
+	const name = whiteoutMeta + "spilled" // no entry can be called so
+	fd, err := openRetry(dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err == unix.EOPNOTSUPP || err == unix.EISDIR {
+		fd, err = openRetry(dir, name, unix.O_CREAT|unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+		if err == nil {
+			err = unix.Unlinkat(dir, name, 0)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make a file for a zstd window: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "window"), nil
 }
 
 // pollable returns f as a file whose Close interrupts a Read.

@@ -6,23 +6,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
+	"os"
+	"sync"
 	"sync/atomic"
 
 	"cove/fetch/layer"
 	"cove/fetch/oci"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
 
 const (
 	blockSize = 256 << 10 // what travels between the goroutines of a stream
-	blocks    = 8         // of them, so 2 MiB a layer
-	// maxWindow is zstd's own recommended bound for decoders that must resist (RFC 8878 3.1.1.1.2
-	// asks for 8 MiB at least; --ultra and --long go to 128 MiB).
-	maxWindow = 128 << 20
+	blocks    = 4         // of them, so 1 MiB a layer
 )
+
+var blockPool = sync.Pool{New: func() any { return new([blockSize]byte) }}
 
 // errStopped is what the rest of a stream finds when its reader has given up.
 var errStopped = errors.New("stopped")
@@ -31,7 +30,7 @@ var errStopped = errors.New("stopped")
 type stream struct {
 	src    io.ReadCloser
 	lim    layer.Limits
-	large  func() error
+	spill  func() (*os.File, error)
 	in     atomic.Int64 // compressed bytes so far
 	ready  chan []byte  // decompressed and hashed; closed at the end
 	free   chan []byte
@@ -42,11 +41,11 @@ type stream struct {
 	cur, rest []byte
 }
 
-// newStream starts a stream, to be hashed by that algorithm. large is called, and waited for, before a frame that takes much memory.
-func newStream(src io.ReadCloser, lim layer.Limits, algorithm string, large func() error) *stream {
-	s := &stream{src: src, lim: lim, large: large, ready: make(chan []byte, blocks), free: make(chan []byte, blocks), stop: make(chan struct{})}
+// newStream starts a stream, to be hashed by that algorithm. spill makes a file for what takes too much memory.
+func newStream(src io.ReadCloser, lim layer.Limits, algorithm string, spill func() (*os.File, error)) *stream {
+	s := &stream{src: src, lim: lim, spill: spill, ready: make(chan []byte, blocks), free: make(chan []byte, blocks), stop: make(chan struct{})}
 	for range blocks {
-		s.free <- make([]byte, blockSize)
+		s.free <- nil // made when it is needed: many a layer is small
 	}
 	raw := make(chan []byte, blocks)
 	var failed error
@@ -72,7 +71,7 @@ func newStream(src io.ReadCloser, lim layer.Limits, algorithm string, large func
 
 // decompress fills free blocks and sends them on, within the limits.
 func (s *stream) decompress(r io.Reader, out chan<- []byte) error {
-	d, closeDecoder, err := decoder(&counter{r, &s.in}, s.large)
+	d, closeDecoder, err := decoder(&counter{r, &s.in}, s.spill)
 	if err != nil {
 		return err
 	}
@@ -84,6 +83,9 @@ func (s *stream) decompress(r io.Reader, out chan<- []byte) error {
 		case b = <-s.free:
 		case <-s.stop:
 			return errStopped
+		}
+		if b == nil {
+			b = blockPool.Get().(*[blockSize]byte)[:]
 		}
 		n, err := io.ReadFull(d, b[:blockSize])
 		total += int64(n)
@@ -118,7 +120,7 @@ func atEnd(d io.Reader) bool {
 }
 
 // decoder finds the compression by the stream's first bytes: media types are often wrong.
-func decoder(r io.Reader, large func() error) (io.Reader, func(), error) {
+func decoder(r io.Reader, spill func() (*os.File, error)) (io.Reader, func(), error) {
 	br := bufio.NewReaderSize(r, blockSize)
 	head, err := br.Peek(6)
 	if err != nil && err != io.EOF {
@@ -133,12 +135,8 @@ func decoder(r io.Reader, large func() error) (io.Reader, func(), error) {
 		}
 		return z, func() { z.Close() }, nil
 	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}), skippable(head):
-		z, err := zstd.NewReader(&windows{r: br, large: large}, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderConcurrency(min(runtime.GOMAXPROCS(0), 4)))
-		if err != nil {
-			return nil, nil, fmt.Errorf("decompress: %w", err)
-		}
-		return z, z.Close, nil
+		z := &frames{in: br, spill: spill}
+		return z, z.close, nil
 	case bytes.HasPrefix(head, []byte("BZh")):
 		return nil, nil, errors.New("compressed with bzip2, which image layers may not be")
 	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
@@ -176,6 +174,12 @@ func (s *stream) Read(p []byte) (int, error) {
 // drain reads what follows the tar's end, which belongs to the diffID too, and returns the diffID.
 func (s *stream) drain() (string, error) {
 	_, err := io.Copy(io.Discard, struct{ io.Reader }{s})
+	close(s.free)
+	for b := range s.free {
+		if b != nil {
+			blockPool.Put((*[blockSize]byte)(b[:blockSize]))
+		}
+	}
 	return s.diffID, err
 }
 

@@ -26,7 +26,6 @@ type unpacker struct {
 
 	askBelow func() ([]int, error) // nil: nothing lies below
 	lower    *lower                // once asked
-	spare    []int                 // of askBelow, where the stream has asked, and no entry
 
 	dirs      map[string]times    // every directory of this layer by its real path; times are set at the end
 	copied    map[string]struct{} // files that are here only because a hard link needed them from below
@@ -65,8 +64,6 @@ func (u *unpacker) close() {
 	u.dropParent()
 	if u.lower != nil {
 		closeFDs(u.lower.fds)
-	} else {
-		closeFDs(u.spare)
 	}
 }
 
