@@ -1,5 +1,6 @@
 // Package config is what the user asked for: it finds the profile (cove.toml), reads it together with the user's own
 // config.toml, fills in the defaults, lays the flags on top, checks everything, and says where each value came from.
+// It reads and writes the lock beside a profile ([Lock]), which says what the profile's image is, and whether the two agree.
 // It also says what a profile grants ([Profile.Grants]), remembers what the user agreed to ([Trust]), and knows the
 // XDG folders.
 //
