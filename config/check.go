@@ -35,6 +35,9 @@ func (p *Profile) check(failed map[string]bool) (warnings []Warning, mistakes []
 			wrong(key, `%s = %q: needs network.mode = "user"; the mode is %q`, key, one, p.Network.Mode)
 		}
 	}
+	if p.Network.PublishAuto && p.Network.Mode != "user" && !failed["network.mode"] && p.OriginOf("network.mode").rank() < p.OriginOf(publishAuto).rank() {
+		wrong(publishAuto, `network.publish = "auto": needs network.mode = "user"; the mode is %q`, p.Network.Mode)
+	}
 	for i, one := range p.Network.Publish {
 		key := elementOf("network.publish", i)
 		for j, other := range p.Network.Publish[:i] {

@@ -85,6 +85,9 @@ func (p *Profile) Grants() []Grant {
 	case "host":
 		grant("network.mode", GrantNetwork, "use this machine's own network, with everything that listens on it (mode %s)", quotePlain("host"))
 	}
+	if p.Network.PublishAuto {
+		grant(publishAuto, GrantPublish, "listen on 127.0.0.1 of this machine for every port that is listened on inside")
+	}
 	for i, one := range p.Network.Publish {
 		grant(elementOf("network.publish", i), GrantPublish, "listen on %s of this machine and hand it to port %d/%s inside", quotePlain(hostSide(one)), one.ContainerPort, one.Proto)
 	}

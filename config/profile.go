@@ -75,6 +75,8 @@ type Network struct {
 	Mode    string // none, user, host
 	Driver  string // auto, builtin, slirp4netns, pasta
 	Publish []Publish
+	// PublishAuto publishes whatever begins to listen inside.
+	PublishAuto bool
 	// Allow is what can be reached; nil is everything but what is private, local or this machine's. Deny comes before it.
 	Allow     []Egress
 	Deny      []Egress

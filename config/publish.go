@@ -59,6 +59,46 @@ func ParsePublish(text string) (Publish, error) {
 	return p, err
 }
 
+// ParsePublishes is ParsePublish for ranges of ports too, [[ADDRESS:]FROM-TO:]FROM-TO: one for each port.
+func ParsePublishes(text string) ([]Publish, error) {
+	ports, proto, hasProto := strings.Cut(text, "/")
+	if hasProto {
+		proto = "/" + proto
+	}
+	at := strings.LastIndexByte(ports, ':')
+	if !strings.Contains(ports[strings.LastIndexByte(ports, ']')+1:], "-") {
+		p, err := ParsePublish(text)
+		return []Publish{p}, err
+	}
+	container := ports[at+1:]
+	address, host := "", container
+	if at >= 0 {
+		front := ports[:at]
+		cut := strings.LastIndexByte(front, ':')
+		address, host = front[:cut+1], front[cut+1:]
+	}
+	hostFrom, hostTo, err := parsePortRange(host)
+	if err != nil {
+		return nil, err
+	}
+	from, to, err := parsePortRange(container)
+	if err != nil {
+		return nil, err
+	}
+	if hostTo-hostFrom != to-from {
+		return nil, fmt.Errorf("%s and %s are ranges of different lengths", host, container)
+	}
+	var all []Publish
+	for i := 0; i <= int(to-from); i++ {
+		p, err := ParsePublish(fmt.Sprintf("%s%d:%d%s", address, int(hostFrom)+i, int(from)+i, proto))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
 // cutAddress splits off what stands before the ports: [v6]: or the first of three parts.
 func cutAddress(text string) (address, rest string, err error) {
 	if strings.HasPrefix(text, "[") {

@@ -318,16 +318,33 @@ func setNetworkMode(p *Profile, c *change) {
 	}
 }
 
+// publishAuto is where the origin of "auto" among network.publish is kept.
+const publishAuto = "network.publish.auto"
+
 func setPublish(p *Profile, c *change) {
+	if c.value == "auto" {
+		c.value = []string{"auto"}
+	}
 	list, ok := c.list(`["8080:80"]`)
 	all := make([]Publish, 0, len(list))
+	auto := false
 	for i, s := range list {
-		one, err := ParsePublish(s)
+		if s == "auto" {
+			auto = true
+			continue
+		}
+		some, err := ParsePublishes(s)
 		if err != nil {
 			c.bad(elementOf(c.key, i), s, "%v", err)
 			ok = false
 		}
-		all = append(all, one)
+		all = append(all, some...)
+	}
+	if ok {
+		p.Network.PublishAuto = auto || c.add && p.Network.PublishAuto
+		if auto { // its origin is its own: what is added by hand beside it is no word on it
+			p.Origin[publishAuto] = c.origin(c.key)
+		}
 	}
 	if c.add { // asked for in the file, and again by hand
 		all = slices.DeleteFunc(all, func(one Publish) bool { return slices.Contains(p.Network.Publish, one) })

@@ -45,6 +45,9 @@ func (p *Profile) Show() []Setting {
 	put("env.pass", list(p.Env.Pass))
 	put("network.mode", p.Network.Mode)
 	publish := []string{}
+	if p.Network.PublishAuto {
+		publish = append(publish, "auto")
+	}
 	for _, one := range p.Network.Publish {
 		publish = append(publish, one.String())
 	}

@@ -209,3 +209,28 @@ func TestLimitGrants(t *testing.T) {
 		}
 	}
 }
+
+func TestParsePublishes(t *testing.T) {
+	for text, want := range map[string]string{
+		"8080":                        "127.0.0.1:8080:8080/tcp",
+		"8000-8001":                   "127.0.0.1:8000:8000/tcp 127.0.0.1:8001:8001/tcp",
+		"9000-9001:8000-8001/udp":     "127.0.0.1:9000:8000/udp 127.0.0.1:9001:8001/udp",
+		"0.0.0.0:9000-9001:8000-8001": "0.0.0.0:9000:8000/tcp 0.0.0.0:9001:8001/tcp",
+		"[::1]:9000-9000:8000-8000":   "[::1]:9000:8000/tcp",
+		"65534-65535":                 "127.0.0.1:65534:65534/tcp 127.0.0.1:65535:65535/tcp",
+	} {
+		all, err := ParsePublishes(text)
+		var got []string
+		for _, p := range all {
+			got = append(got, p.String())
+		}
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"8001-8000", "1-2:1-3", "1-2:1", "0-1", "1-65536", "-1", "1-", "a-b", "1.2.3.4:1-2", "1-2/sctp", ""} {
+		if all, err := ParsePublishes(text); err == nil {
+			t.Errorf("%s: %v", text, all)
+		}
+	}
+}

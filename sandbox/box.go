@@ -16,6 +16,7 @@ import (
 	"cove/fetch/layer"
 	"cove/fetch/store"
 	"cove/sandbox/cgroup"
+	"cove/sandbox/network"
 	"cove/sandbox/spec"
 	"cove/userns"
 
@@ -40,8 +41,11 @@ type box struct {
 	verdict   *verdict      // what a limit did; under verdictMu
 	verdictMu sync.Mutex
 
-	removal     chan error // yields how the removal of the run's directory went, once it has begun
-	fuseStarted bool       // fuse-overlayfs was asked for; the control socket's listener's own
+	removal   chan error // yields how the removal of the run's directory went, once it has begun
+	portsMu   sync.Mutex
+	published network.Ports // nil before a port is
+
+	fuseStarted bool // fuse-overlayfs was asked for; the control socket's listener's own
 
 	filter []byte // of system calls, where landlock stands in for namespaces
 

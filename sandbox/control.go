@@ -180,6 +180,8 @@ func (c *control) dial(proto string, port uint16) (*os.File, error) {
 type request struct {
 	Session bool `json:"session,omitempty"` // from here on the connection is a session's
 	Stop    int  `json:"stop,omitempty"`    // a signal; the connection closes when the sandbox has ended
+	// Ports is answered by a portReply.
+	Ports *portRequest `json:"ports,omitempty"`
 }
 
 // listenSocket makes the socket of a sandbox. It is bound by way of a descriptor of its
@@ -210,8 +212,14 @@ func dialSocket(dir string) (*fdpass.Conn, error) {
 	return fdpass.FromFD(fd)
 }
 
+// parent is who carries out what other coves ask for; a box.
+type parent interface {
+	stop(unix.Signal)
+	changePorts(*portRequest) portReply
+}
+
 // serve takes the connections of other coves: sessions go to init, stop is done here.
-func (c *control) serve(l *fdpass.Listener, stop func(sig unix.Signal)) {
+func (c *control) serve(l *fdpass.Listener, p parent) {
 	for {
 		conn, err := l.Accept()
 		if errors.Is(err, os.ErrClosed) {
@@ -222,11 +230,11 @@ func (c *control) serve(l *fdpass.Listener, stop func(sig unix.Signal)) {
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
-		go c.serveOne(conn, stop)
+		go c.serveOne(conn, p)
 	}
 }
 
-func (c *control) serveOne(conn *fdpass.Conn, stop func(unix.Signal)) {
+func (c *control) serveOne(conn *fdpass.Conn, p parent) {
 	peer, err := unix.GetsockoptUcred(conn.FD(), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil || int(peer.Uid) != os.Getuid() {
 		conn.Close()
@@ -247,8 +255,10 @@ func (c *control) serveOne(conn *fdpass.Conn, stop func(unix.Signal)) {
 		return
 	case r.Stop > 0:
 		defer conn.Close() // the peer sees the end of the sandbox by its lock
-		stop(unix.Signal(r.Stop))
+		p.stop(unix.Signal(r.Stop))
 		return
+	case r.Ports != nil:
+		_ = conn.Send(p.changePorts(r.Ports))
 	}
 	conn.Close()
 }

@@ -12,6 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// stopper is a parent that can only be stopped.
+type stopper func(unix.Signal)
+
+func (s stopper) stop(sig unix.Signal)               { s(sig) }
+func (s stopper) changePorts(*portRequest) portReply { return portReply{} }
+
 // A parent that is out of descriptors for a moment can be reached afterwards.
 func TestServeOutlivesEMFILE(t *testing.T) {
 	dir := t.TempDir()
@@ -21,7 +27,7 @@ func TestServeOutlivesEMFILE(t *testing.T) {
 	}
 	defer l.Close()
 	stopped := make(chan unix.Signal, 10)
-	go newControl(nil).serve(l, func(sig unix.Signal) { stopped <- sig })
+	go newControl(nil).serve(l, stopper(func(sig unix.Signal) { stopped <- sig }))
 	ask := func() {
 		t.Helper()
 		conn, err := dialSocket(dir)

@@ -56,7 +56,7 @@ func (b *box) startLandlock(ctx context.Context, main *mainCommand) error {
 	if err := b.sendSetup(spec.Link{}, nil, main); err != nil {
 		return fmt.Errorf("send the Spec to %s: %w", stage.LandlockName, err)
 	}
-	go b.control.serve(listener, b.stop)
+	go b.control.serve(listener, b)
 	if err := b.awaitReady(ctx); err != nil {
 		return err
 	}

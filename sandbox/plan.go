@@ -160,7 +160,7 @@ func (p *planner) security() error {
 func (p *planner) network() error {
 	n := p.profile.Network
 	out := &p.spec.Network
-	out.Mode = n.Mode
+	out.Mode, out.PublishAuto = n.Mode, n.PublishAuto && n.Mode == "user"
 	for _, port := range n.Publish {
 		out.Publish = append(out.Publish, spec.Port{HostIP: port.HostIP, HostPort: port.HostPort,
 			ContainerPort: port.ContainerPort, Proto: port.Proto})

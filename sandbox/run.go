@@ -118,10 +118,10 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	}
 	trace.Step("sent Spec")
 	// Init has work to do now.
-	if err := box.publishPorts(ctx); err != nil {
+	if err := box.publishPorts(); err != nil {
 		return box, err
 	}
-	go box.control.serve(listener, box.stop)
+	go box.control.serve(listener, box)
 	if err := box.awaitReady(ctx); err != nil {
 		return box, err
 	}
@@ -357,19 +357,6 @@ func (b *box) awaitReady(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-func (b *box) publishPorts(ctx context.Context) error {
-	if len(b.spec.Network.Publish) == 0 {
-		return nil
-	}
-	// Not the caller's context: ^C is the command's to handle, and its ports stay open while it does.
-	published, err := b.opts.Network.Publish(context.WithoutCancel(ctx), b.spec.Network.Publish, b.control.dial)
-	if err != nil {
-		return fmt.Errorf("publish: %w", err)
-	}
-	b.undo(published.Close)
-	return nil
 }
 
 // open makes the sandbox known to other coves: exec, stop and ps.

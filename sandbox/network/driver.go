@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"io"
 	"os"
 
 	"cove/sandbox/spec"
@@ -23,7 +22,15 @@ type Driver interface {
 	// many goroutines; it may be nil.
 	Attach(ctx context.Context, pid int, n *spec.Network, decide func(Decision)) (*Attached, error)
 	// Publish listens on each port until Close, and carries what comes to a socket of dial's.
-	Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (io.Closer, error)
+	Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (Ports, error)
+}
+
+// Ports are the published ports of a sandbox, which may change while it runs.
+type Ports interface {
+	Add(spec.Port) (spec.Port, error) // the host's port may be 0: it is chosen then
+	Remove(spec.Port) bool            // false: there is none of that address, port and protocol
+	Ports() []spec.Port
+	Close() error
 }
 
 // Attached is a network that runs.

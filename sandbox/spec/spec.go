@@ -111,7 +111,9 @@ type Network struct {
 	Mode    string `json:"mode"`             // none, user, host
 	Driver  string `json:"driver,omitempty"` // of mode user: builtin, slirp4netns or pasta
 	Publish []Port `json:"publish,omitempty"`
-	Egress  Egress `json:"egress,omitzero"` // of driver builtin
+	// PublishAuto publishes whatever listens inside, on 127.0.0.1, as long as it does.
+	PublishAuto bool   `json:"publishAuto,omitempty"`
+	Egress      Egress `json:"egress,omitzero"` // of driver builtin
 }
 
 // Egress says where connections may lead.

@@ -55,7 +55,7 @@ var Flags = []Flag{
 	{Name: "deny", Kind: Words, Usage: "with network user, never reach `NAME[:PORT]`, *.NAME, an address or a network"},
 	{Name: "host-port", Kind: Words, Usage: "reach `PORT` of this machine's loopback as host.cove.internal"},
 	{Name: "driver", Usage: "of network user: `DRIVER` auto, builtin, slirp4netns or pasta"},
-	{Name: "publish", Short: "p", Kind: Words, Usage: "make a port reachable here: `[[ADDR:]PORT:]PORT[/udp]`"},
+	{Name: "publish", Short: "p", Kind: Words, Usage: "make a port reachable here: `[[ADDR:]PORT:]PORT[/udp]`, ranges FROM-TO too; or auto: whatever listens inside"},
 	{Name: "cap-add", Kind: Words, Usage: "give the capability `CAP` (or all)"},
 	{Name: "cap-drop", Kind: Words, Usage: "take away the capability `CAP` (or all)"},
 	{Name: "security-opt", Kind: Words, Usage: "`OPTION` seccomp=FILE, or no-new-privileges[=true|false]"},

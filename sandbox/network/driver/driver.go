@@ -67,7 +67,7 @@ func (Network) Attach(ctx context.Context, pid int, n *spec.Network, decide func
 }
 
 // Publish implements network.Driver.
-func (Network) Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (io.Closer, error) {
+func (Network) Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (network.Ports, error) {
 	p, err := Publish(ctx, ports, dial)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -22,21 +23,32 @@ type Dialer func(proto string, port uint16) (*os.File, error)
 // descriptors here. More wait in the listener's backlog.
 const maxConnections = 1024
 
-// Published is a set of ports that are listened on.
+// Published is a set of ports that are listened on. Its methods may be called at the same time.
 type Published struct {
-	closers []io.Closer
-	addrs   []net.Addr
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
+	ctx    context.Context
+	cancel context.CancelFunc
+	dial   Dialer
+	wg     sync.WaitGroup
+
+	mu   sync.Mutex
+	open []*opened
+}
+
+// opened is one port: its end is that of every connection through it.
+type opened struct {
+	port   spec.Port // with the port that was chosen, where any was wanted
+	addr   net.Addr
+	closer io.Closer
+	cancel context.CancelFunc
 }
 
 // Publish listens on each port and carries what comes to a socket of dial's. All ports are bound when it
 // returns; on error none is. It ends with Close or with ctx.
 func Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (*Published, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	p := &Published{cancel: cancel}
+	p := &Published{ctx: ctx, cancel: cancel, dial: dial}
 	for _, port := range ports {
-		if err := p.publish(ctx, port, dial); err != nil {
+		if _, err := p.Add(port); err != nil {
 			p.Close()
 			return nil, err
 		}
@@ -45,8 +57,65 @@ func Publish(ctx context.Context, ports []spec.Port, dial func(proto string, por
 	return p, nil
 }
 
+// Add listens on one more port, and returns it with the host's port that was chosen where any was wanted (0).
+func (p *Published) Add(port spec.Port) (spec.Port, error) {
+	if p.ctx.Err() != nil {
+		return port, net.ErrClosed
+	}
+	ctx, cancel := context.WithCancel(p.ctx)
+	o, err := p.listen(ctx, port)
+	if err != nil {
+		cancel()
+		return port, err
+	}
+	o.cancel = cancel
+	p.mu.Lock()
+	p.open = append(p.open, o)
+	p.mu.Unlock()
+	if p.ctx.Err() != nil { // Close may not have seen it
+		o.end()
+	}
+	return o.port, nil
+}
+
+// Remove ends one port, by its host's address and port, and every connection through it. It reports whether there was one.
+func (p *Published) Remove(port spec.Port) bool {
+	p.mu.Lock()
+	i := slices.IndexFunc(p.open, func(o *opened) bool {
+		return o.port.HostIP == port.HostIP && o.port.HostPort == port.HostPort && o.port.Proto == port.Proto
+	})
+	if i < 0 {
+		p.mu.Unlock()
+		return false
+	}
+	o := p.open[i]
+	p.open = slices.Delete(p.open, i, i+1)
+	p.mu.Unlock()
+	o.end()
+	return true
+}
+
+// Ports are those that are listened on, in the order in which they came.
+func (p *Published) Ports() []spec.Port {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []spec.Port
+	for _, o := range p.open {
+		out = append(out, o.port)
+	}
+	return out
+}
+
 // Addrs are the addresses that are listened on, in the order of the ports.
-func (p *Published) Addrs() []net.Addr { return p.addrs }
+func (p *Published) Addrs() []net.Addr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []net.Addr
+	for _, o := range p.open {
+		out = append(out, o.addr)
+	}
+	return out
+}
 
 // Close ends listening and every connection, and waits for that.
 func (p *Published) Close() error {
@@ -57,20 +126,29 @@ func (p *Published) Close() error {
 }
 
 func (p *Published) closeAll() {
-	for _, c := range p.closers {
-		_ = c.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, o := range p.open {
+		o.end()
 	}
 }
 
-// publish binds one port and serves it.
-func (p *Published) publish(ctx context.Context, port spec.Port, dial Dialer) error {
-	host := port.HostIP
-	if host == "" {
-		host = "127.0.0.1"
+func (o *opened) end() {
+	o.cancel()
+	_ = o.closer.Close()
+}
+
+// listen binds one port and serves it.
+func (p *Published) listen(ctx context.Context, port spec.Port) (*opened, error) {
+	if port.HostIP == "" {
+		port.HostIP = "127.0.0.1"
 	}
-	ip, err := netip.ParseAddr(host)
+	if port.Proto == "" {
+		port.Proto = "tcp"
+	}
+	ip, err := netip.ParseAddr(port.HostIP)
 	if err != nil {
-		return fmt.Errorf("publish port %d: address %q: not an IP address", port.ContainerPort, host)
+		return nil, fmt.Errorf("publish port %d: address %q: not an IP address", port.ContainerPort, port.HostIP)
 	}
 	addr := netip.AddrPortFrom(ip, port.HostPort)
 	// An address of one family means that family alone; [::] does not take IPv4 along.
@@ -79,24 +157,24 @@ func (p *Published) publish(ctx context.Context, port spec.Port, dial Dialer) er
 		family = "6"
 	}
 	switch port.Proto {
-	case "tcp", "":
+	case "tcp":
 		l, err := net.Listen("tcp"+family, addr.String())
 		if err != nil {
-			return bindError(addr, "tcp", err)
+			return nil, bindError(addr, "tcp", err)
 		}
-		p.closers, p.addrs = append(p.closers, l), append(p.addrs, l.Addr())
-		p.wg.Go(func() { p.serveTCP(ctx, l, port.ContainerPort, dial) })
+		port.HostPort = uint16(l.Addr().(*net.TCPAddr).Port)
+		p.wg.Go(func() { p.serveTCP(ctx, l, port.ContainerPort, p.dial) })
+		return &opened{port: port, addr: l.Addr(), closer: l}, nil
 	case "udp":
 		c, err := net.ListenPacket("udp"+family, addr.String())
 		if err != nil {
-			return bindError(addr, "udp", err)
+			return nil, bindError(addr, "udp", err)
 		}
-		p.closers, p.addrs = append(p.closers, c), append(p.addrs, c.LocalAddr())
-		p.wg.Go(func() { newFlows(c.(*net.UDPConn), port.ContainerPort, dial).serve(ctx) })
-	default:
-		return fmt.Errorf("publish port %d: unknown protocol %q", port.ContainerPort, port.Proto)
+		port.HostPort = uint16(c.LocalAddr().(*net.UDPAddr).Port)
+		p.wg.Go(func() { newFlows(c.(*net.UDPConn), port.ContainerPort, p.dial).serve(ctx) })
+		return &opened{port: port, addr: c.LocalAddr(), closer: c}, nil
 	}
-	return nil
+	return nil, fmt.Errorf("publish port %d: unknown protocol %q", port.ContainerPort, port.Proto)
 }
 
 // bindError says what to do about the errors that users meet.
