@@ -29,6 +29,7 @@ var schema = []struct {
 	set   func(*Profile, *change)
 }{
 	{"image", aString, setImage},
+	{"verify", someStrings, setVerify},
 	{"command", someStrings, setCommand},
 	{"user", aString, setUser},
 	{"workspace", aTable, nil},

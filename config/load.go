@@ -85,6 +85,7 @@ func Load(opts LoadOptions) (*Profile, []Warning, error) {
 	l.user()
 	l.project()
 	l.flags()
+	p.protectKeys()
 	l.noWorkspace()
 	if !l.partial {
 		dropped, wrong := p.check(l.failed)

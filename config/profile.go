@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,6 +16,7 @@ type Profile struct {
 	Dir  string // project folder, without symbolic links in its path; "" when there can be no workspace
 
 	Image     string   // host, a registry reference, or oci:, oci-archive:, docker-archive:, dir: with an absolute path
+	Verify    []Demand // what the image must be signed with: each of them
 	Command   []string // what a shell starts; nil means the image's shell
 	User      string   // root, me, image
 	Workspace Workspace
@@ -40,6 +42,28 @@ type Profile struct {
 	own   Limits  // the limits before the project's profile had its say
 	asked []Grant // what Trust.Check looked at last, and so what was shown
 	shown string  // how the profile was named by hand, "" when it was found
+}
+
+// Demand is a list of public keys by one of which the image must be signed. Who has a say adds one and takes none away:
+// a project's profile can ask for more than its user does, and not for less.
+type Demand struct {
+	Keys   []Key
+	Origin Origin
+}
+
+// Key is the file of a public key, as it was read once.
+type Key struct {
+	File string // absolute
+	Data []byte
+}
+
+// Files are the names of the keys' files.
+func (d Demand) Files() []string {
+	files := []string{}
+	for _, k := range d.Keys {
+		files = append(files, k.File)
+	}
+	return files
 }
 
 // Workspace is how the project folder is seen inside.
@@ -153,6 +177,32 @@ func (o Origin) rank() int {
 	return 0
 }
 
+// within is the name that a file has in the project folder, "" when it lies elsewhere.
+func (p *Profile) within(file string) string {
+	if p.Dir == "" {
+		return ""
+	}
+	if !inside(p.Dir, file) {
+		real, ok := realPath(file)
+		if !ok || !inside(p.Dir, real) {
+			return ""
+		}
+		file = real
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(file, p.Dir), "/")
+}
+
+// protectKeys adds the keys of the project to what is read-only, where nobody has said what is.
+func (p *Profile) protectKeys() {
+	if p.OriginOf("workspace.protect").Kind == FromDefault {
+		for _, name := range p.mustProtect() {
+			if !slices.Contains(p.Workspace.Protect, name) {
+				p.Workspace.Protect = append(p.Workspace.Protect, name)
+			}
+		}
+	}
+}
+
 // DefaultProtect are the files of a project that act later, outside: git runs hooks and what its config names, and
 // cove itself believes the profile and the lock.
 func DefaultProtect() []string {
@@ -165,6 +215,14 @@ func (p *Profile) mustProtect() []string {
 	names := DefaultProtect()
 	if base := filepath.Base(p.File); p.File != "" && base != FileName {
 		names = append(names, base, lockNameOf(base))
+	}
+	// What runs inside must not choose by whose key the next image is let in.
+	for _, d := range p.Verify {
+		for _, k := range d.Keys {
+			if name := p.within(k.File); name != "" && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
 	}
 	return names
 }

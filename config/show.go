@@ -27,6 +27,12 @@ func (p *Profile) Show() []Setting {
 		all = append(all, Setting{Key: key, Value: value, Origin: p.OriginOf(key)})
 	}
 	put("image", p.Image)
+	for _, d := range p.Verify {
+		all = append(all, Setting{Key: "verify", Value: d.Files(), Origin: d.Origin})
+	}
+	if len(p.Verify) == 0 {
+		put("verify", []string{})
+	}
 	put("command", list(p.Command))
 	put("user", p.User)
 	put("workspace.mode", p.Workspace.Mode)

@@ -31,10 +31,11 @@ type Options struct {
 	IDMap    userns.IDMap
 	Platform string // "os/arch[/variant]"; "" is this machine's
 	Policy   PullPolicy
-	Locked   *image.Locked // what the image has to be; nil when ref alone says which one is meant
-	Offline  bool          // no registry is asked, nor anything else that takes a network
-	Progress func(Event)   // may be nil; called from several goroutines, one at a time
-	AuthFile string        // else REGISTRY_AUTH_FILE and the usual files
+	Locked   *image.Locked  // what the image has to be; nil when ref alone says which one is meant
+	Demands  []image.Demand // which signatures it has to have, all of them
+	Offline  bool           // no registry is asked, nor anything else that takes a network
+	Progress func(Event)    // may be nil; called from several goroutines, one at a time
+	AuthFile string         // else REGISTRY_AUTH_FILE and the usual files
 	Limits   layer.Limits
 
 	MaxManifest int64         // bytes of a manifest or an index; 0 is 4 MiB
@@ -66,7 +67,7 @@ func (o Options) maxTime() time.Duration {
 
 // local is the part of the options that needs no network.
 func (o Options) local() image.Options {
-	return image.Options{Store: o.Store, IDMap: o.IDMap, Platform: o.Platform, Policy: o.Policy, Locked: o.Locked}
+	return image.Options{Demands: o.Demands, Store: o.Store, IDMap: o.IDMap, Platform: o.Platform, Policy: o.Policy, Locked: o.Locked}
 }
 
 // EventKind tells what an Event reports.

@@ -297,6 +297,7 @@ func (b *build) publish(rec *store.Record, h store.Handle, name store.Name) (*Im
 			return nil, err
 		}
 	}
+	rec.Sign(b.signed...)
 	if err := b.add.PutRecord(rec, name, b.t.Text); err != nil {
 		return nil, err
 	}

@@ -49,16 +49,20 @@ func (t *target) pull(ctx context.Context, o Options, want oci.Platform) (*Image
 	if err == nil && found.Final(o.Policy) {
 		return found, nil
 	}
-	if err != nil && !errors.Is(err, store.ErrNotFound) || o.Policy == Never {
+	var unsigned *image.UnsignedError
+	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.As(err, &unsigned) || o.Policy == Never {
 		return nil, err
 	}
 	p := &puller{o: o, t: t, want: want, sys: systemContext(o)}
 	// What an interrupted pull left would only grow; a failure to remove it is not this one's.
 	_ = o.Store.Sweep(ctx)
-	if o.Policy == Missing {
+	if o.Policy == Missing && unsigned == nil {
 		if img, err := p.reownKnown(ctx); err == nil {
 			return img, nil
 		}
+	}
+	if o.Offline && unsigned != nil {
+		return nil, unsigned
 	}
 	if o.Offline && t.Via == image.ViaRegistry {
 		return nil, &OfflineError{Ref: t.Text, Platform: o.Platform, Digest: t.Pinned}
@@ -107,10 +111,13 @@ type puller struct {
 	sys  *types.SystemContext
 
 	src    source
-	named  reference.Named       // of a registry
-	rules  *policy.Rules         // of this machine's policy.json; nil without one
-	ref    string                // canonical
-	index  oci.Digest            // what ref names, where that is an index
+	named  reference.Named // of a registry
+	rules  *policy.Rules   // of this machine's policy.json; nil without one
+	ref    string          // canonical
+	index  oci.Digest      // what ref names, where that is an index
+	chain  []oci.Digest    // the documents that led to the manifest, and it
+	found  map[oci.Digest]*signatures
+	signed []store.Signed        // what was found right among those, for o.Demands
 	docs   map[oci.Digest][]byte // to keep: manifests, indexes, config
 	man    oci.Descriptor
 	doc    *oci.Document
@@ -172,7 +179,7 @@ func (p *puller) begin(ctx context.Context, named reference.Named) (err error) {
 	if p.rules, err = p.readRules(named); err != nil {
 		return err
 	}
-	p.docs = map[oci.Digest][]byte{}
+	p.docs, p.found = map[oci.Digest][]byte{}, map[oci.Digest]*signatures{}
 	p.src, err = p.open(ctx, named)
 	return err
 }
@@ -215,9 +222,9 @@ func (p *puller) resolve(ctx context.Context) error {
 	if man.Digest == "" {
 		man.Digest = oci.FromBytes(data)
 	}
-	p.index = ""
+	p.index, p.chain = "", nil
 	for depth := 0; ; depth++ {
-		p.docs[man.Digest] = data
+		p.docs[man.Digest], p.chain = data, append(p.chain, man.Digest)
 		doc, err := parseDocument(data, man.MediaType)
 		if err != nil {
 			return err

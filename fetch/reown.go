@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"time"
 
+	"cove/fetch/image"
 	"cove/fetch/layer"
 	"cove/fetch/oci"
 	"cove/fetch/store"
@@ -28,7 +29,7 @@ func (p *puller) reownKnown(ctx context.Context) (*Image, error) {
 		return nil, err
 	}
 	for _, rec := range others {
-		if !covers(p.o.IDMap, rec.IDMap) || !p.whole(rec) {
+		if !covers(p.o.IDMap, rec.IDMap) || !p.whole(rec) || p.known(rec) != nil {
 			continue
 		}
 		img, err := p.reown(ctx, rec, h, name)
@@ -37,6 +38,18 @@ func (p *puller) reownKnown(ctx context.Context) (*Image, error) {
 		}
 	}
 	return nil, store.ErrNotFound
+}
+
+// known tells whether the store knows that the image is signed as is demanded.
+func (p *puller) known(rec *store.Record) error {
+	if len(p.o.Demands) == 0 {
+		return nil
+	}
+	ref, err := p.t.CalledAs(p.o.Store, p.want)
+	if err != nil {
+		return err
+	}
+	return image.CheckSigned(rec, ref, p.o.Demands)
 }
 
 // knownName is what the reference named when it was last pulled.

@@ -22,15 +22,17 @@ const (
 // signatures are what was found for one document of an image in a registry.
 type signatures struct {
 	*puller
-	digest     oci.Digest
-	everywhere bool // ask the registry for sigstore's also where registries.d does not say so
+	digest oci.Digest
 
-	conf   *registriesD
-	beside []policy.Signature // at the lookaside, of both kinds
+	conf     *registriesD       // nil until it was read
+	beside   []policy.Signature // at the lookaside, of both kinds
+	asked    bool               // the registry, for the rest
+	attached []policy.Signature
 }
 
-// find gets those of one kind: containers-signature(5) is at the lookaside only.
-func (f *signatures) find(ctx context.Context, sigstore bool) ([]policy.Signature, error) {
+// find gets those of one kind: containers-signature(5) is at the lookaside only. With everywhere the registry is asked
+// for sigstore's also where registries.d does not say so. Nothing is asked for twice.
+func (f *signatures) find(ctx context.Context, sigstore, everywhere bool) (_ []policy.Signature, err error) {
 	src := f.src
 	if one, ok := src.(*oneLook); ok {
 		src = one.source
@@ -55,16 +57,21 @@ func (f *signatures) find(ctx context.Context, sigstore bool) ([]policy.Signatur
 			out = append(out, sig)
 		}
 	}
-	if !sigstore || !f.everywhere && !f.conf.attachments(f.named) {
+	if !sigstore || !everywhere && !f.conf.attachments(f.named) {
 		return out, nil
 	}
-	more, err := f.attached(ctx, registry)
-	return append(out, more...), err
+	if !f.asked {
+		if f.attached, err = f.ask(ctx, registry); err != nil {
+			return nil, err
+		}
+		f.asked = true
+	}
+	return append(out, f.attached...), nil
 }
 
-// attached gets what sigstore's tools have put beside the document in the registry: the layers of an image whose tag is
+// ask gets what sigstore's tools have put beside the document in the registry: the layers of an image whose tag is
 // made of the digest. It is looked for where the document came from, as podman does, be that a mirror.
-func (f *signatures) attached(ctx context.Context, registry *registrySource) ([]policy.Signature, error) {
+func (f *signatures) ask(ctx context.Context, registry *registrySource) ([]policy.Signature, error) {
 	tag := f.digest.Algorithm() + "-" + f.digest.Encoded() + ".sig"
 	if _, err := reference.WithTag(reference.TrimNamed(f.named), tag); err != nil {
 		return nil, nil // a sha512 digest is longer than a tag can be: there is no such place

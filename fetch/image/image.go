@@ -29,6 +29,7 @@ type Options struct {
 	Platform string // "os/arch[/variant]"; "" is this machine's
 	Policy   Policy
 	Locked   *Locked // what it has to be; nil when the reference alone says which one is meant
+	Demands  []Demand
 }
 
 // Kind is where an image's root file system comes from.

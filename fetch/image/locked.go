@@ -13,6 +13,7 @@ import (
 type Locked struct {
 	Manifest oci.Digest
 	Layers   []oci.Digest // diffIDs, lowest first
+	Index    oci.Digest   // that named the manifest when it was locked, or ""; a signature may be on it
 	By       string       // what says so, for messages: "cove.lock"
 }
 
@@ -35,7 +36,7 @@ func (l *Locked) Target(name string, parse func(name string) (*Target, error)) (
 	}
 	t, err := parse(l.pin(name))
 	if err == nil {
-		t.Asked = asked.Text
+		t.Asked, t.Typed = asked.Text, tagOf(name)
 	}
 	return t, err
 }
@@ -46,6 +47,14 @@ func (l *Locked) pin(name string) string {
 		name = name[:i]
 	}
 	return name + "@" + string(l.Manifest)
+}
+
+// tagOf is a reference's ":TAG", which stays part of what a locked image is called.
+func tagOf(name string) string {
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		return name[i:]
+	}
+	return ":latest"
 }
 
 // Check compares an image with what it has to be; nil has no wishes.

@@ -48,8 +48,23 @@ func (i *Image) Final(p Policy) bool { return i.Kind != Stored || p == Missing |
 
 // Lookup finds the image without a network and without reading its layers. The error is
 // store.ErrNotFound when it has to be pulled: because it is not there, not for this id mapping,
-// or, for an archive or a layout on this machine, because that has changed since.
+// or, for an archive or a layout on this machine, because that has changed since. It is an UnsignedError
+// when the image is there, and has to be pulled to know whether it is signed as o demands.
 func (t *Target) Lookup(o Options, want oci.Platform) (*Image, error) {
+	if len(o.Demands) > 0 && t.Via != ViaRegistry {
+		return nil, &UnsignableError{t.Text, o.Demands[0].By}
+	}
+	img, err := t.find(o, want)
+	if err == nil && len(o.Demands) > 0 {
+		err = t.checkSigned(o, want, img)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return img, nil
+}
+
+func (t *Target) find(o Options, want oci.Platform) (*Image, error) {
 	switch t.Via {
 	case ViaHost:
 		return &Image{Ref: t.Text, Kind: Host, Platform: want.String()}, nil

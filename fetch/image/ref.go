@@ -31,6 +31,7 @@ type Target struct {
 	Asked  string     // ViaRegistry: Text as it would be without the lock that has put Pinned there, or ""
 	Path   string     // the others: absolute
 	Tag    string     // the rest of it, may be ""
+	Typed  string     // ViaRegistry: the ":TAG" in whose place a lock has put Pinned, or ""
 }
 
 // Parse takes a reference apart, with registry for one that names an image in a registry. It looks at

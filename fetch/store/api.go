@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"time"
 
 	"cove/fetch/oci"
@@ -18,6 +19,30 @@ type Record struct {
 	IDMap     userns.IDMap    `json:"idmap"`
 	Config    oci.ImageConfig `json:"imageConfig"`
 	Layers    []LayerRecord   `json:"layers"` // lowest first
+	Signed    []Signed        `json:"signed,omitempty"`
+}
+
+// Signed is a signature of an image that was found right when it was pulled.
+type Signed struct {
+	Key      oci.Digest `json:"key"`      // of the file that the key was read from
+	By       string     `json:"by"`       // the fingerprint of the key that made it
+	Ref      string     `json:"ref"`      // what the image was called by who asked
+	Document oci.Digest `json:"document"` // what it is of: the manifest, or an index that led there
+	Identity string     `json:"identity"` // the name in it
+	Time     time.Time  `json:"time"`     // when it was checked
+}
+
+// IsSigned tells whether a signature by a key, for the image under a name, was found right.
+func (r *Record) IsSigned(key oci.Digest, ref string) bool {
+	return slices.ContainsFunc(r.Signed, func(s Signed) bool { return s.Key == key && s.Ref == ref })
+}
+
+// Sign notes signatures; the last one by a key for a name stays.
+func (r *Record) Sign(signed ...Signed) {
+	for _, s := range signed {
+		r.Signed = slices.DeleteFunc(slices.Clone(r.Signed), func(old Signed) bool { return old.Key == s.Key && old.Ref == s.Ref })
+		r.Signed = append(r.Signed, s)
+	}
 }
 
 // LayerRecord is one layer of a Record.

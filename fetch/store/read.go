@@ -67,10 +67,11 @@ func (s *Store) Record(h Handle) (*Record, error) {
 	return rec, nil
 }
 
-// Agrees tells whether two records say the same of one image: all but when it was pulled.
+// Agrees tells whether two records say the same of one image: all but when it was pulled, and who has signed it.
 func (r *Record) Agrees(o *Record) bool {
 	a, b := *r, *o
 	a.Pulled, b.Pulled = time.Time{}, time.Time{}
+	a.Signed, b.Signed = nil, nil
 	one, err1 := json.Marshal(&a)
 	two, err2 := json.Marshal(&b)
 	return err1 == nil && err2 == nil && bytes.Equal(one, two)

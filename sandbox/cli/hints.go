@@ -188,6 +188,20 @@ var hints = []func(a *app, err error) string{
 		return "what came is not what its digest names: the source, or a proxy on the way, is broken or lies; nothing of it is used"
 	},
 	func(a *app, err error) string {
+		var e *image.UnsignedError
+		if !errors.As(err, &e) {
+			return ""
+		}
+		return "`cove pull --verify-key FILE REF`, or `cove pull` for a profile's, asks the registry for its signatures"
+	},
+	func(a *app, err error) string {
+		var e *fetch.SignatureError
+		if !errors.As(err, &e) || !errors.Is(err, policy.ErrNoSignature) {
+			return ""
+		}
+		return "cosign's signatures are looked for beside the image in its registry, OpenPGP's where registries.d says; see `cove help signatures`"
+	},
+	func(a *app, err error) string {
 		var e *fetch.PolicyError
 		switch {
 		case !errors.As(err, &e):

@@ -24,6 +24,7 @@ func (a *app) pullCommand() *cli.Command {
 			profileFlag(), jsonFlag(),
 			&cli.StringFlag{Name: "platform", Usage: "of a multi-platform image, `OS/ARCH`[/VARIANT]"},
 			&cli.StringFlag{Name: "pull", Usage: "ask the registry `WHEN`: always, missing, newer, never", Value: "always"},
+			wordsFlag("verify-key", "they must be signed by the public key in `FILE`, or by one of several"),
 			&cli.BoolFlag{Name: "frozen", Usage: "get nothing but what cove.lock has"},
 			&cli.BoolFlag{Name: "offline", Usage: "ask no registry: what is missing is an error"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print the digests only, and no progress"},
@@ -42,6 +43,7 @@ func (a *app) pull(c *cli.Context) error {
 	}
 	a.quiet = c.Bool("quiet")
 	refs, user := c.Args().Slice(), ""
+	var verify []config.Demand
 	if len(refs) == 0 {
 		p, err := a.LoadProfile(line{c}, nil)
 		if err != nil {
@@ -56,7 +58,14 @@ func (a *app) pull(c *cli.Context) error {
 		if err := source.UseLock(line{c}, p); err != nil {
 			return err
 		}
-		refs, user = []string{p.Image}, p.User
+		refs, user, verify = []string{p.Image}, p.User, p.Verify
+	}
+	if keys := (line{c}).Words("verify-key"); len(keys) > 0 {
+		d, err := config.ReadDemand("--verify-key", keys)
+		if err != nil {
+			return err
+		}
+		verify = append(verify, d)
 	}
 	if c.Args().Present() && c.Bool("frozen") {
 		return start.Usagef("--frozen is for the profile's image: no REF goes with it")
@@ -70,7 +79,7 @@ func (a *app) pull(c *cli.Context) error {
 	}
 	var pulled []pulledImage
 	for _, ref := range refs {
-		in := sandbox.Input{Profile: &config.Profile{Image: ref, User: user}, Host: h}
+		in := sandbox.Input{Profile: &config.Profile{Image: ref, User: user, Verify: verify}, Host: h}
 		if _, err := a.Image(&in, source); err != nil {
 			return err
 		}
@@ -111,7 +120,7 @@ func (a *app) bounded(o fetch.Options) fetch.Options {
 // pullShown gets one image, and shows that on stderr when anything has to be fetched.
 func (a *app) pullShown(w start.Wanted) (*image.Image, error) {
 	var p *progress
-	o := a.bounded(fetch.Options{Store: w.Store, IDMap: w.IDMap, Platform: w.Platform, Policy: w.Policy, Locked: w.Locked, Offline: w.Offline})
+	o := a.bounded(fetch.Options{Store: w.Store, IDMap: w.IDMap, Platform: w.Platform, Policy: w.Policy, Locked: w.Locked, Offline: w.Offline, Demands: w.Demands})
 	o.Progress = func(e fetch.Event) {
 		if e.Kind == fetch.Kept {
 			// Less is done than was asked for, which is a warning's to say.

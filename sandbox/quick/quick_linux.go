@@ -112,7 +112,7 @@ func find(w start.Wanted) (*image.Image, error) {
 	if w.Policy != image.Missing && w.Policy != image.Never {
 		return nil, errOrdinary
 	}
-	img, err := image.Find(w.Ref, image.Options{Store: w.Store, IDMap: w.IDMap, Platform: w.Platform, Policy: w.Policy, Locked: w.Locked})
+	img, err := image.Find(w.Ref, image.Options{Store: w.Store, IDMap: w.IDMap, Platform: w.Platform, Policy: w.Policy, Locked: w.Locked, Demands: w.Demands})
 	if err == nil && img.Kind == image.Dir {
 		// A directory never came in, so policy.json is asked each time, and package fetch reads it.
 		if file, err := image.PolicyFile(); err != nil || file != "" {

@@ -38,9 +38,10 @@ type Call struct {
 // Wanted is an image that a start needs.
 type Wanted struct {
 	Source
-	Ref   string
-	Store *store.Store
-	IDMap userns.IDMap
+	Ref     string
+	Store   *store.Store
+	IDMap   userns.IDMap
+	Demands []image.Demand
 }
 
 // Machine is what this machine allows, asked once in a call of cove; fresh asks the machine itself, not what is known

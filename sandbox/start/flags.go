@@ -22,6 +22,9 @@ func profileFlags(l Line) ([]config.Flag, error) {
 			out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: l.String(f[0])})
 		}
 	}
+	if keys := l.Words("verify-key"); len(keys) > 0 {
+		out = append(out, config.Flag{Name: "--verify-key", Key: "verify", Value: keys})
+	}
 	for _, v := range l.Words("volume") {
 		m, err := parseVolume(v)
 		if err != nil {

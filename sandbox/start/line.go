@@ -41,6 +41,7 @@ var Flags = []Flag{
 	{Name: "pull", Usage: "ask the registry `WHEN`: missing, always, newer, never", Default: "missing"},
 	{Name: "frozen", Kind: Bool, Usage: "run nothing but what cove.lock has"},
 	{Name: "offline", Kind: Bool, Usage: "ask no registry: what is missing is an error"},
+	{Name: "verify-key", Kind: Words, Usage: "the image must be signed by the public key in `FILE`, or by one of several"},
 	{Name: "workspace", Usage: "the project folder inside: `MODE` rw, ro or none"},
 	{Name: "home", Usage: "the home folder inside: `MODE` project or temp"},
 	{Name: "volume", Short: "v", Kind: Words, Usage: "mount `SRC:DST[:ro|:rw]` (a colon in a path is written \\:)"},

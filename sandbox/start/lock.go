@@ -61,7 +61,7 @@ func (s *Source) UseLock(l Line, p *config.Profile) error {
 	case err != nil:
 		return err
 	case at != nil:
-		s.Locked = &image.Locked{Manifest: at.Manifest, Layers: at.Layers, By: p.ShownAs(lock.File)}
+		s.Locked = &image.Locked{Manifest: at.Manifest, Layers: at.Layers, Index: at.Index, By: p.ShownAs(lock.File)}
 		return nil
 	case !frozen:
 		return nil

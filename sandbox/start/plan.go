@@ -195,7 +195,11 @@ func (c *Call) Image(in *sandbox.Input, source Source) (*store.Store, error) {
 	if in.IDMap, err = IDMap(in.Host, asUID, asGID); err != nil {
 		return nil, err
 	}
+	demands := demandsOf(in.Profile)
 	if in.Profile.Image == "host" {
+		if len(demands) > 0 {
+			return nil, fmt.Errorf("image %q: %w", in.Profile.Image, &image.UnsignableError{Ref: in.Profile.Image, By: demands[0].By})
+		}
 		in.Image = &image.Image{Ref: "host", Kind: image.Host}
 		if in.Host.UserNS.OK {
 			return nil, nil
@@ -206,7 +210,7 @@ func (c *Call) Image(in *sandbox.Input, source Source) (*store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	want := Wanted{Source: source, Ref: in.Profile.Image, Store: s, IDMap: in.IDMap}
+	want := Wanted{Source: source, Ref: in.Profile.Image, Store: s, IDMap: in.IDMap, Demands: demands}
 	if in.Image, err = c.Pull(want); err != nil || in.Profile.User != "image" || in.Host.UID == 0 {
 		return s, err
 	}
@@ -223,6 +227,19 @@ func (c *Call) Image(in *sandbox.Input, source Source) (*store.Store, error) {
 	want.IDMap, want.Policy = in.IDMap, image.Missing
 	in.Image, err = c.Pull(want)
 	return s, err
+}
+
+// demandsOf are the profile's demands on signatures, as package image knows them.
+func demandsOf(p *config.Profile) []image.Demand {
+	var out []image.Demand
+	for _, d := range p.Verify {
+		its := image.Demand{By: p.NameOfOrigin(d.Origin)}
+		for _, k := range d.Keys {
+			its.Keys = append(its.Keys, image.Key{File: p.ShownAs(k.File), Data: k.Data})
+		}
+		out = append(out, its)
+	}
+	return out
 }
 
 // IDMap is the mapping in which asUID and asGID inside are the caller outside, with all ids that the machine grants, or
