@@ -34,14 +34,15 @@ type box struct {
 	began   time.Time
 	stopped atomic.Bool // end was asked for by somebody
 	ending  atomic.Bool // end has begun
-	// deserted says that nobody was left inside but init, when the main command had ended.
+	// deserted says that nobody was left inside but init, when the main command had ended; then it does nothing more.
 	deserted bool
 
 	group     *cgroup.Group // nil without limits that need one
 	verdict   *verdict      // what a limit did; under verdictMu
 	verdictMu sync.Mutex
 
-	removal   chan error // yields how the removal of the run's directory went, once it has begun
+	removeRun func() error // removes the run's directory; nil without one
+	removal   chan error   // yields how that went, where it was begun beside other things
 	portsMu   sync.Mutex
 	published network.Ports // nil before a port is
 

@@ -197,15 +197,19 @@ func (b *box) makeRun(ctx context.Context, prepare func(dir string)) (*store.Run
 	if err != nil {
 		return nil, fmt.Errorf("make the run's directory: %w", err)
 	}
+	b.removeRun = func() error {
+		// Its own context: the caller's may be over, and the directory must go all the same.
+		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
+		defer cancel()
+		prepare(run.Dir)
+		return run.Remove(ctx, b.spec.IDMap)
+	}
 	b.undo(func() error {
+		if b.removeRun == nil {
+			return nil // it has been
+		}
 		b.removal = make(chan error, 1)
-		go func() { // waits for the disk, while other things are undone
-			// Its own context: the caller's may be over, and the directory must go all the same.
-			ctx, cancel := context.WithTimeout(context.Background(), removeTime)
-			defer cancel()
-			prepare(run.Dir)
-			b.removal <- run.Remove(ctx, b.spec.IDMap)
-		}()
+		go func() { b.removal <- b.removeRun() }() // waits for the disk, while other things are undone
 		return nil
 	})
 	return run, nil
@@ -302,18 +306,27 @@ func (b *box) adopt(m *mappingIDs) error {
 		close(b.ended)
 	}()
 	b.undo(func() error {
-		child.Kill()
 		if b.mustWait() {
+			child.Kill()
 			<-b.ended
+			return child.Conn.Close()
 		}
-		return child.Conn.Close()
+		var err error
+		if b.removeRun != nil {
+			// Before the mounts that hold it are taken apart: a removal in the midst of that has to wait for it, which the
+			// kernel does without sleeping (shrink_dcache_parent).
+			err = b.removeRun()
+			b.removeRun = nil
+		}
+		child.Kill()
+		return errors.Join(err, child.Conn.Close())
 	})
 	go b.control.listen()
 	return nil
 }
 
-// mustWait reports whether init's end is to be waited for, once it has been killed. Where it was alone it runs no more of
-// its own, and what is left is the kernel's: to take namespaces and mounts apart, a tenth of a short run's time. But
+// mustWait reports whether init is to be killed before anything else is undone, and its end waited for. Where it was alone
+// that is the kernel's work only: to take namespaces and mounts apart, a tenth of a short run's time. But
 // fuse-overlayfs writes to the run's directory until its mount is gone, and no control group is removed with a process in it.
 func (b *box) mustWait() bool {
 	return !b.deserted || b.spec.Root.Kind == spec.RootFuse || b.spec.Limits.Cgroup == spec.CgroupDelegated

@@ -92,7 +92,9 @@ func (i *initStage) first(start *spec.Start, files []*os.File, done chan struct{
 		i.group.mu.Lock()
 		delete(i.group.groups, s)
 		i.group.mu.Unlock()
-		close(done)
+		if !s.alone { // or the parent kills, when it has undone what it had made
+			close(done)
+		}
 	}()
 	return nil
 }
@@ -124,7 +126,7 @@ func (i *initStage) accept(f *os.File, main bool, done chan struct{}) {
 	go func() {
 		s.run()
 		i.count(s, false)
-		if main {
+		if main && !s.alone {
 			close(done)
 		}
 	}()

@@ -18,6 +18,7 @@ type session struct {
 	init  *initStage
 	conn  *fdpass.Conn
 	main  bool // with its end the sandbox's begins
+	alone bool // the parent was told that nobody is left
 	spawn func(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error)
 
 	mu    sync.Mutex
@@ -110,7 +111,10 @@ func (s *session) signal(sig unix.Signal) {
 }
 
 // last reports whether nobody is left inside after this session's command, nor will be.
-func (s *session) last() bool { return s.main && s.init.endAll == nil && s.init.reaper.closeIfAlone() }
+func (s *session) last() bool {
+	s.alone = s.main && s.init.endAll == nil && s.init.reaper.closeIfAlone()
+	return s.alone
+}
 
 // ended forgets the process id, which the kernel may give to another from now on.
 func (s *session) ended() {
