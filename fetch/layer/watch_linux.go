@@ -75,8 +75,8 @@ func (w *watch) look(now time.Time, cpu time.Duration) error {
 	if w.limit > 0 && w.used > w.limit {
 		return &LimitError{What: "processor", Max: int64(w.limit / time.Second)}
 	}
-	// Go's runtime looks around now and then; half a percent of the time is no work.
-	if moved := w.moved.Load(); w.turns.Load() == 0 || moved != w.seen || cpu-w.idleCPU > w.stuck/200 {
+	// Of an idle process Go's runtime takes less than a thousandth; reading a disk that is nearly dead takes more.
+	if moved := w.moved.Load(); w.turns.Load() == 0 || moved != w.seen || cpu-w.idleCPU > w.stuck/1000 {
 		w.idle, w.seen, w.idleCPU = now, moved, cpu
 	}
 	if idle := now.Sub(w.idle); idle > w.stuck {
