@@ -184,6 +184,8 @@ func TestFifos(t *testing.T) {
 	for name, want := range map[string]fs.FileMode{"p": fs.ModeNamedPipe, "q": fs.ModeNamedPipe, "r": fs.ModeNamedPipe, "f": 0} {
 		if st, err := os.Lstat(flat + "/" + name); err != nil || st.Mode()&fs.ModeType != want {
 			t.Errorf("%s: %v %v", name, st, err)
+		} else if name == "q" && st.Mode() != fs.ModeNamedPipe|fs.ModeSetuid|0o640 {
+			t.Errorf("%s: %v", name, st.Mode())
 		}
 	}
 }

@@ -237,6 +237,12 @@ func copyNode(srcdir int, name string, st *unix.Stat_t, dstdir int, dst string, 
 	if err := unix.Fchownat(dstdir, dst, int(own.uid), int(own.gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
+	// After the owner, for the bits that mknod(2) does not take and chown(2) takes away.
+	if st.Mode&unix.S_IFMT == unix.S_IFIFO && st.Mode&0o7000 != 0 {
+		if err := unix.Fchmodat(dstdir, dst, st.Mode&0o7777, 0); err != nil {
+			return err
+		}
+	}
 	return setTimes(dstdir, dst, statTimes(st))
 }
 
@@ -374,7 +380,7 @@ func listXattrs(fd int) ([]string, error) {
 		return nil, err
 	}
 	list := make([]byte, n)
-	if n, err = unix.Flistxattr(fd, list); err != nil {
+	if n, err = unix.Flistxattr(fd, list); err != nil || n == 0 { // overlayfs leaves its own out only now
 		return nil, err
 	}
 	return strings.Split(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00"), nil

@@ -246,7 +246,7 @@ func unixList(path string) ([]string, error) {
 		return nil, err
 	}
 	names := make([]byte, n)
-	if n, err = unix.Llistxattr(path, names); err != nil {
+	if n, err = unix.Llistxattr(path, names); err != nil || n == 0 { // overlayfs leaves its own out only now
 		return nil, err
 	}
 	return strings.Split(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00"), nil
