@@ -359,6 +359,27 @@ func TestSetgidDirectory(t *testing.T) {
 	}
 }
 
+// A directory that no entry describes, below a setgid one, is as mkdir(2) makes it there.
+func TestImplicitInSetgid(t *testing.T) {
+	b := newBench(t, testMap(t))
+	shared := tar.Header{Name: "s", Typeflag: tar.TypeDir, Mode: 0o2775, Uid: 33, Gid: 50}
+	_, path, _, err := b.unpack(tarOf(t, nil, shared, file("s/a/b/f")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := b.m.HostUID(0)
+	gid, _ := b.m.HostGID(50)
+	for _, name := range []string{"s/a", "s/a/b"} {
+		st, err := os.Lstat(path + "/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sys := st.Sys().(*syscall.Stat_t); st.Mode() != fs.ModeDir|fs.ModeSetgid|0o755 || sys.Uid != uid || sys.Gid != gid {
+			t.Errorf("%s: %v, owner %d:%d", name, st.Mode(), sys.Uid, sys.Gid)
+		}
+	}
+}
+
 // Data and zeros in pieces of every size come out as they went in.
 func TestSparseShapes(t *testing.T) {
 	b := newBench(t, testMap(t))

@@ -101,12 +101,9 @@ func (u *unpacker) step(path string) (link string, err error) {
 
 func notDir(path string) error { return fmt.Errorf("%q is not a directory", path) }
 
-// bareDir makes a directory that no one has described.
+// bareDir makes a directory that no one has described: root's, or in a setgid directory that one's group's, as mkdir(2) has it.
 func (u *unpacker) bareDir(path string) error {
 	if err := unix.Mkdir(path, 0o755); err != nil {
-		return err
-	}
-	if err := u.setOwner(path, 0, 0); err != nil {
 		return err
 	}
 	return u.keepDir(path, times{})
