@@ -20,6 +20,8 @@ func TestMain(m *testing.M) {
 		Main()
 	case tryName:
 		tryCalls()
+	case listName:
+		listTree()
 	}
 	os.Exit(m.Run())
 }
