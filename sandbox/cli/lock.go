@@ -199,11 +199,13 @@ func (a *app) resolvePins(c *cli.Context, p *pinning, platforms []string, beside
 	if err != nil {
 		return nil, err
 	}
-	bounds, err := start.Bounds(line{c})
-	if err != nil {
+	if a.Bounds, err = start.Bounds(line{c}); err != nil {
 		return nil, err
 	}
-	o := fetch.Options{Store: s, Offline: p.offline, MaxManifest: bounds.Manifest, MaxDepth: bounds.Depth, MaxTime: bounds.Time}
+	o := a.bounded(fetch.Options{Store: s, Offline: p.offline})
+	if !p.offline { // where signatures are; what is pinned from the store is judged when it is to run
+		o.Demands = start.DemandsOf(p.profile)
+	}
 	if beside && p.sameRef() {
 		if index := oneIndex(p.old.Image.Platforms); index != "" {
 			o.Locked = &image.Locked{Manifest: index}

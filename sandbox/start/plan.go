@@ -195,7 +195,7 @@ func (c *Call) Image(in *sandbox.Input, source Source) (*store.Store, error) {
 	if in.IDMap, err = IDMap(in.Host, asUID, asGID); err != nil {
 		return nil, err
 	}
-	demands := demandsOf(in.Profile)
+	demands := DemandsOf(in.Profile)
 	if in.Profile.Image == "host" {
 		if len(demands) > 0 {
 			return nil, fmt.Errorf("image %q: %w", in.Profile.Image, &image.UnsignableError{Ref: in.Profile.Image, By: demands[0].By})
@@ -229,8 +229,8 @@ func (c *Call) Image(in *sandbox.Input, source Source) (*store.Store, error) {
 	return s, err
 }
 
-// demandsOf are the profile's demands on signatures, as package image knows them.
-func demandsOf(p *config.Profile) []image.Demand {
+// DemandsOf are the profile's demands on signatures, as package image knows them.
+func DemandsOf(p *config.Profile) []image.Demand {
 	var out []image.Demand
 	for _, d := range p.Verify {
 		its := image.Demand{By: p.NameOfOrigin(d.Origin)}
