@@ -101,13 +101,19 @@ func (b *build) records(rec *store.Record) []store.LayerRecord {
 	return out
 }
 
-func (p *puller) newJobs() []*job {
-	diffIDs := p.config.RootFS.DiffIDs
+// chainNames are what layers are called that are right on those below them only.
+func chainNames(diffIDs []oci.Digest) []oci.Digest {
 	chains := chainIDs(diffIDs)
 	if len(chains) > 0 {
 		// By itself, the lowest layer's chainID is its diffID; here a name that says "on nothing" is needed.
 		chains[0] = oci.FromString(" " + string(diffIDs[0]))
 	}
+	return chains
+}
+
+func (p *puller) newJobs() []*job {
+	diffIDs := p.config.RootFS.DiffIDs
+	chains := chainNames(diffIDs)
 	jobs := make([]*job, len(diffIDs))
 	firsts := map[oci.Digest]*job{}
 	for n, d := range diffIDs {

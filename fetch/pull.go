@@ -64,6 +64,12 @@ func (t *target) pull(ctx context.Context, o Options, want oci.Platform) (*Image
 	if o.Offline && unsigned != nil {
 		return nil, unsigned
 	}
+	if err := p.madeHere(); err != nil {
+		if found != nil && o.Policy == Newer {
+			return found, nil
+		}
+		return nil, err
+	}
 	if o.Offline && t.Via == image.ViaRegistry {
 		return nil, &OfflineError{Ref: t.Text, Platform: o.Platform, Digest: t.Pinned}
 	}
@@ -93,6 +99,19 @@ func inStore(err error, dir string) error {
 		return err
 	}
 	return fmt.Errorf("store %s: %w", dir, err)
+}
+
+// madeHere tells of an image that was made on this machine: no registry is asked for it. One that has an image by the
+// same short name would be taken for it.
+func (p *puller) madeHere() error {
+	if p.t.Via != image.ViaRegistry || p.t.Pinned != "" {
+		return nil
+	}
+	name, err := p.o.Store.Resolve(p.t.Text, p.want.String())
+	if err != nil || !image.IsLocal(name.Ref) {
+		return nil
+	}
+	return fmt.Errorf("%s was made here, and no registry is asked for it (its layers are not all there, or it was to be asked for all the same)", name.Ref)
 }
 
 func systemContext(o Options) *types.SystemContext {

@@ -22,6 +22,9 @@ type control struct {
 	tun    func(*os.File) error // begins to carry the network's packets
 	step   func(what string)    // takes what init says of its steps; may be nil
 	ready  chan error           // one value: nil, or why the set-up failed
+	held   chan *spec.Held      // init's answers to Hold
+	root   func() heldRoot      // what is read then
+	holds  sync.Mutex           // one reads at a time
 	counts chan int             // open sessions, after each change; for a keeper
 
 	mu      sync.Mutex
@@ -53,7 +56,7 @@ func newControl(conn *fdpass.Conn) *control {
 		conn.Same()
 		_ = conn.Poll() // else it takes a thread, and works all the same
 	}
-	return &control{conn: conn, ready: make(chan error, 1), counts: make(chan int, 1024), waiting: map[uint64]chan dialed{}}
+	return &control{conn: conn, ready: make(chan error, 1), held: make(chan *spec.Held, 1), counts: make(chan int, 1024), waiting: map[uint64]chan dialed{}}
 }
 
 // listen reads what init says until it is gone.
@@ -88,6 +91,11 @@ func (c *control) listen() {
 		case m.Sessions != nil:
 			select {
 			case c.counts <- m.Sessions.Open:
+			default:
+			}
+		case m.Held != nil:
+			select {
+			case c.held <- m.Held:
 			default:
 			}
 		case m.Dialed != nil:
@@ -182,6 +190,8 @@ type request struct {
 	Stop    int  `json:"stop,omitempty"`    // a signal; the connection closes when the sandbox has ended
 	// Ports is answered by a portReply.
 	Ports *portRequest `json:"ports,omitempty"`
+	// Hold asks for a heldRoot, which stays as it is until the connection closes.
+	Hold *spec.Hold `json:"hold,omitempty"`
 }
 
 // listenSocket makes the socket of a sandbox. It is bound by way of a descriptor of its
@@ -253,6 +263,8 @@ func (c *control) serveOne(conn *fdpass.Conn, p parent) {
 		_ = c.session(f, false)
 		f.Close()
 		return
+	case r.Hold != nil:
+		c.hold(conn, r.Hold)
 	case r.Stop > 0:
 		defer conn.Close() // the peer sees the end of the sandbox by its lock
 		p.stop(unix.Signal(r.Stop))

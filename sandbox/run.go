@@ -300,6 +300,7 @@ func (b *box) adopt(m *mappingIDs) error {
 	b.child = child
 	b.control = newControl(child.Conn)
 	b.control.fuse = b.serveFuse
+	b.control.root = b.heldRoot
 	b.control.step = func(what string) { b.log("init: " + what) }
 	go func() {
 		b.status, b.waitErr = child.Wait()

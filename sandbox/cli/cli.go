@@ -68,7 +68,7 @@ func (a *app) main(args []string) error {
 func (a *app) commands() []*cli.Command {
 	all := []*cli.Command{
 		a.shellCommand(), a.runCommand(), a.execCommand(), a.psCommand(), a.stopCommand(), a.netCommand(), a.portCommand(),
-		a.pullCommand(), a.pushCommand(), a.imagesCommand(), a.rmiCommand(), a.imageCommand(), a.gcCommand(), a.unshareCommand(),
+		a.commitCommand(), a.pullCommand(), a.pushCommand(), a.imagesCommand(), a.rmiCommand(), a.imageCommand(), a.gcCommand(), a.unshareCommand(),
 		a.initCommand(), a.trustCommand(), a.lockCommand(), a.updateCommand(), a.configCommand(), a.doctorCommand(),
 		a.completionCommand(), a.helpCommand(), a.versionCommand(), a.completeCommand(),
 	}

@@ -183,7 +183,10 @@ func (a *app) completeOperand(path, operands []string, last string) []string {
 			return candidates(last, a.sandboxNames())
 		}
 		return []string{"COMMAND\n"}
-	case "stop":
+	case "stop", "commit":
+		if !first && path[0] == "commit" {
+			return candidates(last, a.imageNames())
+		}
 		return candidates(last, a.sandboxNames())
 	case "rmi", "image inspect", "image verify", "image save", "pull", "push":
 		return candidates(last, a.imageNames())

@@ -37,7 +37,7 @@ func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File) error) (*R
 	if err != nil {
 		return nil, err
 	}
-	r := &Root{tree: tree{fd}, spec: s, src: src, empty: -1}
+	r := &Root{tree: tree{fd: fd, placed: &[]spec.Placed{}}, spec: s, src: src, empty: -1}
 	defer func() {
 		if r.empty >= 0 {
 			_ = unix.Close(r.empty)
@@ -80,6 +80,9 @@ type Root struct {
 	src   *Sources
 	empty int // an empty read-only directory, mounted, to mask others with; -1 before the first
 }
+
+// Placed is what was put into the root file system that is neither the image's nor anybody's inside.
+func (r *Root) Placed() []spec.Placed { return *r.placed }
 
 func (src *Sources) mountRoot(s *spec.Spec, serveFuse func(*os.File) error) error {
 	flags := uintptr(unix.MS_NODEV)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"cove/sandbox/spec"
 
@@ -37,11 +38,32 @@ func (r *Root) files() error {
 		if err == nil && content != nil {
 			err = put(string(f.Target), content)
 		}
+		if err == nil && content != nil {
+			r.noteFile(f)
+		}
 		if err != nil {
 			return fmt.Errorf("place %s: %w", f.Target, err)
 		}
 	}
 	return nil
+}
+
+// noteFile remembers a file that was written, by the path that it really has: its name may be a link's.
+func (r *Root) noteFile(f spec.File) {
+	fd, err := r.open(string(f.Target), unix.O_PATH, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	at, err := readlinkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd))
+	if err != nil || !strings.HasPrefix(at, base+"/root/") {
+		return
+	}
+	one := spec.Placed{Path: spec.Path(strings.TrimPrefix(at, base+"/root/")), Kind: spec.PlacedText}
+	if f.Kind == spec.FileEntry {
+		one.Kind, one.Line = spec.PlacedLine, f.Content
+	}
+	*r.placed = append(*r.placed, one)
 }
 
 // content is what the file is to hold; nil when it is right as it is.
@@ -70,7 +92,7 @@ func AddEntry(file, entry []byte) []byte {
 }
 
 func (r *Root) bindFile(source, name string, content []byte) error {
-	if err := (tree{unix.AT_FDCWD}).writeNew(source, content); err != nil {
+	if err := (tree{fd: unix.AT_FDCWD}).writeNew(source, content); err != nil {
 		return err
 	}
 	mount, err := clone(unix.AT_FDCWD, source)

@@ -6,12 +6,17 @@ import (
 	"path"
 	"strings"
 
+	"cove/sandbox/spec"
+
 	"golang.org/x/sys/unix"
 )
 
 // tree is a root file system being built: names are resolved as if it were `/` already, and a
 // link in it, absolute or climbing, cannot lead out (openat2(2), Linux 5.6).
-type tree struct{ fd int }
+type tree struct {
+	fd     int
+	placed *[]spec.Placed // gets what is made in it; may be nil
+}
 
 // maxLinks bounds how many dangling links are followed to make a mount's target; the kernel's own bound is 40.
 const maxLinks = 40
@@ -94,9 +99,9 @@ func (t tree) step(at, base string, dir bool) (link string, err error) {
 	err = unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW)
 	switch {
 	case err == unix.ENOENT && dir:
-		return "", unix.Mkdirat(parent, base, 0o755)
+		return "", t.note(at, base, spec.PlacedDir, unix.Mkdirat(parent, base, 0o755))
 	case err == unix.ENOENT:
-		return "", unix.Mknodat(parent, base, unix.S_IFREG|0o644, 0)
+		return "", t.note(at, base, spec.PlacedFile, unix.Mknodat(parent, base, unix.S_IFREG|0o644, 0))
 	case err != nil:
 		return "", err
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
@@ -107,6 +112,14 @@ func (t tree) step(at, base string, dir bool) (link string, err error) {
 		return link, err
 	}
 	return "", nil
+}
+
+// note remembers what was made, unless that failed.
+func (t tree) note(at, base string, kind spec.PlacedKind, err error) error {
+	if err == nil && t.placed != nil {
+		*t.placed = append(*t.placed, spec.Placed{Path: spec.Path(path.Join(at, base)[1:]), Kind: kind})
+	}
+	return err
 }
 
 func readlinkat(dirfd int, name string) (string, error) {
@@ -222,7 +235,7 @@ func ReadFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(root)
-	return tree{root}.read(name)
+	return tree{fd: root}.read(name)
 }
 
 // CheckDir makes sure that name is a directory inside, reached without /proc's magic links (a
@@ -233,7 +246,7 @@ func CheckDir(name string, create bool, uid, gid uint32) error {
 		return err
 	}
 	defer unix.Close(root)
-	t := tree{root}
+	t := tree{fd: root}
 	fd, err := t.open(name, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err == unix.ENOENT && create {
 		if fd, err = t.dir(name); err == nil {

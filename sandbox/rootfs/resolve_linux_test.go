@@ -40,7 +40,7 @@ func newOuter(t testing.TB) *outer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	o.tree = tree{fd}
+	o.tree = tree{fd: fd}
 	return o
 }
 

@@ -240,7 +240,7 @@ func (r *Root) dev() error {
 	if err := r.mountDir(dev, "/dev"); err != nil {
 		return fmt.Errorf("mount /dev: %w", err)
 	}
-	d := tree{dev}
+	d := tree{fd: dev}
 	for _, name := range deviceNodes {
 		if err := unix.Mknodat(dev, name, unix.S_IFREG|0o666, 0); err != nil {
 			return fmt.Errorf("make /dev/%s: %w", name, err)

@@ -10,6 +10,8 @@ type ToInit struct {
 	Dial    *Dial    `json:"dial,omitempty"`    // answered by FromInit.Dialed
 	Stop    *Stop    `json:"stop,omitempty"`
 	Notice  string   `json:"notice,omitempty"` // something that whoever works inside should know
+	Hold    *Hold    `json:"hold,omitempty"`   // answered by FromInit.Held, and ended by Release
+	Release bool     `json:"release,omitempty"`
 }
 
 // Setup carries the Spec and the descriptors that come with it, in order: one mount per Idmapped
@@ -52,6 +54,17 @@ type Stop struct {
 	Signal int `json:"signal"`
 }
 
+// Hold asks for the root file system to be left alone for a while, so that it can be read.
+type Hold struct {
+	Pause bool `json:"pause"` // stop all processes; otherwise only say what there is to say
+}
+
+// Held answers Hold.
+type Held struct {
+	Placed  []Placed `json:"placed,omitempty"`
+	Running int      `json:"running,omitempty"` // processes that could not be stopped
+}
+
 // FromInit is what init says to the parent. Exactly one field is set.
 type FromInit struct {
 	Ready    bool      `json:"ready,omitempty"`
@@ -61,6 +74,7 @@ type FromInit struct {
 	Step     string    `json:"step,omitempty"`   // what was just done, when Setup.Debug asks for it
 	Fuse     bool      `json:"fuse,omitempty"`   // one descriptor: /dev/fuse, mounted, waiting for its server
 	Tun      bool      `json:"tun,omitempty"`    // one descriptor: the interface of a Link that says so
+	Held     *Held     `json:"held,omitempty"`
 }
 
 // Failed says which step of the set-up went wrong, as one line of text.

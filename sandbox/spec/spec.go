@@ -82,6 +82,23 @@ const (
 	FileEntry FileKind = "entry" // one line, put before what the image's own file holds, as in passwd(5)
 )
 
+// Placed is something that cove has put into a root file system, so that it is known from what was done inside.
+type Placed struct {
+	Path Path       `json:"path"` // relative to the root, through no link
+	Kind PlacedKind `json:"kind"`
+	Line Arg        `json:"line,omitempty"` // of PlacedLine
+}
+
+// PlacedKind is what was done at a Placed's path.
+type PlacedKind string
+
+const (
+	PlacedDir  PlacedKind = "dir"  // made, to mount on or above such a one
+	PlacedFile PlacedKind = "file" // likewise, an empty file
+	PlacedText PlacedKind = "text" // written whole
+	PlacedLine PlacedKind = "line" // a line was added
+)
+
 // Protect keeps paths below a workspace read-only. Every folder between Workspace and a protected
 // path becomes a mount point, so that none can be moved away.
 type Protect struct {

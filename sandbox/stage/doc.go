@@ -16,6 +16,9 @@
 //	  | <--- Dialed + socket --------------- |
 //	  | <--- Sessions{Open} ---------------- |  after each that comes or goes, but Setup's
 //	  | ---- Notice -----------------------> |  to every client: a limit was reached
+//	  | ---- Hold{Pause} ------------------> |  its processes are stopped, and no other is started
+//	  | <--- Held{Placed} ----------------- |  with what cove put into the root file system, which the caller reads
+//	  | ---- Release ----------------------> |  they go on
 //	  | ---- Stop{Signal} -----------------> |  to the commands; the parent kills later what remains
 //
 //	client                                cove-init

@@ -75,6 +75,8 @@ type initStage struct {
 	spawner *spawner
 	reaper  *reaper
 	group   sessions
+	placed  []spec.Placed
+	held    holding
 	confine *confinement // what init's own thread does not hold its commands by; nil where there are namespaces
 	endAll  func()       // ends every process that a command left; nil where the end of PID 1 does that
 }
@@ -113,6 +115,7 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	if err != nil {
 		return err
 	}
+	i.placed = root.Placed()
 	trace.Step("built root")
 	i.step(setup, "put the root file system together")
 	if err := root.Enter(); err != nil {

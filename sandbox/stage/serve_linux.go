@@ -65,6 +65,10 @@ func (i *initStage) listen(done chan struct{}) {
 			go i.dial(m.Dial)
 		case m.Notice != "":
 			i.tellAll(m.Notice)
+		case m.Hold != nil:
+			go i.hold(m.Hold)
+		case m.Release:
+			go i.release()
 		case m.Stop != nil:
 			i.signalAll(unix.Signal(m.Stop.Signal))
 		default:

@@ -12,6 +12,7 @@ import (
 type spawner struct {
 	requests chan spawnRequest
 	reaper   *reaper
+	gate     sync.RWMutex // locked while nothing new is to run
 }
 
 type spawnRequest struct {
@@ -29,6 +30,8 @@ type spawnReply struct {
 
 // spawn starts a program. events yields its wait statuses: stops, and last its end.
 func (s *spawner) spawn(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
 	reply := make(chan spawnReply, 1)
 	s.requests <- spawnRequest{path, argv, attr, reply}
 	r := <-reply
@@ -61,6 +64,7 @@ type reaper struct {
 	watched  map[int]chan syscall.WaitStatus
 	started  uint64
 	closed   bool // nothing is started any more
+	quiet    bool // stops are none of the commands' own
 }
 
 func newReaper() *reaper {
@@ -121,6 +125,9 @@ func (r *reaper) loop() {
 func (r *reaper) tell(pid int, ws syscall.WaitStatus) {
 	r.mu.Lock()
 	events := r.watched[pid]
+	if r.quiet && ws.Stopped() {
+		events = nil
+	}
 	ended := ws.Exited() || ws.Signaled()
 	if ended {
 		delete(r.watched, pid)

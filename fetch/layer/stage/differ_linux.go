@@ -106,6 +106,8 @@ func (p *packer) withoutLine(path string, seen *unix.Stat_t, line []byte) (done 
 	text = cutLine(text, line)
 	if f, err := p.low.find(path); err != nil {
 		return false, err
+	} else if f == nil && len(text) == 0 {
+		return true, nil // there was none
 	} else if f != nil {
 		same, err := p.sameText(f, path, fd, &st, text)
 		if same || err != nil {

@@ -87,6 +87,11 @@ func (p *packer) directory(path string, st *unix.Stat_t) error {
 	if err != nil {
 		return p.unless(vanished(err) && path != "", err)
 	}
+	if opaque {
+		if opaque, err = p.hides(path); err != nil {
+			return err
+		}
+	}
 	lazy := p.low != nil && (path == "" || p.touched[path] || p.placed[path].Kind == layer.PlacedDir || p.tree == layer.TreeCopy)
 	depth := len(p.pending)
 	if lazy {
@@ -116,6 +121,16 @@ func (p *packer) directory(path string, st *unix.Stat_t) error {
 	}
 	p.pending = p.pending[:depth]
 	return nil
+}
+
+// hides tells whether there is anything below that an opaque directory could hide. fuse-overlayfs makes every new
+// directory opaque.
+func (p *packer) hides(path string) (bool, error) {
+	if p.low == nil {
+		return true, nil
+	}
+	f, err := p.low.find(path)
+	return f != nil && f.st.Mode&unix.S_IFMT == unix.S_IFDIR, err
 }
 
 // dirHeader is a directory's header, and whether it hides what is below it.
@@ -190,6 +205,9 @@ func (p *packer) entry(path, name string, dir *tar.Header, opaque bool) error {
 	if done, err := p.ours(path, &st, dir); done || err != nil {
 		return err
 	}
+	if p.tree == layer.TreeFuse && isWhiteout(&st) && strings.HasPrefix(name, whiteoutPrefix) {
+		return nil // ".wh..opq", which fuse-overlayfs 1.10 leaves in every new directory
+	}
 	gone, err := p.isGone(path, &st)
 	if err != nil {
 		return err
@@ -241,9 +259,16 @@ func (p *packer) whiteoutFile(path, name string, dir *tar.Header, opaque bool) e
 	case p.tree != layer.TreeFuse:
 		p.res.Names++
 		return nil
-	case name == whiteoutOpaque && opaque:
-		return nil // said already, by the attribute
-	case name == whiteoutOpaque || !strings.HasPrefix(name, whiteoutMeta):
+	case name == whiteoutOpaque:
+		if opaque {
+			return nil // said already, by the attribute
+		}
+		hides, err := p.hides(parentOf(path))
+		if !hides || err != nil {
+			return err
+		}
+		return p.marker(path, dir)
+	case !strings.HasPrefix(name, whiteoutMeta):
 		return p.marker(path, dir)
 	}
 	return nil

@@ -316,9 +316,12 @@ func TestPackUpper(t *testing.T) {
 	}
 	got, _, err = upper(layer.TreeFuse, nil, func(dir string) {
 		os.Chmod(dir, 0o755)
-		write(dir, "d/", "", "d/.wh..wh..opq", "", "d/.wh.x", "", ".wh.gone", "")
+		write(dir, "d/", "", "d/.wh..wh..opq", "", "d/.wh.x", "", ".wh.gone", "", "new/", "", "new/.wh..wh..opq", "")
+		if err := unix.Mknod(filepath.Join(dir, "new/.wh..opq"), unix.S_IFCHR, 0); err != nil {
+			t.Fatal(err)
+		}
 	})
-	if want := "./ |.wh.gone |d/ |d/.wh..wh..opq |d/.wh.x "; err != nil || got != want {
+	if want := "./ |.wh.gone |d/ |d/.wh..wh..opq |d/.wh.x |new/ "; err != nil || got != want {
 		t.Errorf("fuse-overlayfs's markers: %q, want %q (%v)", got, want, err)
 	}
 	for _, away := range awayXattrs {
