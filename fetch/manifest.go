@@ -13,7 +13,7 @@ import (
 const (
 	maxManifest = 4 << 20
 	maxConfig   = 4 << 20 // podman's too
-	maxLayers   = 500 // overlayfs itself stacks no more (OVL_MAX_STACK)
+	maxLayers   = 500     // overlayfs itself stacks no more (OVL_MAX_STACK)
 
 	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"cove/config"
@@ -170,6 +172,18 @@ var hints = []func(a *app, err error) string{
 			return ""
 		}
 		return "`podman login` or `docker login` writes credentials where cove finds them; REGISTRY_AUTH_FILE names another file"
+	},
+	func(a *app, err error) string {
+		var e x509.UnknownAuthorityError
+		var r *wire.RequestError
+		if !errors.As(err, &e) || !errors.As(err, &r) {
+			return ""
+		}
+		host := r.URL
+		if u, err := url.Parse(r.URL); err == nil {
+			host = u.Host
+		}
+		return "the authority's certificate belongs into ~/.config/containers/certs.d/" + host + "/ca.crt, if it is to be trusted"
 	},
 	func(a *app, err error) string {
 		var e *layer.LimitError
