@@ -473,13 +473,15 @@ func images() map[string]registrytest.Image {
 }
 
 // registry [FILE]: starts a registry that serves the images as $REGISTRY/NAME:v1 for the rest of the script. With FILE
-// it hangs when it is asked for a layer, and makes the file; with -empty it has no images. With -close it ends, and with
+// it hangs when it is asked for a layer, and makes the file; with -empty it has no images. With -tls it speaks https, and
+// FILE has its authority. With -close it ends, and with
 // -log FILE it writes down what it was asked since the last time.
 func registry(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 2 || len(args) == 2 && args[0] != "-log" {
-		ts.Fatalf("usage: registry [FILE | -empty | -close | -log FILE]")
+	tls := len(args) == 2 && args[0] == "-tls"
+	if neg || len(args) > 2 || len(args) == 2 && args[0] != "-log" && !tls {
+		ts.Fatalf("usage: registry [FILE | -empty | -tls FILE | -close | -log FILE]")
 	}
-	if len(args) > 0 && strings.HasPrefix(args[0], "-") && args[0] != "-empty" {
+	if len(args) > 0 && strings.HasPrefix(args[0], "-") && args[0] != "-empty" && !tls {
 		r := ts.Value("served").(*served).Registry
 		if args[0] == "-close" {
 			r.Close()
@@ -492,9 +494,16 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(log.String()), 0o600))
 		return
 	}
-	r := registrytest.New()
+	start := registrytest.New
+	if tls {
+		start = registrytest.NewTLS
+	}
+	r := start()
 	ts.Defer(r.Close)
 	ts.Setenv("REGISTRY", r.Addr)
+	if tls {
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), r.CA(), 0o600))
+	}
 	if len(args) == 1 && args[0] == "-empty" {
 		return
 	}

@@ -291,18 +291,26 @@ func TestTagMoves(t *testing.T) {
 		ref, d1 := add("a:1", rt.Simple(rt.File("n", "1")))
 		r.SetTag("a:1", d1)
 		r.SetFault(func(_ http.ResponseWriter, req *http.Request) bool {
-			if strings.HasSuffix(req.URL.Path, "/manifests/1") {
-				time.AfterFunc(0, func() { r.SetTag("a:1", d2) })
-			} else {
+			if !strings.HasSuffix(req.URL.Path, "/manifests/1") { // what comes after it
 				r.SetTag("a:1", d2)
 			}
 			return false
 		})
+		r.Log()
 		img, err := Pull(ctx, ref, o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		wantFile(t, flat(t, o, img)+"/n", "1")
+		asked := 0
+		for _, q := range r.Log() {
+			if strings.HasSuffix(q.Path, "/manifests/1") {
+				asked++
+			}
+		}
+		if asked != 1 {
+			t.Errorf("the tag was asked for %d times", asked)
+		}
 		r.SetFault(nil)
 		o.Policy = Always
 		img, err = Pull(ctx, ref, o) // and now it names the other
