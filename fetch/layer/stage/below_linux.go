@@ -127,9 +127,6 @@ func (u *unpacker) copyUp(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := u.dropSum(path); err != nil {
-		return err
-	}
 	return u.keepName(u.copied, path)
 }
 

@@ -47,12 +47,10 @@ func (u *unpacker) file(h *tar.Header, path, base string, r io.Reader) error {
 
 func (u *unpacker) fill(fd int, h *tar.Header, path string, uid, gid int, r io.Reader) error {
 	sum, err := writeSparse(fd, r, h.Size, u.buf)
-	if err == nil && u.sums != nil && h.Size > 0 {
-		err = u.keepSum(fd, sum)
-	}
 	if err != nil {
 		return err
 	}
+	u.sums.keep(path, sum)
 	// chown(2) takes setuid bits and capabilities away, so they come after it. What is right
 	// already is left alone: each of these is a transaction of the file system's journal.
 	if uid != u.uid || gid != u.gid || u.parentSetgid {
@@ -73,31 +71,6 @@ func (u *unpacker) fill(fd int, h *tar.Header, path string, uid, gid int, r io.R
 
 // maxSums bounds the memory for sums. What is beyond it is read again for the listing.
 const maxSums = 500_000
-
-// keepSum notes a content's sum. An inode that is used again, after its file has given way to another
-// entry, has the last one's.
-func (u *unpacker) keepSum(fd int, sum uint32) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if len(u.sums) >= maxSums {
-		delete(u.sums, st.Ino) // another file's, before
-		return nil
-	}
-	u.sums[st.Ino] = sum
-	return nil
-}
-
-// dropSum forgets the sum of a file that has just been made otherwise: its inode may have been another's.
-func (u *unpacker) dropSum(path string) error {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return err
-	}
-	delete(u.sums, st.Ino)
-	return nil
-}
 
 func futimes(fd int, t times) error {
 	// An empty path with AT_EMPTY_PATH would do; NULL is what futimens(3) gives.

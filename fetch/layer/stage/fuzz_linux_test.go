@@ -84,8 +84,14 @@ func FuzzEntries(f *testing.F) {
 			if h.Typeflag != tar.TypeDir {
 				h.Name = strings.TrimSuffix(h.Name, "/")
 			}
+			if h.Typeflag == tar.TypeReg {
+				h.Size = 1
+			}
 			if err := w.WriteHeader(&h); err != nil {
 				t.Fatal(err)
+			}
+			if h.Size > 0 {
+				_, _ = w.Write(program[2:3]) // so that listings have something to be wrong of
 			}
 		}
 		w.Close()

@@ -3,6 +3,7 @@ package stage
 import (
 	"cmp"
 	"fmt"
+	"hash/maphash"
 	"os"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ import (
 // with lstat(2), whatever entries, whiteouts and copies from below made it so.
 type lister struct {
 	w      *list.Writer
-	sums   map[uint64]uint32 // of the contents that are known, by inode; the others are read
+	sums   *sums             // of the contents that are known; the others are read
 	xattrs bool              // there may be extended attributes that a layer keeps
 	groups map[uint64]uint64 // files with several names, by inode
 	disk   int64
@@ -139,7 +140,7 @@ func (l *lister) describe(e *list.Entry, dirfd int, dir, name string, st *unix.S
 			break
 		}
 		var ok bool
-		if e.Sum, ok = l.sums[st.Ino]; !ok {
+		if e.Sum, ok = l.sums.find(dir, name); !ok {
 			var err error
 			if e.Sum, err = l.content.read(dirfd, name); err != nil {
 				return err
@@ -158,6 +159,44 @@ func below(dir, name string) string {
 		return orDot(dir)
 	}
 	return join(dir, name)
+}
+
+// sums are the sums of files' contents, by a hash of their paths: an inode would take a system call for each file, and
+// the path itself memory. Two paths of one hash, one pair in 10^19, would make a listing that is wrong of one file, and so
+// a layer that a check finds damaged and a pull replaces.
+type sums struct {
+	seed maphash.Seed
+	by   map[uint64]uint32
+}
+
+func newSums() *sums { return &sums{maphash.MakeSeed(), map[uint64]uint32{}} }
+
+// keep, drop and find do nothing on nil.
+func (s *sums) keep(path string, sum uint32) {
+	if s != nil {
+		s.by[maphash.String(s.seed, path)] = sum
+	}
+}
+
+func (s *sums) drop(path string) {
+	if s != nil {
+		delete(s.by, maphash.String(s.seed, path))
+	}
+}
+
+func (s *sums) find(dir, name string) (sum uint32, ok bool) {
+	if s == nil {
+		return 0, false
+	}
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	if dir != "" {
+		_, _ = h.WriteString(dir)
+		_ = h.WriteByte('/')
+	}
+	_, _ = h.WriteString(name)
+	sum, ok = s.by[h.Sum64()]
+	return sum, ok
 }
 
 // fromStat fills in what stat(2) tells.

@@ -114,6 +114,24 @@ func TestCheckOwner(t *testing.T) {
 	}
 }
 
+// What has taken another's place has no part of its sum: a link, a copy from below, a file of another content.
+func TestListingOfReplaced(t *testing.T) {
+	b := newBench(t, testMap(t))
+	low, _, _, err := b.unpack(tarOf(t, map[string]string{"low": "below"}, tar.Header{Name: "low"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// unpack itself holds the layer to the law of listings.
+	_, _, _, err = b.unpack(tarOf(t, map[string]string{"a": "content of a", "b": "b", "d/x": "x", "d/y": "y", "e": "e"},
+		tar.Header{Name: "a"}, tar.Header{Name: "b"}, tar.Header{Name: "a", Typeflag: tar.TypeLink, Linkname: "b"},
+		tar.Header{Name: "d/", Typeflag: tar.TypeDir}, tar.Header{Name: "d/x"}, tar.Header{Name: "d/y"},
+		tar.Header{Name: "d/x", Typeflag: tar.TypeLink, Linkname: "low"},
+		tar.Header{Name: "e"}, tar.Header{Name: "e", Typeflag: tar.TypeDir}, tar.Header{Name: "e", Typeflag: tar.TypeLink, Linkname: "d/y"}), low)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A layer without most of its files has more findings than are told.
 func TestCheckCountsAll(t *testing.T) {
 	b := newBench(t, testMap(t))

@@ -121,6 +121,7 @@ func (u *unpacker) keepDir(path string, t times) error {
 
 // forget drops what is known of one path that is gone.
 func (u *unpacker) forget(path string) {
+	u.sums.drop(path)
 	if u.parentPath == path {
 		u.dropParent()
 	}

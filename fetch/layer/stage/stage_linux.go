@@ -279,7 +279,7 @@ func (st *stage) unpack(req layer.Request, pipe, listing *os.File) (layer.Result
 	defer unix.Close(at)
 	u := newUnpacker(st.idmap, req.Limits, &st.names)
 	if listing != nil {
-		u.sums = map[uint64]uint32{}
+		u.sums = newSums()
 	}
 	if !req.Lowest {
 		u.askBelow = func() ([]int, error) { return st.askBelow(req.ID) }

@@ -37,8 +37,8 @@ type unpacker struct {
 	nameBytes int64         // of them, of this one
 	baseBytes int64         // of the names of all entries, kept or not
 
-	sums      map[uint64]uint32 // of files' contents, by inode, for the listing; nil: there will be none
-	xattrsSet bool              // some entry has extended attributes
+	sums      *sums // of files' contents, for the listing; nil: there will be none
+	xattrsSet bool  // some entry has extended attributes
 
 	parentPath string // the directory that parentFD is open on; parentFD is -1 when none is
 	parentFD   int
