@@ -48,6 +48,50 @@ func cove() { clitest.Exit(run(os.Args)) }
 // TestScripts runs testdata/script. Each script has an empty home and a store of its own.
 func TestScripts(t *testing.T) { scripts(t, "testdata/script") }
 
+// TestTakeovers holds what is initialised before a stage, and before the usual run, take over: each start pays for it, the
+// stage's on the way from the command line to the command. What a module links in may come before them only because of its
+// name (package start says why), so a limit that is reached by a new one is to be raised, with a look at what it costs:
+// GODEBUG=inittrace=1 shows that.
+func TestTakeovers(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	initialised := func(args ...string) []string {
+		cmd := &exec.Cmd{Path: exe, Args: args, Env: []string{"GODEBUG=inittrace=1"}}
+		out, _ := cmd.CombinedOutput()
+		var names []string
+		for line := range strings.Lines(string(out)) {
+			if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "init" {
+				names = append(names, fields[1])
+			}
+		}
+		return names
+	}
+	// What a command never needs, and what is known to take long.
+	never := []string{"regexp", "net", "net/http", "text/template", "github.com/urfave/cli/v2", "cove/sandbox/cli"}
+	before := initialised("cove-init") // which ends when it finds that it has no socket
+	all := initialised("cove", "--version")
+	at := slices.Index(all, "cove/sandbox/quick")
+	if len(before) == 0 || at < 0 {
+		t.Fatalf("nothing is told of initialisation: %d packages, %d", len(before), len(all))
+	}
+	for _, c := range []struct {
+		who    string
+		before []string
+		most   int
+	}{{"a stage", before, 92}, {"the usual run", all[:at], 128}} {
+		if len(c.before) > c.most {
+			t.Errorf("%d packages are initialised before %s takes over, more than %d: %s", len(c.before), c.who, c.most, strings.Join(c.before, " "))
+		}
+		for _, name := range never {
+			if slices.Contains(c.before, name) {
+				t.Errorf("%s is initialised before %s takes over", name, c.who)
+			}
+		}
+	}
+}
+
 // TestRoot runs what is different when root calls cove.
 func TestRoot(t *testing.T) {
 	if os.Getuid() != 0 {
@@ -84,7 +128,8 @@ func TestImports(t *testing.T) {
 	// Of modules these need golang.org/x/sys alone.
 	light := []string{"cove/fetch/store", "cove/fetch/image", "cove/fetch/layer"}
 	for pkg, never := range map[string][]string{
-		"cove/sandbox/stage": {"net", "net/http", "github.com/BurntSushi/toml", "github.com/urfave/cli/v2", "cove/config", "cove/fetch", "cove/fetch/store", "cove/sandbox", "cove/sandbox/host"},
+		// The first two are initialised behind all that is linked in of loggers, ASN.1 and archives.
+		"cove/sandbox/stage": {"path/filepath", "os/exec", "net", "net/http", "github.com/BurntSushi/toml", "github.com/urfave/cli/v2", "cove/config", "cove/fetch", "cove/fetch/store", "cove/sandbox", "cove/sandbox/host"},
 		"cove/sandbox/spec":  {"net/http", "cove/config", "cove/sandbox/host"},
 		// What its data was generated from is for its tests alone.
 		"cove/sandbox/seccomp": {"cove/config", "cove/sandbox/spec", "encoding/json", "github.com/moby/profiles/seccomp"},
