@@ -143,8 +143,8 @@ func (c *committer) run(ctx context.Context) (_ *Committed, err error) {
 	}
 	stop := context.AfterFunc(ctx, b.stage.Interrupt)
 	defer stop()
-	rec := *c.rec
-	rec.Layers = slices.Clone(rec.Layers)
+	// Whoever signed the image that it is made of has not signed this one, whatever it is called.
+	rec := store.Record{Platform: c.rec.Platform, IDMap: c.rec.IDMap, Layers: slices.Clone(c.rec.Layers)}
 	out := &Committed{Ref: c.names[0]}
 	l, packed, err := c.layer(ctx, b)
 	if err != nil {

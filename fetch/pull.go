@@ -65,6 +65,9 @@ func (t *target) pull(ctx context.Context, o Options, want oci.Platform) (*Image
 		return nil, unsigned
 	}
 	if err := p.madeHere(); err != nil {
+		if unsigned != nil {
+			return nil, unsigned
+		}
 		if found != nil && o.Policy == Newer {
 			return found, nil
 		}
