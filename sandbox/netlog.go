@@ -34,6 +34,8 @@ type netLog struct {
 	listed  []string       // what is allowed now, as entries
 	refused map[string]int // by the entry that would allow it
 	order   []string
+	learn   bool            // what was let through is kept as well
+	closed  map[string]bool // of refused: private, local or the host's own addresses
 }
 
 // netLog begins the log, and returns what takes its lines; nil where the network makes none.
@@ -41,16 +43,21 @@ func (b *box) netLog() func(network.Decision) {
 	if b.spec.Network.Driver != network.Builtin {
 		return nil
 	}
-	l := &netLog{dir: b.state.dir, refused: map[string]int{}, listed: []string{"*", "*/udp"}}
+	l := &netLog{dir: b.state.dir, refused: map[string]int{}, closed: map[string]bool{}, listed: []string{"*", "*/udp"}}
 	if e := b.spec.Network.Egress; e.Listed {
 		l.listed = nil
 		for _, r := range e.Allow {
 			l.listed = append(l.listed, r.Text)
 		}
 	}
+	l.learn = b.opts.Learned != nil
 	b.undo(func() error {
 		l.end()
-		if !b.opts.shell {
+		if l.learn {
+			isClosed := func(entry string) bool { return l.closed[entry] }
+			isOpen := func(entry string) bool { return !l.closed[entry] }
+			b.opts.Learned(slices.DeleteFunc(slices.Clone(l.order), isClosed), slices.DeleteFunc(slices.Clone(l.order), isOpen))
+		} else if !b.opts.shell {
 			l.tell(b.warn)
 		}
 		return nil
@@ -65,7 +72,7 @@ func (l *netLog) add(d network.Decision) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !d.Allowed {
+	if !d.Allowed || l.learn && d.Kind != "dns" && (d.Entry == "*" || d.Entry == "*/udp") {
 		l.remember(d)
 	}
 	// A log that cannot be written is no reason to stop the network: what it holds to it holds to all the same.
@@ -124,6 +131,7 @@ func (l *netLog) remember(d network.Decision) {
 		l.order = append(l.order, entry)
 	}
 	l.refused[entry]++
+	l.closed[entry] = d.Reason == "closed"
 }
 
 // EntryFor is the narrowest entry of network.allow that would have let a refused connection through; "" where none would.

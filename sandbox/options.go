@@ -23,8 +23,11 @@ type Options struct {
 	Stdin         *os.File
 	Stdout        *os.File
 	Stderr        *os.File
-	Warn          io.Writer // where warnings go, one "cove: ..." line each
-	Log           *slog.Logger
+	// Learned is told at the end which entries network.allow would have needed, and which of them lead to closed addresses;
+	// nil: it is said on Warn.
+	Learned func(entries, closed []string)
+	Warn    io.Writer // where warnings go, one "cove: ..." line each
+	Log     *slog.Logger
 
 	shell bool // the sandbox of `cove shell`, which others join
 }

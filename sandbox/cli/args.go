@@ -111,12 +111,13 @@ func splitOptions(flags []cli.Flag, args []string, early bool) (opts, operands [
 		}
 		name, value, hasValue := start.OptionOf(arg)
 		f, isBool := flagNamed(flags, name)
+		takes := f != "" && isOptional(flags, f)
 		switch {
 		case f == "":
 			return nil, nil, unknownOption(arg, flags)
 		case isBool && !hasValue:
 			value = "true"
-		case isBool && value != "true" && value != "false":
+		case isBool && !takes && value != "true" && value != "false":
 			return nil, nil, start.Usagef("%s: takes no value (or true, false), not %s", dashed(name), quote(value))
 		case !isBool && !hasValue:
 			if i++; i == len(args) {
@@ -136,13 +137,24 @@ func dashed(name string) string {
 	return "--" + escape(name)
 }
 
-// flagNamed finds the first name of the flag that has this one.
+// isOptional tells an option that may stand without its value.
+func isOptional(flags []cli.Flag, name string) bool {
+	for _, f := range flags {
+		if g, ok := f.(*cli.GenericFlag); ok && f.Names()[0] == name {
+			_, optionally := g.Value.(*optional)
+			return optionally
+		}
+	}
+	return false
+}
+
+// flagNamed finds the first name of the flag that has this one, and whether it stands without a value.
 func flagNamed(flags []cli.Flag, name string) (first string, isBool bool) {
 	for _, f := range flags {
 		for _, n := range f.Names() {
 			if n == name {
 				_, isBool = f.(*cli.BoolFlag)
-				return f.Names()[0], isBool
+				return f.Names()[0], isBool || isOptional(flags, f.Names()[0])
 			}
 		}
 	}

@@ -37,6 +37,29 @@ func wordsFlag(name, usage string, aliases ...string) cli.Flag {
 	return &cli.GenericFlag{Name: name, Aliases: aliases, Usage: usage, Value: &words{}}
 }
 
+// optional is the value of an option that may stand without one.
+type optional struct{ without, value string }
+
+// Set implements flag.Value; without a value it is called with "true".
+func (o *optional) Set(value string) error {
+	if value == "true" {
+		value = o.without
+	}
+	o.value = value
+	return nil
+}
+
+// String implements flag.Value.
+func (o *optional) String() string {
+	if o == nil {
+		return ""
+	}
+	return o.value
+}
+
+// IsBoolFlag lets package flag take it without a value.
+func (o *optional) IsBoolFlag() bool { return true }
+
 // urfaveFlags are the options as urfave knows them.
 func urfaveFlags(tables ...[]start.Flag) []cli.Flag {
 	var out []cli.Flag
@@ -48,6 +71,8 @@ func urfaveFlags(tables ...[]start.Flag) []cli.Flag {
 		switch f.Kind {
 		case start.Bool:
 			out = append(out, &cli.BoolFlag{Name: f.Name, Aliases: short, Usage: f.Usage})
+		case start.Optional:
+			out = append(out, &cli.GenericFlag{Name: f.Name, Aliases: short, Usage: f.Usage, Value: &optional{without: f.Default}})
 		case start.Words:
 			out = append(out, wordsFlag(f.Name, f.Usage, short...))
 		default:

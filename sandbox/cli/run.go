@@ -2,8 +2,10 @@ package cli
 
 import (
 	"os"
+	"strings"
 	"syscall"
 
+	"cove/config"
 	"cove/sandbox"
 	"cove/sandbox/quick"
 	"cove/sandbox/start"
@@ -33,8 +35,41 @@ func (a *app) run(c *cli.Context) error {
 		plan.Spec.Security.Seccomp.Program = nil // its digest says which it is
 		return writeJSON(a.Stdout, plan.Spec)
 	}
+	if plan.Learn != nil {
+		plan.Options.Learned = func(entries, closed []string) { a.learned(plan.Learn, entries, closed) }
+	}
 	status, err := sandbox.Run(a.Ctx, plan.Spec, plan.Options)
 	return a.status(status, err)
+}
+
+// learned writes what a command asked of the network into the profile that it ran under.
+func (a *app) learned(p *config.Profile, entries, closed []string) {
+	list := make([]string, len(entries))
+	for i, e := range entries {
+		list[i] = quote(e)
+	}
+	for i, e := range closed {
+		closed[i] = quote(e)
+	}
+	if len(closed) > 0 {
+		a.Warn("private, local or this machine's own addresses were asked for, and are left out: %s", strings.Join(closed, ", "))
+	}
+	if len(entries) == 0 {
+		a.Warn("the network was asked for nothing else that is not allowed already")
+		return
+	}
+	if p.File == "" {
+		a.Warn("there is no profile to write to (`cove init` makes one); in [network] it would be:")
+		a.Warn("allow = [%s]", strings.Join(list, ", "))
+		return
+	}
+	if err := p.AddAllow(entries); err != nil {
+		a.Warn("%v; in [network] it would be:", err)
+		a.Warn("allow = [%s]", strings.Join(list, ", "))
+		return
+	}
+	a.Warn("network.allow in %s has now: %s", escape(p.File), strings.Join(list, ", "))
+	a.Warn("hint: look through it: it is what was asked for, by whatever ran; the next run asks you to agree to it")
 }
 
 // plan decides, and tells what is only inconvenient, once a boot: what was told stands in a file of the runtime

@@ -61,6 +61,14 @@ func profileFlags(l Line) ([]config.Flag, error) {
 		}
 		out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: list, Add: true})
 	}
+	if l.IsSet("learn-network") {
+		if how := l.String("learn-network"); how != "refuse" && how != "allow" {
+			return nil, Usagef("--learn-network=%s: unknown (refuse, allow)", how)
+		}
+		if !l.IsSet("network") {
+			out = append(out, config.Flag{Name: "--learn-network", Key: "network.mode", Value: "user"})
+		}
+	}
 	if list := l.Words("publish"); len(list) > 0 {
 		out = append(out, config.Flag{Name: "--publish", Key: "network.publish", Value: list, Add: true})
 	}

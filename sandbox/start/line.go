@@ -19,9 +19,10 @@ type Line interface {
 type Kind int
 
 const (
-	Text  Kind = iota // one value; the last one counts
-	Words             // a value each time
-	Bool              // none
+	Text     Kind = iota // one value; the last one counts
+	Words                // a value each time
+	Bool                 // none
+	Optional             // none, or one behind a "="; Default is the one that it stands for without
 )
 
 // Flag is an option of run and shell.
@@ -73,6 +74,7 @@ var Flags = []Flag{
 
 // RunFlags are those that run has besides.
 var RunFlags = []Flag{
+	{Name: "learn-network", Kind: Optional, Default: "refuse", Usage: "refuse what the profile does not allow, or `=allow` it, and write what was asked for into it"},
 	{Name: "entrypoint", Usage: "instead of the image's ENTRYPOINT, `PROGRAM` or a JSON array; \"\" for none"},
 }
 
@@ -120,6 +122,8 @@ func Parse(args []string) (Line, bool) {
 			return nil, false
 		}
 		switch f := flags[n]; {
+		case f.Kind == Optional:
+			return nil, false
 		case f.Kind == Bool && hasValue:
 			return nil, false
 		case f.Kind != Bool && !hasValue:

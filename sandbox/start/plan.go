@@ -47,6 +47,7 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 	if err = source.UseLock(l, in.Profile); err != nil {
 		return nil, err
 	}
+	learn := learnNetwork(l, in.Profile)
 	if err = runScript(&in); err != nil {
 		return nil, err
 	}
@@ -86,7 +87,23 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 	}
 	options, err := c.options(&in, stored)
 	options.Frozen = l.Bool("frozen")
-	return &Planned{Spec: s, Options: options}, err
+	return &Planned{Spec: s, Options: options, Learn: learn}, err
+}
+
+// learnNetwork makes of a profile one under which what it does not allow is found out: refused all the same, or let through.
+// It returns the profile where that was asked for, else nil.
+func learnNetwork(l Line, p *config.Profile) *config.Profile {
+	if !l.IsSet("learn-network") {
+		return nil
+	}
+	n := &p.Network
+	if n.Allow == nil {
+		n.Allow = []config.Egress{}
+	}
+	if l.String("learn-network") == "allow" {
+		n.Allow = append(slices.Clone(n.Allow), config.Egress{Any: true, Proto: "tcp"}, config.Egress{Any: true, Proto: "udp"})
+	}
+	return p
 }
 
 // Unsaid returns the file of what was told since the machine was booted, a line each, and what is lost here and not
@@ -109,6 +126,7 @@ func (p *Planned) Unsaid() (file string, lost []string) {
 type Planned struct {
 	Spec    *spec.Spec
 	Options sandbox.Options
+	Learn   *config.Profile // what is asked of the network is to be written into it; nil: is not
 }
 
 // ErrNoProc says that a sandbox could have no /proc: that is so in most containers.

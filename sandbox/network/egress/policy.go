@@ -183,11 +183,6 @@ func (p *Policy) Connect(proto string, to netip.AddrPort) Verdict {
 	if !p.listed {
 		return Verdict{OK: true, Say: p.sayOpen()}
 	}
-	for i := range p.allow {
-		if r := &p.allow[i]; r.any && r.matchesPort(proto, to.Port()) {
-			return Verdict{OK: true, Entry: r.text, Say: p.sayOpen()}
-		}
-	}
 	var good []string
 	entry := ""
 	for _, name := range names {
@@ -195,10 +190,17 @@ func (p *Policy) Connect(proto string, to netip.AddrPort) Verdict {
 			good, entry = append(good, name), text
 		}
 	}
+	v := Verdict{OK: true, Names: good, Entry: entry, Say: Allowed}
+	if text, ok := p.opensAny(proto, to.Port()); ok {
+		if v.Say = p.sayOpen(); good == nil {
+			v.Entry = text
+		}
+		return v
+	}
 	if good == nil {
 		return Verdict{Reason: NotListed}
 	}
-	return Verdict{OK: true, Names: good, Entry: entry, Say: Allowed}
+	return v
 }
 
 // sayOpen is what matters on an address that no name opened.
@@ -211,7 +213,17 @@ func (p *Policy) sayOpen() Say {
 	return Nothing
 }
 
-// opens returns the entry that allows the name on a port.
+// opensAny returns the entry that allows everything on a port.
+func (p *Policy) opensAny(proto string, port uint16) (string, bool) {
+	for i := range p.allow {
+		if r := &p.allow[i]; r.any && r.matchesPort(proto, port) {
+			return r.text, true
+		}
+	}
+	return "", false
+}
+
+// opens returns the entry that allows the name on a port, by name.
 func (p *Policy) opens(name, proto string, port uint16) (string, bool) {
 	for i := range p.deny {
 		if r := &p.deny[i]; r.matchesName(name) && r.matchesPort(proto, port) {
@@ -219,7 +231,7 @@ func (p *Policy) opens(name, proto string, port uint16) (string, bool) {
 		}
 	}
 	for i := range p.allow {
-		if r := &p.allow[i]; r.matchesName(name) && r.matchesPort(proto, port) {
+		if r := &p.allow[i]; !r.any && r.matchesName(name) && r.matchesPort(proto, port) {
 			return r.text, true
 		}
 	}
@@ -241,6 +253,9 @@ func (p *Policy) Said(say Say, name, proto string, port uint16) Verdict {
 		return Verdict{OK: true}
 	}
 	if text, ok := p.opens(ascii, proto, port); ok {
+		return Verdict{OK: true, Entry: text}
+	}
+	if text, ok := p.opensAny(proto, port); ok {
 		return Verdict{OK: true, Entry: text}
 	}
 	return Verdict{Reason: OtherName}
