@@ -9,6 +9,7 @@
 package early
 
 import (
+	"runtime"
 	"syscall"
 
 	// First of all it is seen whether there is enough of everything.
@@ -46,6 +47,10 @@ func init() {
 		trace.Step("forked init")
 		started <- stage
 	}()
+	// The first to be bound to its thread has one more started, from which others are cloned then. The goroutine above
+	// would be the first, and the fork would wait for it.
+	runtime.LockOSThread()
+	runtime.UnlockOSThread()
 }
 
 // wanted tells the command line of a run that will want a sandbox. To be wrong costs time and nothing else.

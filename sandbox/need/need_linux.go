@@ -9,7 +9,6 @@
 package need
 
 import (
-	"runtime"
 	"syscall"
 	"unsafe"
 
@@ -89,10 +88,9 @@ func lacking() string {
 }
 
 // canQueue tries whether n real-time signals can wait for this thread at once (sigqueue(3), EAGAIN), and takes them back.
+// The caller is bound to its thread, as the goroutine is that initialises packages (package runtime, LockOSThread).
 func canQueue(n int) bool {
 	const probe = 40 // a real-time signal that neither Go's runtime nor a C library has a use for
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	block, old := uint64(1)<<(probe-1), uint64(0)
 	if _, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 0 /* SIG_BLOCK */, uintptr(unsafe.Pointer(&block)), uintptr(unsafe.Pointer(&old)), 8, 0, 0); errno != 0 {
 		return true // nothing is known

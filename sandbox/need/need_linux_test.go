@@ -11,6 +11,8 @@ import (
 )
 
 func TestEnough(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if text := lacking(); text != "" {
 		t.Errorf("here is too little of something: %s", text)
 	}
@@ -18,6 +20,8 @@ func TestEnough(t *testing.T) {
 
 // Each limit that is lowered is told, with its number.
 func TestLacking(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for _, c := range []struct {
 		resource int
 		limit    unix.Rlimit // the hard limit stays, but for the descriptors
