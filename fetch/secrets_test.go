@@ -28,7 +28,7 @@ func login(t *testing.T, r *rt.Registry, o *Options, token bool) {
 
 // holdsSecret tells whether a text holds what was sent in secret, in any form that it has on the way.
 func holdsSecret(s string) bool {
-	for _, word := range []string{secret, base64.StdEncoding.EncodeToString([]byte("me:" + secret)), "registrytest-token", "Signature=", "X-Amz"} {
+	for _, word := range []string{secret, base64.StdEncoding.EncodeToString([]byte("me:" + secret)), "registrytest-token", "abcdef", "zyxwvut", "X-Amz-Signature=a"} {
 		if strings.Contains(s, word) {
 			return true
 		}
@@ -47,7 +47,7 @@ func TestRedirectToAnotherHost(t *testing.T) {
 			if !strings.Contains(req.URL.Path, "/blobs/") || req.Header.Get("Authorization") == "" {
 				return false
 			}
-			w.Header().Set("Location", cdn.URL()+req.URL.Path+"?X-Amz-Signature=abcdef")
+			w.Header().Set("Location", cdn.URL()+req.URL.Path+"?X-Amz-Signature=abcdef&X-Amz-Date=20260101T00Z&x=zyxwvut%2F9")
 			w.WriteHeader(http.StatusTemporaryRedirect)
 			return true
 		})
@@ -70,11 +70,11 @@ func TestRedirectToAnotherHost(t *testing.T) {
 			t.Fatal(err)
 		}
 		// What is asked there is not answered, and what it says is not repeated.
-		for status, said := range map[int]string{401: "", 403: "you are %s", 500: "at http://x/%s?X-Amz-Signature=%[1]s and http://me:" + secret + "@y/"} {
+		for status, said := range map[int]string{401: "", 403: "you are %s", 500: "at http://x/%s?X-Amz-Signature=%[1]s and http://me:" + secret + "@y/", 404: "no /p?X-Amz-Signature=abcdef%[2]s", 410: "abcdef%[2]s zyxwvut/9 zyxwvut%%2F9"} {
 			cdn.SetFault(func(w http.ResponseWriter, req *http.Request) bool {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="`+cdn.URL()+`/token",service="x"`)
 				w.WriteHeader(status)
-				fmt.Fprintf(w, said, secret)
+				fmt.Fprintf(w, said, secret, "")
 				return true
 			})
 			_, err := Pull(ctx, ref, o)

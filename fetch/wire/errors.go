@@ -100,12 +100,29 @@ func clean(s string) string {
 	return oci.Clean(s)
 }
 
-var inURL = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)(https?://)(?:[^\s"'/?#]*@)?([^\s"'?#]*)(?:[?#][^\s"']*)?`)
-})
+var (
+	inURL = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)(https?://)(?:[^\s"'/?#]*@)?([^\s"'?#]*)(?:[?#][^\s"']*)?`)
+	})
+	inQuery = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)([a-z0-9_-]*(?:signature|token|credential|secret|password|key|sig)[a-z0-9_-]*=)[^&\s"'<>]+`)
+	})
+)
 
-// scrub takes from a text what was sent in secret, and from the addresses in it all but host and path.
-func (c *Client) scrub(s string) string {
+// scrub takes from a text what was sent in secret, also in the query of the address that it came from, and from the
+// addresses in it all but host and path.
+func (c *Client) scrub(from *url.URL, s string) string {
+	if from.RawQuery != "" {
+		s = strings.ReplaceAll(s, from.RawQuery, "...")
+		for _, values := range from.Query() {
+			for _, v := range values {
+				if len(v) >= 6 {
+					s = strings.ReplaceAll(s, v, "...")
+					s = strings.ReplaceAll(s, url.QueryEscape(v), "...")
+				}
+			}
+		}
+	}
 	c.mu.Lock()
 	for _, word := range c.secret {
 		s = strings.ReplaceAll(s, word, "...")
@@ -114,7 +131,7 @@ func (c *Client) scrub(s string) string {
 		s = strings.ReplaceAll(s, url.PathEscape(word), "...")
 	}
 	c.mu.Unlock()
-	return inURL().ReplaceAllString(s, "$1$2")
+	return inQuery().ReplaceAllString(inURL().ReplaceAllString(s, "$1$2"), "$1...")
 }
 
 // failed is for a request that had no answer.
@@ -123,7 +140,7 @@ func (c *Client) failed(method string, u *url.URL, err error) error {
 	if errors.As(err, &already) {
 		return err
 	}
-	return &RequestError{method, shown(u), clean(c.scrub(err.Error())), err}
+	return &RequestError{method, shown(u), clean(c.scrub(u, err.Error())), err}
 }
 
 // status makes an error of an answer, and reads what the server says to it.
@@ -138,7 +155,7 @@ func (c *Client) status(resp *http.Response) error {
 	timer := time.AfterFunc(min(5*time.Second, c.set.Silence), func() { resp.Body.Close() })
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	timer.Stop()
-	e.Text = clean(c.scrub(said(resp.Header.Get("Content-Type"), data)))
+	e.Text = clean(c.scrub(resp.Request.URL, said(resp.Header.Get("Content-Type"), data)))
 	return e
 }
 
