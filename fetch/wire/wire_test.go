@@ -53,8 +53,7 @@ func TestPublicRegistryLeadsNowherePrivate(t *testing.T) {
 	defer inner.Close()
 	innerPort := inner.Listener.Addr().(*net.TCPAddr).Port
 	to := ""
-	var registry *httptest.Server
-	registry = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	registry := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if strings.HasSuffix(to, "/token") {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="`+to+`"`)
 			w.WriteHeader(http.StatusUnauthorized)
