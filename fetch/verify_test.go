@@ -287,6 +287,58 @@ func TestPullsAtOnce(t *testing.T) {
 	}
 }
 
+// A check beside pulls and removals finds nothing: what is half there is not there, and what it looks at stays.
+func TestVerifyBesideOthers(t *testing.T) {
+	r, o := registry(t), options(t)
+	o.Policy = Always
+	refs := make([]string, 3)
+	for n := range refs {
+		img := twoLayers()
+		img.Layers = append(img.Layers, rt.Layer{Tar: rt.Tar(rt.File("n", fmt.Sprint(n)))})
+		refs[n], _ = r.AddIndex(fmt.Sprintf("app:%d", n), img)
+	}
+	var others sync.WaitGroup
+	done := make(chan struct{})
+	for n := range refs {
+		others.Go(func() {
+			for range 8 {
+				if _, err := Pull(ctx, refs[n], o); err != nil {
+					t.Error(err)
+				}
+				if _, err := o.Store.Remove(ctx, refs[n]); err != nil {
+					t.Error(err)
+				}
+				if _, err := o.Store.Collect(ctx, false); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	go func() {
+		others.Wait()
+		close(done)
+	}()
+	images := 0
+	for checks := 0; ; checks++ {
+		v, err := o.Store.Verify(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range v.Problems {
+			t.Errorf("check %d: %+v", checks, p)
+		}
+		images += v.Images
+		select {
+		case <-done:
+			if t.Logf("%d checks, %d images", checks, images); images == 0 {
+				t.Error("it never saw one")
+			}
+			return
+		default:
+		}
+	}
+}
+
 // A layer whose directory is gone is told as such to who may not pull.
 func TestLayerGone(t *testing.T) {
 	r, o := registry(t), options(t)

@@ -157,7 +157,7 @@ func (v *verifier) choose(refs []string) ([]Handle, error) {
 			continue
 		}
 		v.index(n)
-		if !known[n.Manifest] {
+		if !known[n.Manifest] && !v.s.hasRecord(n.Manifest) && v.s.still(n) {
 			v.add(Problem{Refs: []string{n.Ref}, What: RecordFile, Path: v.s.path("images"), Digest: n.Manifest, Kind: layer.Missing})
 		}
 	}
@@ -213,12 +213,24 @@ func (s *Store) meant(ref string, names []Name, all []Handle) ([]oci.Digest, err
 	return out, err
 }
 
+// still tells whether a name that was read is there, and names the same: who removes an image begins with its names, and a
+// pull ends with them.
+func (s *Store) still(n Name) bool {
+	now, err := s.readName(filepath.Base(s.namePath(n.key(), n.Platform)))
+	return err == nil && now == n
+}
+
+func (s *Store) hasRecord(d oci.Digest) bool {
+	handles, err := s.records()
+	return err == nil && slices.ContainsFunc(handles, func(h Handle) bool { return h.Manifest == d })
+}
+
 // index checks the document that a name goes through. Nothing runs from it: it serves references by digest.
 func (v *verifier) index(n Name) {
 	if n.Index == "" {
 		return
 	}
-	if _, kind, detail := v.blob(n.Index); kind != "" {
+	if _, kind, detail := v.blob(n.Index); kind != "" && v.s.still(n) {
 		v.add(Problem{Refs: []string{n.Ref}, What: IndexBlob, Path: v.s.blobPath(n.Index), Digest: n.Index, Kind: kind, Detail: detail})
 	}
 }
