@@ -50,6 +50,8 @@ func targets(w map[string]string, loopback, everywhere string) []target {
 	}
 }
 
+const settle = 4 * time.Second
+
 func main() {
 	if len(os.Args) > 2 && os.Args[1] == "probe" {
 		probe(os.Args[2:])
@@ -70,6 +72,8 @@ func probe(addrs []string) {
 		i  int
 		ok bool
 	}
+	// A network that configures itself (router advertisements, duplicate address detection) takes its time.
+	time.Sleep(settle)
 	results := make(chan result)
 	for i, a := range addrs {
 		go func() {
