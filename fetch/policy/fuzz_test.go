@@ -3,6 +3,7 @@ package policy_test
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"testing"
 
 	"cove/fetch/policy"
@@ -55,6 +56,41 @@ func FuzzSignature(f *testing.F) {
 		}}
 		if p, err := policy.SignedBy(keys, s); err == nil && !(p.Key.Sigstore() && bytes.Equal(data, policytest.Claim(policytest.CosignType, d, ref, nil))) {
 			t.Errorf("%x is taken for a signature", data)
+		}
+	})
+}
+
+// Whatever a policy.json is: what it lets in without a signature, it says so of in full.
+func FuzzPolicy(f *testing.F) {
+	for _, text := range []string{accept, reject, `[{"type":"signedBy","keyType":"GPGKeys","keyData":"aw==","signedIdentity":{"type":"matchExact"}}]`,
+		`[{"type":"sigstoreSigned","keyDatas":["aw=="]}]`, `[{"type":"sigstoreSigned","keyPath":"/dev/null","rekorPublicKeyPath":"/r"}]`} {
+		f.Add([]byte(`{"default":` + text + `,"transports":{"docker":{"quay.io":` + text + `,"":` + reject + `}}}`))
+	}
+	named, err := reference.ParseNamed("quay.io/acme/app:1")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := policy.Parse("policy.json", data)
+		if err != nil {
+			return
+		}
+		for _, s := range []*policy.Subject{{Transport: "docker", Named: named}, {Transport: "oci", Path: "/srv"}} {
+			s.Found = func(bool) ([]policy.Signature, error) { return nil, nil }
+			rules := p.For(s)
+			if rules.Check(s) != nil {
+				continue
+			}
+			if rules.Hopeless() != nil {
+				t.Errorf("%q: hopeless, and let in", data)
+			}
+			var plain any
+			if err := json.Unmarshal(data, &plain); err != nil {
+				t.Fatalf("%q is no JSON: %v", data, err)
+			}
+			if text, err := json.Marshal(plain); err != nil || !bytes.Contains(text, []byte(`{"type":"insecureAcceptAnything"}`)) {
+				t.Errorf("%q lets in what nobody signed", data)
+			}
 		}
 	})
 }
