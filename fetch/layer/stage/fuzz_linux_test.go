@@ -3,15 +3,20 @@ package stage
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
+	"io/fs"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"cove/fetch/layer"
+
+	"golang.org/x/sys/unix"
 )
 
 // FuzzUnpack's law: whatever the stream, unpacking ends, and touches nothing outside its
-// directory. What it makes can be removed again.
+// directory, not even the layers below, which it reads. What it makes is as its listing says, and can be removed again.
 func FuzzUnpack(f *testing.F) {
 	for _, hdrs := range [][]tar.Header{
 		{dir("tmp"), sym("out", "/tmp"), file("out/cove-escaped")},
@@ -26,53 +31,108 @@ func FuzzUnpack(f *testing.F) {
 	} {
 		f.Add(tarOf(f, map[string]string{"d/x": "hello"}, hdrs...))
 	}
-	b := newBench(f, testMap(f))
-	low, _, _, err := b.unpack(tarOf(f, nil, file("low"), sym("below", "/"), sym("up", "../../..")))
+	x := raw('0', "x", 0, nil)
+	for _, stream := range [][]byte{
+		gz(f, x), zst(f, x), append(skippableFrame(1, "skip"), zst(f, x)...), append(gz(f, x), emptyMember(f)...), window128(),
+		append(record('x', "path=../../cove-escaped", "uid=4294967295"), x...), append(record('g', "path=/tmp/cove-escaped"), x...),
+		append(record('x', "SCHILY.xattr.user.overlay.redirect=/etc", "SCHILY.xattr.trusted.overlay.opaque=y"), raw('5', "d/", 0, nil)...),
+		append(record('x', "GNU.sparse.map=0,1,5,0", "GNU.sparse.numblocks=2", "GNU.sparse.size=5"), append(raw('0', "x", 1, nil), make([]byte, 512)...)...),
+		append(raw('L', "././@LongLink", 20, nil), append([]byte("/etc/../../canary\x00\x00\x00"), append(make([]byte, 492), x...)...)...),
+		append(raw('3', "low", 0, nil), raw('4', "below/sda", 0, nil)...),
+	} {
+		f.Add(stream)
+	}
+	fz := newFuzzing(f)
+	f.Fuzz(func(t *testing.T, stream []byte) { fz.unpack(t, stream, layer.Limits{Bytes: 1 << 24, Entries: 1000}) })
+}
+
+// fuzzing is a stage at work on top of a layer that must stay as it is.
+type fuzzing struct {
+	b      *bench
+	low    layer.Place
+	check  func(testing.TB)
+	below  string // what the layer below looks like
+	lowDir string
+}
+
+func newFuzzing(f *testing.F) *fuzzing {
+	f.Helper()
+	fz := &fuzzing{b: newBench(f, testMap(f))}
+	var err error
+	fz.low, fz.lowDir, _, err = fz.b.unpack(tarOf(f, map[string]string{"low": "low"}, file("low"), sym("below", "/"), sym("up", "../../.."), dir("d"), file("d/deep")))
 	if err != nil {
 		f.Fatal(err)
 	}
-	check := canaries(f, b)
-	f.Fuzz(func(t *testing.T, stream []byte) {
-		b.t = t
-		at, _ := b.fresh()
-		b.n-- // removed here, not at the end
-		req := layer.UnpackRequest{At: at, Limits: layer.Limits{Bytes: 1 << 24, Entries: 1000},
-			Below: func() ([]layer.Place, error) { return []layer.Place{low}, nil }}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_, _ = b.s.Unpack(req, bytes.NewReader(stream))
-		}()
-		select {
-		case <-done:
-		case <-time.After(20 * time.Second):
-			t.Fatal("it does not end")
+	fz.below = inodes(f, fz.lowDir)
+	fz.check = canaries(f, fz.b)
+	return fz
+}
+
+// inodes describes a tree, with the time of each inode's last change, which nothing can set.
+func inodes(t testing.TB, root string) string {
+	t.Helper()
+	var out strings.Builder
+	err := filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
 		}
-		if err := b.s.Remove(at); err != nil {
-			t.Fatal(err)
+		var st unix.Stat_t
+		if err := unix.Lstat(p, &st); err != nil {
+			return err
 		}
-		check(t)
+		fmt.Fprintf(&out, "%s %o %d:%d %d names %d bytes changed %d\n", p, st.Mode, st.Uid, st.Gid, st.Nlink, st.Size, st.Ctim.Nano())
+		return nil
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// unpack holds the law for one stream.
+func (fz *fuzzing) unpack(t *testing.T, stream []byte, lim layer.Limits) {
+	b := fz.b
+	b.t = t
+	at, _ := b.fresh()
+	b.n-- // removed here, not at the end
+	listing := b.listing()
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.s.Unpack(layer.UnpackRequest{At: at, Limits: lim, List: listing, Label: "a layer",
+			Below: func() ([]layer.Place, error) { return []layer.Place{fz.low}, nil }}, bytes.NewReader(stream))
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			b.checkListing(at, listing)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not end")
+	}
+	if err := b.s.Remove(at); err != nil {
+		t.Fatal(err)
+	}
+	fz.check(t)
+	if now := inodes(t, fz.lowDir); now != fz.below {
+		t.Fatalf("the layer below was\n%s\nand is\n%s", fz.below, now)
+	}
 }
 
 // The vocabulary of FuzzEntries: names that meet each other, and what escapes are made of.
 var (
 	fuzzNames = []string{"a", "b", "a/b", "a/b/c", "b/a", "./a/", "/b", ".", "..", "../a", "a/../..", "tmp", "tmp/cove-escaped", "a/cove-escaped",
-		"b/cove-escaped", "a/b/cove-escaped", ".wh.a", ".wh.b", "a/.wh.b", ".wh..wh..opq", "a/.wh..wh..opq", ".wh.", ".wh...", "low", "below/x", "up/x", "canary"}
-	fuzzTargets = []string{"a", "b", "a/b", "/", "..", "../..", "/tmp", "/a", "../canary", "canary", "low", "below", "up", "a/../b", "/proc/self/root", "../../../../tmp", ".", ""}
+		"b/cove-escaped", "a/b/cove-escaped", ".wh.a", ".wh.b", "a/.wh.b", ".wh..wh..opq", "a/.wh..wh..opq", ".wh.", ".wh...", "low", "below/x", "up/x", "canary",
+		"d/deep", "d/.wh.deep", "d/new", ".wh.low", "below/low"}
+	fuzzTargets = []string{"a", "b", "a/b", "/", "..", "../..", "/tmp", "/a", "../canary", "canary", "low", "d/deep", "below/low", "../0/low", "below", "up", "a/../b", "/proc/self/root", "../../../../tmp", ".", ""}
 	fuzzTypes   = []byte{tar.TypeReg, tar.TypeDir, tar.TypeSymlink, tar.TypeLink, tar.TypeDir, tar.TypeSymlink, tar.TypeFifo, tar.TypeChar}
 )
 
-// FuzzEntries has FuzzUnpack's law, and that of listings, for well-formed tars of entries that get in each other's way.
+// FuzzEntries has FuzzUnpack's law for well-formed tars of entries that get in each other's way.
 func FuzzEntries(f *testing.F) {
 	f.Add([]byte{1, 0, 0, 2, 1, 6, 0, 14, 0})
 	f.Add([]byte{2, 0, 4, 0, 13, 0, 3, 2, 8, 1, 0, 0, 0, 16, 0})
-	b := newBench(f, testMap(f))
-	low, _, _, err := b.unpack(tarOf(f, nil, file("low"), sym("below", "/"), sym("up", "../../..")))
-	if err != nil {
-		f.Fatal(err)
-	}
-	check := canaries(f, b)
+	fz := newFuzzing(f)
 	f.Fuzz(func(t *testing.T, program []byte) {
 		var buf bytes.Buffer
 		w := tar.NewWriter(&buf)
@@ -95,18 +155,6 @@ func FuzzEntries(f *testing.F) {
 			}
 		}
 		w.Close()
-		b.t = t
-		at, _ := b.fresh()
-		b.n--
-		listing := b.listing()
-		_, err := b.s.Unpack(layer.UnpackRequest{At: at, List: listing, Label: "a layer",
-			Below: func() ([]layer.Place, error) { return []layer.Place{low}, nil }}, &buf)
-		if err == nil {
-			b.checkListing(at, listing)
-		}
-		if err := b.s.Remove(at); err != nil {
-			t.Fatal(err)
-		}
-		check(t)
+		fz.unpack(t, buf.Bytes(), layer.Limits{})
 	})
 }
