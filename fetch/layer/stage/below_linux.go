@@ -52,7 +52,7 @@ func (u *unpacker) implicit(path string) (link string, err error) {
 	}
 	if f == nil {
 		err := u.bareDir(path)
-		if err == nil && u.borrowing {
+		if err == nil {
 			err = u.keepName(u.borrowed, path)
 		}
 		return "", err
@@ -92,10 +92,8 @@ func (u *unpacker) likeBelow(f *found, path string) error {
 	if err := copyXattrs(src, dst, false); err != nil {
 		return err
 	}
-	if u.borrowing {
-		if err := u.keepName(u.borrowed, path); err != nil {
-			return err
-		}
+	if err := u.keepName(u.borrowed, path); err != nil {
+		return err
 	}
 	return u.keepDir(path, statTimes(&f.st))
 }

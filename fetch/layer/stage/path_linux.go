@@ -39,9 +39,6 @@ func (u *unpacker) enter(comps []string) (string, error) {
 			return "", unix.ENAMETOOLONG
 		}
 		if _, ok := u.dirs[next]; ok {
-			if !u.borrowing {
-				delete(u.borrowed, next)
-			}
 			cur = next
 			continue
 		}
@@ -61,7 +58,21 @@ func (u *unpacker) enter(comps []string) (string, error) {
 		}
 		rest = append(strings.Split(target, "/"), rest...)
 	}
+	// What the walk made on its way to a link has nothing in it and stays borrowed.
+	if !u.borrowing {
+		for p := cur; p != "" && len(u.borrowed) > 0; p = parentOf(p) {
+			u.unborrow(p)
+		}
+	}
 	return u.enterReal(cur)
+}
+
+// unborrow says that the directory path is in the layer for its own sake, or its contents'.
+func (u *unpacker) unborrow(path string) {
+	if _, ok := u.borrowed[path]; ok {
+		delete(u.borrowed, path)
+		u.dropBytes(path)
+	}
 }
 
 // step makes sure that path, whose parent is real, is a directory, or returns the target of the
@@ -89,10 +100,8 @@ func (u *unpacker) step(path string) (link string, err error) {
 		if err := u.bareDir(path); err != nil {
 			return "", err
 		}
-		if u.borrowing {
-			if err := u.keepName(u.borrowed, path); err != nil {
-				return "", err
-			}
+		if err := u.keepName(u.borrowed, path); err != nil {
+			return "", err
 		}
 		return "", u.makeOpaque(path)
 	}
@@ -129,7 +138,7 @@ func (u *unpacker) forget(path string) {
 		delete(u.dirs, path)
 		u.dropBytes(path)
 	}
-	for _, set := range []map[string]struct{}{u.copied, u.borrowed, u.opaque, u.whiteouts} {
+	for _, set := range []map[string]struct{}{u.copied, u.borrowed, u.opaque, u.emptied, u.whiteouts} {
 		if _, ok := set[path]; ok {
 			delete(set, path)
 			u.dropBytes(path)

@@ -15,8 +15,9 @@ import (
 //   - What was copied from below for a hard link, and then hidden, goes: only the link stays.
 //   - The root of a layer cannot be opaque: overlayfs merges the roots whatever their attributes
 //     say. So each name that lies below is hidden by itself.
-//   - A directory that is here only because a whiteout or such a file had to be put in it, and is
-//     empty now, goes as well.
+//   - A directory that is here only because a whiteout or such a file had to be put in it, because an opaque marker names
+//     it, or because an entry went through a link in it, and is empty now, goes as well, unless it lies below and is to
+//     be empty.
 //   - A whiteout in a directory that is not merged with one below hides nothing, and overlayfs
 //     lists its name (ovl_iterate reads such a directory as it is), though nothing is there.
 func (u *unpacker) settle() error {
@@ -52,6 +53,12 @@ func (u *unpacker) settle() error {
 
 // giveBack removes a borrowed directory when nothing is in it any more.
 func (u *unpacker) giveBack(path string) error {
+	if _, ok := u.emptied[path]; ok && !u.hidden(path) {
+		f, err := u.lower.find(path)
+		if err != nil || f != nil {
+			return err // it lies below, and is empty from here on
+		}
+	}
 	err := unix.Rmdir(path)
 	if err == unix.ENOTEMPTY {
 		return nil // and it is as below

@@ -29,9 +29,10 @@ type unpacker struct {
 
 	dirs      map[string]times    // every directory of this layer by its real path; times are set at the end
 	copied    map[string]struct{} // files that are here only because a hard link needed them from below
-	borrowed  map[string]struct{} // directories that are here only because such a file or a whiteout is in them
-	borrowing bool                // what is made now is such a directory
+	borrowed  map[string]struct{} // directories that no entry is in so far, only such files and markers
+	borrowing bool                // what is looked up now is not put there
 	opaque    map[string]struct{} // directories below which nothing lower shows
+	emptied   map[string]struct{} // of them, those that an opaque marker names
 	whiteouts map[string]struct{}
 	names     *atomic.Int64 // bytes of the names kept in such maps, of all unpackings
 	nameBytes int64         // of them, of this one
@@ -55,7 +56,7 @@ func newUnpacker(m userns.IDMap, lim layer.Limits, names *atomic.Int64) *unpacke
 		idmap: m, lim: lim, buf: make([]byte, 256<<10), parentFD: -1,
 		uid: int(lowest(m.UIDs)), gid: int(lowest(m.GIDs)),
 		dirs: map[string]times{}, copied: map[string]struct{}{}, borrowed: map[string]struct{}{},
-		opaque: map[string]struct{}{}, whiteouts: map[string]struct{}{},
+		opaque: map[string]struct{}{}, emptied: map[string]struct{}{}, whiteouts: map[string]struct{}{},
 	}
 }
 
@@ -195,7 +196,12 @@ func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 // in the tar they stand: what this layer itself holds stays (layer.md, "Whiteouts").
 func (u *unpacker) whiteout(dir []string, base string) error {
 	if base == whiteoutOpaque {
+		u.borrowing = true // it makes no directories
 		parent, err := u.enter(dir)
+		u.borrowing = false
+		if err == nil {
+			err = u.keepName(u.emptied, parent)
+		}
 		if err != nil {
 			return err
 		}
@@ -220,6 +226,10 @@ func (u *unpacker) whiteout(dir []string, base string) error {
 	if err == nil {
 		if _, ok := u.copied[path]; !ok {
 			if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+				if _, ok := u.emptied[path]; ok { // more than that
+					delete(u.emptied, path)
+					u.dropBytes(path)
+				}
 				return u.makeOpaque(path)
 			}
 			return nil // hides what is below already
@@ -295,7 +305,7 @@ func (u *unpacker) directory(h *tar.Header, path, base string) error {
 	if err := u.keepDir(path, times{accessed(h), h.ModTime}); err != nil {
 		return err
 	}
-	delete(u.borrowed, path)
+	u.unborrow(path)
 	at := orDot(path)
 	if err := u.setOwner(at, uid, gid); err != nil {
 		return err
