@@ -145,6 +145,12 @@ func (a *archiveWriter) oci(tag string, manifest, config []byte, parcels []*parc
 	if err := a.data("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)); err != nil {
 		return err
 	}
+	// skopeo 1.9 gives folders that have no entry to root, and fails where it may not.
+	for _, dir := range []string{"blobs/", "blobs/sha256/"} {
+		if err := a.w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755, ModTime: time.Unix(0, 0)}); err != nil {
+			return err
+		}
+	}
 	for _, p := range parcels {
 		if err := a.layer(blobName(p.desc.Digest), p); err != nil {
 			return err

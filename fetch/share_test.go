@@ -348,6 +348,21 @@ func TestSaveRoundTrip(t *testing.T) {
 			if err != nil || !bytes.Equal(data, again.Bytes()) {
 				t.Errorf("saved twice, it is not the same (%v)", err)
 			}
+			dirs := map[string]bool{".": true}
+			for r := tar.NewReader(&again); ; {
+				h, err := r.Next()
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if name := filepath.Clean(h.Name); h.Typeflag == tar.TypeDir {
+					dirs[name] = true
+				} else if !dirs[filepath.Dir(name)] {
+					t.Errorf("%s: its folder has no entry, which skopeo then gives to root", h.Name)
+				}
+			}
 			if st, err := os.Stat(file); err != nil || st.Mode().Perm() != 0o640 {
 				t.Errorf("%v %v", st.Mode(), err)
 			}

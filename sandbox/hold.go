@@ -42,15 +42,22 @@ func (c *control) hold(conn *fdpass.Conn, h *spec.Hold) {
 	defer conn.Close()
 	c.holds.Lock()
 	defer c.holds.Unlock()
+	if c.root == nil {
+		return
+	}
+	answer := c.root()
+	if answer.Root.Kind == spec.RootHost {
+		_ = conn.Send(answer) // there is nothing to read, and nobody is stopped for it
+		return
+	}
 	select {
 	case <-c.held: // of one that nobody waited for any more
 	default:
 	}
-	if c.root == nil || c.conn.Send(spec.ToInit{Hold: h}) != nil {
+	if c.conn.Send(spec.ToInit{Hold: h}) != nil {
 		return
 	}
 	defer func() { _ = c.conn.Send(spec.ToInit{Release: true}) }()
-	answer := c.root()
 	select {
 	case held := <-c.held:
 		answer.Placed, answer.Running = held.Placed, held.Running

@@ -57,12 +57,8 @@ func (i *initStage) release() {
 	if !i.held.paused {
 		return
 	}
-	for n := len(i.held.stopped) - 1; n >= 0; n-- {
-		pid := i.held.stopped[n]
-		_ = unix.Kill(pid, unix.SIGCONT)
-		await(func() bool { return !allStopped(pid) })
-	}
-	i.held.stopped, i.held.paused = nil, false
+	i.held.resume()
+	i.held.paused = false
 	time.Sleep(20 * time.Millisecond) // the reaper may just be telling of a stop
 	i.reaper.setQuiet(false)
 	i.spawner.gate.Unlock()
@@ -98,6 +94,16 @@ func (h *holding) stopAll() (running int) {
 	return running
 }
 
+// resume has them go on, children first.
+func (h *holding) resume() {
+	for n := len(h.stopped) - 1; n >= 0; n-- {
+		pid := h.stopped[n]
+		_ = unix.Kill(pid, unix.SIGCONT)
+		await(func() bool { return !allStopped(pid) })
+	}
+	h.stopped = nil
+}
+
 // anyRuns tells of a process that was not there before.
 func anyRuns(known map[int]bool) bool {
 	for _, pid := range parentsFirst() {
@@ -117,7 +123,7 @@ func await(done func() bool) bool {
 	return done()
 }
 
-// parentsFirst lists the processes of this pid namespace but this one, each after its parent.
+// parentsFirst lists the processes that descend from this one, which in a sandbox are all, each after its parent.
 func parentsFirst() []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -132,7 +138,7 @@ func parentsFirst() []int {
 		}
 	}
 	var out []int
-	next := append(children[os.Getpid()], children[0]...)
+	next := children[os.Getpid()]
 	for len(next) > 0 {
 		pid := next[0]
 		next = append(next[1:], children[pid]...)
