@@ -49,7 +49,8 @@ func (r *relays) prepare(s Stdio) ([]*os.File, error) {
 	return []*os.File{in, out, errs}, nil
 }
 
-// direct reports whether a descriptor can be handed in as it is. A closed one counts as /dev/null.
+// direct reports whether a descriptor can be handed in as it is. A closed one counts as /dev/null, and so does that itself,
+// of which there is nothing to relay: os.ErrClosed.
 func direct(f *os.File) (bool, error) {
 	var st unix.Stat_t
 	if f == nil {
@@ -63,6 +64,10 @@ func direct(f *os.File) (bool, error) {
 		return true, nil
 	case unix.S_IFDIR:
 		return false, errors.New("is a directory")
+	case unix.S_IFCHR:
+		if st.Rdev == unix.Mkdev(1, 3) { // devices.txt of the kernel's documentation
+			return false, os.ErrClosed
+		}
 	}
 	return false, nil
 }

@@ -247,3 +247,37 @@ func TestDrainWaitsForSlowReader(t *testing.T) {
 		t.Errorf("%d bytes of %d", len(all), len(data))
 	}
 }
+
+// Of the null device there is nothing to relay: the command gets one that is its own.
+func TestNullIsNotRelayed(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	zero, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zero.Close()
+	var r relays
+	files, err := r.prepare(Stdio{In: null, Out: null, Err: null})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range files {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(1, 3) || f == null {
+			t.Errorf("descriptor %d: mode %#o, device %#x, %v", i, st.Mode, st.Rdev, err)
+		}
+	}
+	if len(r.pending) > 0 {
+		t.Errorf("%d relays", len(r.pending))
+	}
+	r.handedOver()
+	// Another device may hold what is to be kept from the command.
+	if _, err := r.prepare(Stdio{In: zero, Out: null, Err: null}); err != nil || len(r.pending) != 1 {
+		t.Errorf("%d relays for /dev/zero, %v", len(r.pending), err)
+	}
+	r.handedOver()
+}
