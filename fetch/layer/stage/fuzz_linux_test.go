@@ -33,7 +33,7 @@ func FuzzUnpack(f *testing.F) {
 	}
 	x := raw('0', "x", 0, nil)
 	for _, stream := range [][]byte{
-		gz(f, x), zst(f, x), append(skippableFrame(1, "skip"), zst(f, x)...), append(gz(f, x), emptyMember(f)...), window128(),
+		gz(f, x), zst(f, x), append(skippableFrame(1, "skip"), zst(f, x)...), append(gz(f, x), emptyMember(f)...), window128(2),
 		append(record('x', "path=../../cove-escaped", "uid=4294967295"), x...), append(record('g', "path=/tmp/cove-escaped"), x...),
 		append(record('x', "SCHILY.xattr.user.overlay.redirect=/etc", "SCHILY.xattr.trusted.overlay.opaque=y"), raw('5', "d/", 0, nil)...),
 		append(record('x', "GNU.sparse.map=0,1,5,0", "GNU.sparse.numblocks=2", "GNU.sparse.size=5"), append(raw('0', "x", 1, nil), make([]byte, 512)...)...),

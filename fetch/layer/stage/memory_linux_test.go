@@ -111,8 +111,8 @@ func TestHostileMemory(t *testing.T) {
 		"sparse maps": bytes.Repeat(append(record('x', "GNU.sparse.map="+sparse+"0,0", "GNU.sparse.numblocks=250001", "GNU.sparse.size=0"),
 			raw('0', "x", 0, nil)...), 5),
 		"long links":  bytes.Repeat(append(append(raw('K', "././@LongLink", 1<<20, nil), bytes.Repeat([]byte("n"), 1<<20)...), raw('2', "x", 0, nil)...), 5),
-		"a window":    window128(),
-		"two windows": append(window128(), window128()...),
+		"a window":    window128(800),
+		"two windows": append(window128(800), window128(800)...),
 	}
 	for name, stream := range hostile {
 		_, _, _, err := b.unpack(stream)
@@ -125,12 +125,12 @@ func TestHostileMemory(t *testing.T) {
 	}
 }
 
-// window128 is a zstd frame of 100 MiB of zeros with the largest window there may be, by hand: RFC 8878 3.1.1.
-func window128() []byte {
+// window128 is a zstd frame of zeros, 128 KiB a block, with the largest window there may be, by hand: RFC 8878 3.1.1.
+func window128(blocks int) []byte {
 	out := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3} // no checksum, no size; 2^(10+17)
-	for n := range 800 {
+	for n := range blocks {
 		block := uint32(128<<10)<<3 | 1<<1 // one byte, that often
-		if n == 799 {
+		if n == blocks-1 {
 			block |= 1 // the last
 		}
 		out = append(out, byte(block), byte(block>>8), byte(block>>16), 0)
