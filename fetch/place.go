@@ -89,7 +89,8 @@ func newPlace(sys *types.SystemContext, pull sysregistriesv2.PullSource, o Optio
 		return wire.Credentials{Username: auth.Username, Password: auth.Password, IdentityToken: auth.IdentityToken}, err
 	})
 	set.Trusted = func(hostport string) bool {
-		r, err := sysregistriesv2.FindRegistry(sys, hostport)
+		host := strings.TrimSuffix(strings.TrimSuffix(hostport, ":443"), ":80") // as a location has it
+		r, err := sysregistriesv2.FindRegistry(sys, host)
 		return err == nil && r != nil
 	}
 	set.Waiting = func(d time.Duration, why string) { event(Event{Kind: Waiting, Wait: d, Why: why}) }
