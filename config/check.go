@@ -93,6 +93,7 @@ func (p *Profile) checkEgress(wrong func(key, format string, args ...any)) {
 		given bool
 	}{
 		{"network.allow", n.Allow != nil}, {"network.deny", len(n.Deny) > 0}, {"network.host_ports", len(n.HostPorts) > 0},
+		{"network.proxy", n.Proxy},
 	} {
 		switch {
 		case !l.given:
@@ -102,7 +103,7 @@ func (p *Profile) checkEgress(wrong func(key, format string, args ...any)) {
 				wrong(l.key, `%s: needs network.mode = "user"; the mode is "none"`, l.key)
 			}
 		case n.Mode == "host":
-			wrong(l.key, `%s: needs network.mode = "user"; the mode "host" is this machine's own network, and nothing holds it to a list`, l.key)
+			wrong(l.key, `%s: needs network.mode = "user"; the mode "host" is this machine's own network, and nothing holds it to that`, l.key)
 		case !n.Builtin():
 			wrong(l.key, "%s: %s cannot hold to it; leave network.driver out", l.key, n.Driver)
 		}

@@ -48,6 +48,7 @@ var schema = []struct {
 	{"network.deny", someStrings, setDeny},
 	{"network.publish", someStrings, setPublish},
 	{"network.host_ports", someNumbers, setHostPorts},
+	{"network.proxy", aBool, setProxy},
 	{"network.driver", aString, setDriver},
 	{"limits", aTable, nil},
 	{"limits.memory", aString, setMemory},

@@ -79,6 +79,9 @@ func (p *Profile) Grants() []Grant {
 		for i, e := range p.Network.Allow {
 			grant(elementOf("network.allow", i), GrantNetwork, "reach %s", quotePlain(e.String()))
 		}
+		if p.Network.Proxy {
+			grant("network.proxy", GrantNetwork, "connect through the proxy that your environment names, with what it holds of passwords")
+		}
 		for i, port := range p.Network.HostPorts {
 			grant(elementOf("network.host_ports", i), GrantNetwork, "reach port %d of this machine's loopback", port)
 		}

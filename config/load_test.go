@@ -146,7 +146,7 @@ func TestFull(t *testing.T) {
 			{Name: "proxy.golang.org", Proto: "tcp"}, {Name: "debian.org", Below: true, FromPort: 80, ToPort: 80, Proto: "tcp"},
 			{Address: []byte{10, 1, 0, 0}, Bits: 16, FromPort: 5432, ToPort: 5432, Proto: "tcp"},
 			{Address: []byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 15: 0}, Bits: 32, FromPort: 8000, ToPort: 8100, Proto: "udp"},
-		}, Deny: []Egress{{Name: "ads.example.com", Proto: "tcp"}}, HostPorts: []uint16{5432}},
+		}, Deny: []Egress{{Name: "ads.example.com", Proto: "tcp"}}, HostPorts: []uint16{5432}, Proxy: true},
 		Limits: Limits{MemoryBytes: 2 << 30, CPUs: 1.5, PIDs: 4096, Timeout: 90 * time.Minute},
 		Security: Security{Caps: []string{"default", "SYS_PTRACE"}, NewPrivileges: true, Nested: true,
 			Seccomp: Seccomp{File: r.project + "/seccomp.json", Data: filter}},

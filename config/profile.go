@@ -105,6 +105,7 @@ type Network struct {
 	Allow     []Egress
 	Deny      []Egress
 	HostPorts []uint16 // of this machine's loopback, as host.cove.internal
+	Proxy     bool     // connections out take the proxy that the environment outside names
 }
 
 // Limits are what the sandbox as a whole may use; 0 is no limit.

@@ -435,6 +435,8 @@ func setCaps(p *Profile, c *change) {
 	}
 }
 
+func setProxy(p *Profile, c *change) { c.bool(p, &p.Network.Proxy) }
+
 func setNewPrivileges(p *Profile, c *change) { c.bool(p, &p.Security.NewPrivileges) }
 
 func setNested(p *Profile, c *change) { c.bool(p, &p.Security.Nested) }

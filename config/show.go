@@ -63,6 +63,7 @@ func (p *Profile) Show() []Setting {
 	}
 	put("network.deny", texts(p.Network.Deny))
 	put("network.host_ports", list(ports(p.Network.HostPorts)))
+	put("network.proxy", p.Network.Proxy)
 	put("network.driver", p.Network.Driver)
 	put("limits.memory", ShowSize(p.Limits.MemoryBytes))
 	put("limits.cpus", p.Limits.CPUs)

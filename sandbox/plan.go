@@ -199,7 +199,7 @@ func (p *planner) network() error {
 
 // egress is what the profile lets be reached.
 func egress(n config.Network) spec.Egress {
-	out := spec.Egress{Listed: n.Allow != nil}
+	out := spec.Egress{Listed: n.Allow != nil, Proxy: n.Proxy}
 	for _, e := range n.Allow {
 		out.Allow = append(out.Allow, reach(e))
 	}

@@ -141,6 +141,7 @@ type Egress struct {
 	Allow     []Reach    `json:"allow,omitempty"`
 	Deny      []Reach    `json:"deny,omitempty"` // before Allow
 	HostPorts []HostPort `json:"hostPorts,omitempty"`
+	Proxy     bool       `json:"proxy,omitempty"` // connections are made through the proxy of the caller's environment
 }
 
 // Reach is a name or a network, some of its ports, and a protocol.

@@ -33,7 +33,7 @@ func full() Spec {
 		Hidden:  []Below{{Target: "/work", Paths: []Path{".data/cove"}}},
 		Program: []Below{{Target: "/work", Paths: []Path{"bin/cove"}}},
 		Network: Network{Mode: "user", Driver: "pasta", PublishAuto: true, Publish: []Port{{HostIP: "::1", HostPort: 80, ContainerPort: 8080, Proto: "tcp"}},
-			Egress: Egress{Listed: true, Allow: []Reach{{Text: "*.a.example:1-2/udp", Name: "a.example", Below: true, FromPort: 1, ToPort: 2, Proto: "udp"}},
+			Egress: Egress{Listed: true, Proxy: true, Allow: []Reach{{Text: "*.a.example:1-2/udp", Name: "a.example", Below: true, FromPort: 1, ToPort: 2, Proto: "udp"}},
 				Deny: []Reach{{Text: "10.0.0.0/8", Prefix: Prefix{IP: IP{10, 0, 0, 0}, Bits: 8}, Proto: "tcp"}}, HostPorts: []HostPort{5432}}},
 		Limits: Limits{Cgroup: CgroupSystemd, MemoryBytes: 1 << 30, CPUs: 1.5, PIDs: 512, Default: true, Whole: true, TimeoutMS: 1000},
 		Security: Security{Caps: []string{"CAP_CHOWN"}, NewPrivileges: true, ScopeAbstract: true, Nested: true,

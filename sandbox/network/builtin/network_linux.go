@@ -48,6 +48,8 @@ type Options struct {
 	Egress spec.Egress
 	// ResolvConf is the host's resolv.conf(5); "" is /etc/resolv.conf.
 	ResolvConf string
+	// Proxy is asked for every connection that is made outside; nil: all are made directly.
+	Proxy Proxy
 	// Log takes every decision; it may be nil. It is called from many goroutines.
 	Log func(network.Decision)
 }

@@ -57,7 +57,7 @@ func (n *Network) acceptTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	defer n.policy.Hold(to.Addr(), v.Names)()
-	out, err := n.dial(target)
+	out, err := n.dial(target, d.Name)
 	if err != nil {
 		r.Complete(true)
 		d.Error = bareError(err)
@@ -87,9 +87,17 @@ func (n *Network) decide(proto string, to netip.AddrPort) (netip.AddrPort, egres
 	return to, n.policy.Connect(proto, to)
 }
 
-func (n *Network) dial(to netip.AddrPort) (*net.TCPConn, error) {
+// dial connects to an address that may be connected to; name is what it is known by, or "".
+func (n *Network) dial(to netip.AddrPort, name string) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(n.ctx, dialTime)
 	defer cancel()
+	proxy, err := n.proxyFor(to, name)
+	if err != nil {
+		return nil, err
+	}
+	if proxy != nil {
+		return connect(ctx, proxy, authority(to, name))
+	}
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil && to.Addr().IsLoopback() && to.Addr().Is4() {

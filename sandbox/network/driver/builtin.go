@@ -1,10 +1,18 @@
 package driver
 
-import "cove/sandbox/network/builtin"
+import (
+	"cove/sandbox/network/builtin"
+
+	"golang.org/x/net/http/httpproxy"
+)
 
 // attachBuiltin makes cove's own network, which carries packets once its interface has been made inside.
 func attachBuiltin(opts Options) (*Link, error) {
-	n, err := builtin.New(builtin.Options{Egress: opts.Egress, Log: opts.Decide})
+	o := builtin.Options{Egress: opts.Egress, Log: opts.Decide}
+	if opts.Egress.Proxy {
+		o.Proxy = httpproxy.FromEnvironment().ProxyFunc()
+	}
+	n, err := builtin.New(o)
 	if err != nil {
 		return nil, err
 	}
