@@ -5,15 +5,16 @@ import (
 	"path"
 
 	"cove/fetch/oci"
+	"cove/sandbox/spec"
 )
 
 // blame says of a command that could not be started when it is because a file of the image has gone from the store. It
 // looks only then: a start that goes well reads no listing.
-func (b *box) blame(s Status) Status {
-	if s.Text == "" || b.opts.Store == nil || b.opts.Image == nil || len(b.spec.Process.Argv) == 0 {
+func blame(s Status, of *spec.Spec, o Options) Status {
+	if s.Text == "" || o.Store == nil || o.Image == nil || len(of.Process.Argv) == 0 {
 		return s
 	}
-	name := path.Base(string(b.spec.Process.Argv[0]))
+	name := path.Base(string(of.Process.Argv[0]))
 	switch s.Code {
 	case 127:
 	case 126:
@@ -21,11 +22,11 @@ func (b *box) blame(s Status) Status {
 	default:
 		return s
 	}
-	file, layer := b.opts.Store.Lost(*b.opts.Image, name)
+	file, layer := o.Store.Lost(*o.Image, name)
 	if file == "" {
 		return s
 	}
 	s.Text += fmt.Sprintf("; the image is damaged: its layer %.19s has lost %s: `cove image verify %s` says what else, `cove pull %s` mends it",
-		layer, oci.Short("/"+file), b.spec.Root.Image, b.spec.Root.Image)
+		layer, oci.Short("/"+file), of.Root.Image, of.Root.Image)
 	return s
 }

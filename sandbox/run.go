@@ -39,7 +39,7 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (Status, error) {
 		box.deserted = exited.Last
 		status, _ := box.judge(Status{Code: exited.Code, Signal: exited.Signal, Text: exited.Text}, nil)
 		// What an error in the taking down would say is no part of how the command ended.
-		return box.blame(status), box.end()
+		return blame(status, s, o), box.end()
 	}
 	if status, err := box.judge(Status{}, err); err == nil {
 		return status, box.end()

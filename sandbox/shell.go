@@ -71,7 +71,7 @@ func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined 
 				continue
 			}
 		}
-		return status, joined, err
+		return blame(status, s, o), joined, err
 	}
 	return Status{}, false, errors.New("the project's sandbox ended again and again while it was joined")
 }
