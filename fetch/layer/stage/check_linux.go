@@ -51,6 +51,7 @@ func (c *checker) tree() error {
 	if err := unix.Lstat(".", &st); err != nil {
 		return err
 	}
+	c.res.Entries++
 	c.entry(&root, unix.AT_FDCWD, "", ".", &st)
 	return c.dir("", true)
 }
@@ -64,7 +65,6 @@ type subdir struct {
 // dir compares the directory path with its block, and those in it. Where it is not there, which has
 // been told, the blocks are only read.
 func (c *checker) dir(path string, there bool) error {
-	c.res.Entries++
 	fd, names := -1, []string(nil)
 	if there {
 		var err error
@@ -101,6 +101,7 @@ func (c *checker) block(path string, there bool, fd int, names []string) (subs [
 		if e.Kind == list.End {
 			return subs, nil
 		}
+		c.res.Entries++
 		is := false // a directory
 		if len(names) > 0 && names[0] == e.Name {
 			is = c.named(&e, fd, path)

@@ -156,6 +156,9 @@ func TestCheckCountsAll(t *testing.T) {
 	if err != nil || res.Found != 3*layer.MaxFindings || len(res.Findings) != layer.MaxFindings {
 		t.Errorf("%d of %d, %v", len(res.Findings), res.Found, err)
 	}
+	if want := int64(3*layer.MaxFindings + 1); res.Entries != want { // the root is one
+		t.Errorf("%d entries were compared, want %d", res.Entries, want)
+	}
 }
 
 // A listing of which any byte is another is none.
