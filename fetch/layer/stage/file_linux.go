@@ -69,9 +69,6 @@ func (u *unpacker) fill(fd int, h *tar.Header, path string, uid, gid int, r io.R
 	return futimes(fd, times{accessed(h), h.ModTime})
 }
 
-// maxSums bounds the memory for sums. What is beyond it is read again for the listing.
-const maxSums = 500_000
-
 func futimes(fd int, t times) error {
 	// An empty path with AT_EMPTY_PATH would do; NULL is what futimens(3) gives.
 	return utimensatFD(fd, [2]unix.Timespec{timespec(t.atime), timespec(t.mtime)})

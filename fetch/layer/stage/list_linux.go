@@ -169,11 +169,14 @@ type sums struct {
 	by   map[uint64]uint32
 }
 
+// maxSums bounds the memory for sums. What is beyond it is read again for the listing.
+const maxSums = 500_000
+
 func newSums() *sums { return &sums{maphash.MakeSeed(), map[uint64]uint32{}} }
 
 // keep, drop and find do nothing on nil.
 func (s *sums) keep(path string, sum uint32) {
-	if s != nil {
+	if s != nil && len(s.by) < maxSums {
 		s.by[maphash.String(s.seed, path)] = sum
 	}
 }
