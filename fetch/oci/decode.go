@@ -26,7 +26,7 @@ func Decode(data []byte, v any) error {
 // document of 4 MiB can take a hundred.
 const (
 	maxNesting = 64
-	maxWords   = 200_000
+	maxWords   = 100_000
 )
 
 // frame is an object or an array that is being read.

@@ -24,7 +24,7 @@ func TestDecode(t *testing.T) {
 		`{"a":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}`:             "nested more than 64 times",
 		`{"config":{}} {}`:                                                            "invalid character",
 		`[]`:                                                                          "cannot unmarshal",
-		`{"layers":[` + strings.Repeat("{},", 100_000) + `{}]}`:                       "holds more than 200000 keys and values",
+		`{"layers":[` + strings.Repeat("{},", 100_000) + `{}]}`:                       "holds more than 100000 keys and values",
 		`{"a":1,"a":2`:                                                                "occurs twice",
 		`{"a":1,}`:                                                                    "invalid character",
 		`{"layers":[}`:                                                                "invalid character",
