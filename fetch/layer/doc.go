@@ -7,7 +7,7 @@
 // parent's half, and light, for a sandbox's start links it too; package stage is the other:
 //
 //	parent                             cove-unpack (PID 1 inside, uid 0 of the mapping)
-//	  | ---- Hello{dirs, idmap} -----> |  opens dirs by path, then changes ids
+//	  | ---- Hello{dirs, idmap} -----> |  opens dirs by path, changes ids, has no other root than them
 //	  |                                |  drops capabilities, loads its filter
 //	  | <--- ready ------------------- |
 //	  | ---- unpack{dir, name} + pipe> |  a thread of its own: unshare, pivot_root, drop caps, filter

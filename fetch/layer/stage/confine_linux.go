@@ -3,9 +3,56 @@ package stage
 import (
 	"fmt"
 	"runtime"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
+
+// leaveHost makes a root of the stage's own in which there are its directories and nothing else: what decompresses, copies
+// and removes, on threads that are not confined to one of them, can name nothing of the host either.
+func (st *stage) leaveHost() error {
+	const root = "/tmp" // a directory that every system has
+	if err := unix.Mount("tmpfs", root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755,size=1m"); err != nil {
+		return fmt.Errorf("mount tmpfs on %s: %w", root, err)
+	}
+	for i, dir := range st.dirs {
+		at := root + "/" + strconv.Itoa(i)
+		if err := unix.Mkdir(at, 0o755); err != nil {
+			return fmt.Errorf("make %s: %w", at, err)
+		}
+		tree, err := unix.OpenTree(dir, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+		if err != nil {
+			return fmt.Errorf("open_tree: %w", err)
+		}
+		_ = unix.Close(dir)
+		if st.dirs[i], err = openRetry(tree, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+			err = unix.MoveMount(tree, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH)
+		}
+		_ = unix.Close(tree)
+		if err != nil {
+			return fmt.Errorf("move_mount: %w", err)
+		}
+	}
+	if err := unix.Chdir(root); err != nil {
+		return fmt.Errorf("chdir: %w", err)
+	}
+	return pivot()
+}
+
+// pivot makes the working directory, a mount's root, the root. The old one ends up stacked on it and is taken off
+// (pivot_root(2), "." twice).
+func pivot() error {
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot_root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount the old root: %w", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return fmt.Errorf("chdir: %w", err)
+	}
+	return nil
+}
 
 // confined runs f on a thread of its own that is confined to the directory that at is open on. The thread ends with it:
 // it would be of no use to anything else.
@@ -49,15 +96,8 @@ func confine(dir int, f *filters) error {
 	if err := unix.Fchdir(tree); err != nil {
 		return fmt.Errorf("fchdir: %w", err)
 	}
-	// The old root ends up stacked on the new one and is taken off it (pivot_root(2), "." twice).
-	if err := unix.PivotRoot(".", "."); err != nil {
-		return fmt.Errorf("pivot_root: %w", err)
-	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("unmount the old root: %w", err)
-	}
-	if err := unix.Chdir("/"); err != nil {
-		return fmt.Errorf("chdir: %w", err)
+	if err := pivot(); err != nil {
+		return err
 	}
 	if err := dropCaps(); err != nil {
 		return err

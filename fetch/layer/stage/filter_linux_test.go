@@ -241,3 +241,29 @@ func TestConfinement(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The stage has a root of its own, with its folders in it and nothing of the host's.
+func TestRootOfTheStage(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("for root alone, who may look at the mounts of a process that is not dumpable")
+	}
+	b := newBench(t, testMap(t))
+	info, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", b.s.Pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at []string
+	for line := range strings.Lines(string(info)) {
+		at = append(at, strings.Fields(line)[4])
+	}
+	if slices.Sort(at); !slices.Equal(at, []string{"/", "/0"}) {
+		t.Errorf("mounted: %q", at)
+	}
+	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/root", b.s.Pid()))
+	if err != nil || len(names) != 1 || names[0].Name() != "0" {
+		t.Errorf("in its root: %v %v", names, err)
+	}
+	if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", b.s.Pid())); err != nil || cwd != "/" {
+		t.Errorf("its working directory: %s %v", cwd, err)
+	}
+}

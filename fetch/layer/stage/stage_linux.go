@@ -80,6 +80,9 @@ func (st *stage) enter(h layer.Hello) error {
 	if err := becomeRoot(h.IDMap); err != nil {
 		return err
 	}
+	if err := st.leaveHost(); err != nil {
+		return err
+	}
 	unix.Umask(0)
 	// This thread's, which loading the filter makes every thread's (SECCOMP_FILTER_FLAG_TSYNC).
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
