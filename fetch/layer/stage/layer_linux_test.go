@@ -23,7 +23,11 @@ func TestMain(m *testing.M) {
 	case listName:
 		listTree()
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if oracleDir != "" {
+		os.RemoveAll(oracleDir)
+	}
+	os.Exit(code)
 }
 
 // testMap is the mapping that cove would use for whoever runs the test.

@@ -28,6 +28,9 @@ var (
 	oracleCount = flag.Int("oracle.n", 12, "how many seeds TestOracles tries")
 )
 
+// oracleDir is what TestMain removes.
+var oracleDir string
+
 // containerdOracle builds the program of testdata/containerd, once; COVE_CONTAINERD names one that is built already.
 var containerdOracle = sync.OnceValues(func() (string, error) {
 	if bin := os.Getenv("COVE_CONTAINERD"); bin != "" {
@@ -37,6 +40,7 @@ var containerdOracle = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	oracleDir = dir
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
 	}
