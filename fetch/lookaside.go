@@ -147,7 +147,10 @@ func (r *registriesD) lookaside(ctx context.Context, named reference.Named, d oc
 	}
 	client := lookasideClient()
 	defer client.CloseIdleConnections()
+	ctx, cancel := context.WithTimeoutCause(ctx, lookasideTime, fmt.Errorf("the lookaside has not given all signatures within %v", lookasideTime))
+	defer cancel()
 	var out []policy.Signature
+	left := maxSignatureBytes
 	repository := at.Path
 	for n := 1; ; n++ {
 		at.Path = fmt.Sprintf("%s@%s=%s/signature-%d", repository, d.Algorithm(), d.Encoded(), n)
@@ -166,6 +169,9 @@ func (r *registriesD) lookaside(ctx context.Context, named reference.Named, d oc
 		if n > maxSignatures {
 			return nil, fmt.Errorf("%s: at most %d signatures are read", oci.Clean(at.Redacted()), maxSignatures)
 		}
+		if left -= len(data); left < 0 {
+			return nil, fmt.Errorf("%s: with those before it more than %d bytes", oci.Clean(at.Redacted()), maxSignatureBytes)
+		}
 		out = append(out, parseSignature(data))
 	}
 }
@@ -182,6 +188,9 @@ func readSignature(path string) ([]byte, error) {
 	defer f.Close()
 	return readAtMost(f, maxSignature)
 }
+
+// lookasideTime is for all signatures of one document. A variable for tests.
+var lookasideTime = 2 * time.Minute
 
 // lookasideClient waits for nobody for ever, and is not led away from https.
 func lookasideClient() *http.Client {
@@ -208,20 +217,32 @@ func getSignature(ctx context.Context, client *http.Client, at *url.URL) ([]byte
 	req.Header.Set("User-Agent", "cove")
 	resp, err := client.Do(req)
 	if err != nil {
-		var u *url.Error // its text has the address again, which may have been led to, with a query
-		if errors.As(err, &u) {
-			err = u.Err
-		}
-		return nil, err
+		return nil, lookasideError(ctx, err)
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return readAtMost(resp.Body, maxSignature)
+		data, err := readAtMost(resp.Body, maxSignature)
+		if err != nil {
+			return nil, lookasideError(ctx, err)
+		}
+		return data, nil
 	case http.StatusNotFound:
 		return nil, nil
 	}
 	return nil, fmt.Errorf("status %d", resp.StatusCode)
+}
+
+// lookasideError makes an error fit to be shown: it may quote what the server wrote, a header or a certificate's names.
+func lookasideError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var u *url.Error // its text has the address again, which may have been led to, with a query
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return errors.New(oci.Clean(err.Error()))
 }
 
 // parseSignature tells the formats: OpenPGP is kept bare, sigstore's in JSON behind a line that says so.

@@ -17,6 +17,8 @@ import (
 const (
 	maxSignatures = 128 // of one manifest, at one place
 	maxSignature  = 1 << 20
+	// All at one place. They are held in memory, and real ones have 500 bytes to 4 KiB.
+	maxSignatureBytes = 8 << 20
 )
 
 // signatures are what was found for one document of an image in a registry.
@@ -95,12 +97,16 @@ func (f *signatures) ask(ctx context.Context, registry *registrySource) ([]polic
 		return nil, fmt.Errorf("%s holds %d signatures: at most %d are read", tag, len(doc.Layers), maxSignatures)
 	}
 	var out []policy.Signature
+	left := int64(maxSignatureBytes)
 	for _, l := range doc.Layers {
 		if l.MediaType != policy.SigstoreMediaType {
 			continue
 		}
 		if err := checkDescriptor(l, maxSignature); err != nil {
 			return nil, fmt.Errorf("%s: %w", tag, err)
+		}
+		if left -= l.Size; left < 0 {
+			return nil, fmt.Errorf("%s holds signatures of more than %d bytes", tag, maxSignatureBytes)
 		}
 		payload, err := f.readBlob(ctx, l, "signature")
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"cove/fetch/policy"
 	"cove/fetch/policy/policytest"
@@ -66,6 +67,39 @@ func TestLookasideHTTP(t *testing.T) {
 	o.Policy = Newer // what is in the store serves when the source cannot be reached, and not when the policy cannot be met
 	if _, err := Pull(ctx, ref, o); !errors.As(err, &refused) {
 		t.Error(err)
+	}
+}
+
+// A lookaside may be a stranger's: it neither fills the memory, nor holds us for ever, nor writes to the terminal.
+func TestHostileLookaside(t *testing.T) {
+	r, o := registry(t), options(t)
+	o.Policy = Always
+	ref, _ := r.Add("app:1", rt.Simple(rt.File("a", "a")))
+	was := lookasideTime
+	t.Cleanup(func() { lookasideTime = was })
+	lookasideTime = 3 * time.Second
+	var asked atomic.Int32
+	for name, c := range map[string]struct {
+		do   http.HandlerFunc
+		want string
+	}{
+		"large":  {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, maxSignature)) }, "more than 8388608 bytes"},
+		"larger": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, maxSignature+1)) }, "larger than 1048576 bytes"},
+		"drip": {func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(300 * time.Millisecond)
+			_, _ = w.Write([]byte("x"))
+		}, "within 3s"},
+		"escapes": {raw("HTTP/1.1 200 OK\r\nX\x1b[31mY\r\n\r\n"), `\x1b[31m`},
+	} {
+		web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { asked.Add(1); c.do(w, req) }))
+		containersFile(t, "registries.d/a.yaml", "default-docker:\n  lookaside: "+web.URL+"\n")
+		signedByPolicy(t, policytest.NewGPG("a", 0).Public())
+		asked.Store(0)
+		_, err := Pull(ctx, ref, o)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\x1b") || errors.Is(err, policy.ErrNoSignature) || asked.Load() > 12 {
+			t.Errorf("%s: %q after %d requests, want %s", name, fmt.Sprint(err), asked.Load(), c.want)
+		}
+		web.Close()
 	}
 }
 
@@ -135,6 +169,12 @@ func TestBadAttachments(t *testing.T) {
 	large := cosign.SignPayload(make([]byte, maxSignature+1))
 	policytest.Attach(r, "app", d, large)
 	try("large", "size 1048577")
+	var heavy []policy.Signature
+	for n := range 9 {
+		heavy = append(heavy, cosign.SignPayload(append(make([]byte, maxSignature-1), byte(n))))
+	}
+	policytest.Attach(r, "app", d, heavy...)
+	try("heavy", "more than 8388608 bytes")
 	at := "app:sha256-" + d.Encoded() + ".sig"
 	r.AddManifest(at, "application/vnd.docker.distribution.manifest.v2+json", []byte(`{}`))
 	try("docker's type", "want application/vnd.oci.image.manifest.v1+json")
