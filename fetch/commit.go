@@ -211,7 +211,7 @@ func (c *committer) layer(ctx context.Context, b *build) (*store.LayerRecord, la
 	return l, packed.Packed, nil
 }
 
-// adopt gives a layer its name in the store, unless it is there already.
+// adopt gives a layer its name in the store, unless it is there already, and no check has found that one damaged.
 func (c *committer) adopt(ctx context.Context, b *build, tmp string, res layer.Result) (*store.LayerRecord, error) {
 	diffID := oci.Digest(res.DiffID)
 	if err := diffID.Check(); err != nil {
@@ -235,7 +235,7 @@ func (c *committer) adopt(ctx context.Context, b *build, tmp string, res layer.R
 	if err != nil {
 		return nil, err
 	}
-	if !c.Store.HasLayer(b.key, dir) {
+	if !c.Store.Whole(b.key, dir) {
 		if err := b.add.PublishLayers(map[string]string{tmp: dir}); err != nil {
 			return nil, err
 		}

@@ -91,6 +91,23 @@ func TestCommit(t *testing.T) {
 	if again, err := Commit(ctx, req); err != nil || again.Digest != done.Digest {
 		t.Errorf("%+v %v", again, err)
 	}
+	// And it mends what a check has found damaged, for which no registry can be asked.
+	if err := os.Remove(filepath.Join(got.Layers[1], "new")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Push(ctx, ref, registry(t).Addr+"/x:1", share(o)); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), `"new" (missing)`) {
+		t.Errorf("a damaged layer is sent: %v", err)
+	}
+	if found := problems(t, o.Store); found != "layer missing new\n" {
+		t.Errorf("%s", found)
+	}
+	if again, err := Commit(ctx, req); err != nil || again.Digest != done.Digest {
+		t.Errorf("%+v %v", again, err)
+	}
+	if found := problems(t, o.Store); found != "" {
+		t.Errorf("%s", found)
+	}
+	noScratch(t, o)
 	// Packed for a registry it keeps its diffID, and so its config.
 	to := registry(t)
 	sent, err := Push(ctx, ref, to.Addr+"/x:1", share(o))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -149,6 +150,9 @@ func (s *sharer) pack(ctx context.Context, n int, c Compression) (_ *parcel, err
 		}
 	}()
 	rec := s.img.Record.Layers[n]
+	if err := s.check(stage, &rec); err != nil {
+		return nil, err
+	}
 	buffered := bufio.NewWriterSize(file, 1<<20)
 	sum, size := oci.NewHash("sha256"), &counter{}
 	z, err := c.writer(io.MultiWriter(buffered, sum, size))
@@ -175,6 +179,32 @@ func (s *sharer) pack(ctx context.Context, n int, c Compression) (_ *parcel, err
 	d := oci.Descriptor{MediaType: c.mediaType(), Digest: oci.FromHash(sum), Size: size.n}
 	return &parcel{desc: d, diffID: oci.FromHash(diff), file: file}, nil
 }
+
+// check compares a layer with the listing that was written when it came: what the disk has lost since would go out under a
+// digest that is right. Of one that an older cove unpacked nothing is known.
+func (s *sharer) check(stage *layer.Session, l *store.LayerRecord) error {
+	list, err := s.o.Store.OpenList(s.img.Handle.Key, l.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer list.Close()
+	res, err := stage.Check(layer.Place{Name: l.Dir}, list, string(l.DiffID))
+	if err != nil {
+		return fmt.Errorf("check it before it is packed: %w", err)
+	}
+	if res.Found == 0 {
+		return nil
+	}
+	f := res.Findings[0]
+	return fmt.Errorf("%w: %s (%s), and %d more; `cove image verify` names all, and then `cove pull` gets it again",
+		ErrDamaged, oci.Short(string(f.Path)), f.Kind, res.Found-1)
+}
+
+// ErrDamaged says that a layer in the store is not what it was when it came.
+var ErrDamaged = errors.New("it is damaged in the store")
 
 type counter struct{ n int64 }
 
