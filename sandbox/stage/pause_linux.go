@@ -21,7 +21,7 @@ import (
 type holding struct {
 	mu      sync.Mutex
 	paused  bool
-	stopped []int // parents first
+	stopped []int // parents first: all that were told to stop, for who could not at once does later
 }
 
 const (
@@ -73,6 +73,7 @@ func (r *reaper) setQuiet(quiet bool) {
 // stopAll goes through all processes until there is none that runs, and returns how many still do.
 func (h *holding) stopAll() (running int) {
 	known := map[int]bool{}
+	told := map[int]bool{}
 	for deadline := time.Now().Add(holdTime); ; {
 		running = 0
 		for _, pid := range parentsFirst() {
@@ -80,9 +81,13 @@ func (h *holding) stopAll() (running int) {
 				continue // by us, or before
 			}
 			_ = unix.Kill(pid, unix.SIGSTOP)
-			if await(func() bool { return allStopped(pid) }) {
-				known[pid] = true
+			if !told[pid] {
+				told[pid] = true
 				h.stopped = append(h.stopped, pid)
+			}
+			// A parent in vfork(2) stops when its child has done, which that decides; there may be many.
+			if time.Now().Before(deadline) && await(func() bool { return allStopped(pid) }) {
+				known[pid] = true
 			} else {
 				running++
 			}
