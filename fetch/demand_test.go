@@ -24,6 +24,19 @@ func demand(keys ...[]byte) image.Demand {
 	return d
 }
 
+// Of what is in the store nobody is asked for signatures, and so none is found.
+func TestDemandOfStored(t *testing.T) {
+	r, o := registry(t), options(t)
+	ref, _ := r.Add("app:1", rt.Simple(rt.File("a", "a")))
+	if _, err := Pull(ctx, ref, o); err != nil {
+		t.Fatal(err)
+	}
+	o.Policy, o.Demands = Never, []image.Demand{demand(policytest.NewCosign().Public())}
+	if _, err := Resolve(ctx, ref, []string{""}, o); !errors.Is(err, policy.ErrNoSignature) {
+		t.Error(err)
+	}
+}
+
 // An image that has to be signed is, wherever it comes from: the registry, the store, another id mapping's copy.
 func TestDemands(t *testing.T) {
 	r, o := registry(t), options(t)

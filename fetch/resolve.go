@@ -164,7 +164,7 @@ func (p *puller) resolveStored(ctx context.Context, wants []oci.Platform) ([]Res
 	out := make([]Resolution, len(wants))
 	for i, want := range wants {
 		first := p.t.Pinned
-		p.ref, p.want, p.docs = p.t.Text, want, map[oci.Digest][]byte{}
+		p.ref, p.want, p.docs, p.found = p.t.Text, want, map[oci.Digest][]byte{}, map[oci.Digest]*signatures{}
 		if first == "" {
 			name, err := p.o.Store.Resolve(p.t.Text, want.String())
 			if err != nil {
