@@ -119,7 +119,7 @@ func (c *Client) begin() ([]byte, error) {
 	switch {
 	case first[0] == recordHandshake:
 		return c.hello()
-	case isToken(first[0]) && c.isRequest():
+	case (isToken(first[0]) || isBlank(first[0])) && c.isRequest():
 		if c.slow {
 			return c.odd("a first line that does not end")
 		}

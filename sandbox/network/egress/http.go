@@ -15,7 +15,6 @@ import (
 
 const (
 	maxLine       = 16 << 10
-	maxMethod     = 64
 	firstLineTime = 10 * time.Second
 )
 
@@ -23,7 +22,14 @@ func isToken(b byte) bool {
 	return b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0
 }
 
-// isRequest looks whether the first line is that of a request, or so long in coming that nobody can tell (slow).
+// isBlank tells what some server takes for a space: the blanks of ASCII, and those of Latin-1 that Python parts words at.
+func isBlank(b byte) bool {
+	return b == ' ' || b == '\t' || b == '\v' || b == '\f' || b >= 0x1c && b <= 0x1f || b == 0x85 || b == 0xa0
+}
+
+// isRequest looks whether the first line is what some server could take for a request's, or so long in coming that nobody can
+// tell (slow). The version tells, wherever it stands: servers forgive any blank before, between and behind the words (RFC 9112
+// 3), and take any word for a method. What is in a wrong place is parseRequest's to refuse.
 func (c *Client) isRequest() bool {
 	if d, ok := c.from.(interface{ SetReadDeadline(time.Time) error }); ok {
 		// A protocol whose first words look like a request's and end in no line is not to wait for ever.
@@ -31,7 +37,7 @@ func (c *Client) isRequest() bool {
 			defer func() { _ = d.SetReadDeadline(time.Time{}) }()
 		}
 	}
-	method := true
+	first, parted := false, false // the first word has begun; has ended
 	for n := 1; ; n++ {
 		line, err := c.r.Peek(n)
 		var late interface{ Timeout() bool }
@@ -44,15 +50,19 @@ func (c *Client) isRequest() bool {
 		}
 		switch last := line[n-1]; {
 		case last == '\n':
-			line = bytes.ToUpper(bytes.TrimRight(line, "\r\n"))
-			return bytes.HasPrefix(line[bytes.LastIndexByte(line, ' ')+1:], []byte("HTTP/"))
-		case last == ' ':
-			method = false
-		case method && (!isToken(last) || n > maxMethod), last < ' ' && last != '\r' && last != '\t':
-			return false
+			return saysHTTP(line)
+		case isToken(last):
+			first = true
+		case isBlank(last):
+			parted = parted || first
+		case last == '\r':
+		case !parted, last < ' ': // no text
+			return saysHTTP(line)
 		}
 	}
 }
+
+func saysHTTP(line []byte) bool { return bytes.Contains(bytes.ToUpper(line), []byte("HTTP/")) }
 
 // request reads the head of the next request.
 func (c *Client) request() ([]byte, error) {
@@ -60,9 +70,13 @@ func (c *Client) request() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.after && !isToken(first[0]) && first[0] != '\r' && first[0] != '\n' {
-		c.state = opaque // a frame of a WebSocket: no server takes its first byte for a request's (RFC 6455 5.2)
-		return nil, nil
+	if c.after && isFrameStart(first[0]) {
+		// What masks its data is a client's frame. No server takes its two bytes for a request's, or for something to pass over
+		// before one: one that speaks no WebSocket would read on.
+		if two, err := c.r.Peek(2); err != nil || two[1] >= 0x80 {
+			c.state = opaque
+			return nil, err
+		}
 	}
 	c.head = nil
 	for {
@@ -93,6 +107,13 @@ func (c *Client) request() ([]byte, error) {
 		c.state, c.left = inBody, r.length
 	}
 	return c.take(), nil
+}
+
+// isFrameStart tells the first byte of a WebSocket's first frames (RFC 6455 5.2): whole or the first part, compressed or not,
+// of text or binary; or of control. That of a compressed part is a letter too, and taken for one.
+func isFrameStart(b byte) bool {
+	kind := b & 0x0f
+	return b&0x30 == 0 && (b < 0x40 || b >= 0x80) && (kind == 1 || kind == 2 || b >= 0x80 && kind >= 8 && kind <= 10)
 }
 
 func (c *Client) take() []byte {

@@ -132,6 +132,22 @@ func ToASCII(name string) (string, error) {
 	return ascii, nil
 }
 
+// IsDomain tells whether a name is one of letters, digits, hyphens and underscores in labels with dots between them. A question to
+// a name server, and what a client says, can hold any bytes.
+func IsDomain(name string) bool {
+	if len(name) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || strings.ContainsFunc(label, func(r rune) bool {
+			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
 func (r *rule) matchesName(name string) bool {
 	if r.any {
 		return true
@@ -252,7 +268,9 @@ func (p *Policy) Said(say Say, name, proto string, port uint16) Verdict {
 	if say == NotDenied {
 		return Verdict{OK: true}
 	}
-	if text, ok := p.opens(ascii, proto, port); ok {
+	// With an entry like *.example.com whoever is inside writes the beginning: a server that ends names at a NUL, or at
+	// whatever else is none of a name's, would read another.
+	if text, ok := p.opens(ascii, proto, port); ok && IsDomain(ascii) {
 		return Verdict{OK: true, Entry: text}
 	}
 	if text, ok := p.opensAny(proto, port); ok {

@@ -3,6 +3,7 @@ package egress
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -205,5 +206,21 @@ func TestAskAndSaid(t *testing.T) {
 	}
 	if _, err := New(listed(t, "xn--a.example"), IsClosed, time.Now); err != nil {
 		t.Errorf("an A-label is taken as it is: %v", err)
+	}
+}
+
+// Whoever is inside writes what stands before the dot of *.example.com: bytes at which a server could end the name are none of one.
+func TestSaidOddBytes(t *testing.T) {
+	p, err := New(spec.Egress{Listed: true, Allow: []spec.Reach{{Text: "*.good.example", Name: "good.example", Below: true, Proto: "tcp"}}},
+		func(netip.Addr) bool { return false }, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"a.good.example": true, "A_b-1.good.example.": true, "evil.example\x00.good.example": false,
+		"evil.example;.good.example": false, "evil.example\x7f.good.example": false, "..good.example": false, ".good.example": false,
+		strings.Repeat("a", 64) + ".good.example": false} {
+		if v := p.Said(Allowed, name, "tcp", 443); v.OK != want {
+			t.Errorf("%q: %+v, want %v", name, v, want)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,9 +104,12 @@ func TestUpstreamBelievesOnlyItsAnswer(t *testing.T) {
 
 // A query is ours: recursion asked for, one question, EDNS, and nothing else.
 func TestUpstreamQuery(t *testing.T) {
+	var mu sync.Mutex
 	ids := map[uint16]bool{}
 	serve(t, "127.77.0.2", func(q *dnsmessage.Message, tcp bool) []*dnsmessage.Message {
+		mu.Lock()
 		ids[q.ID] = true
+		mu.Unlock()
 		if !q.RecursionDesired || len(q.Questions) != 1 || len(q.Answers)+len(q.Authorities) > 0 || len(q.Additionals) != 1 {
 			t.Errorf("%+v", q)
 		}
@@ -117,6 +121,8 @@ func TestUpstreamQuery(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	if len(ids) < 18 {
 		t.Errorf("20 queries had %d ids", len(ids))
 	}
