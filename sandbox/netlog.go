@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"cove/config"
 	"cove/sandbox/network"
 	"cove/sandbox/spec"
 )
@@ -54,9 +55,7 @@ func (b *box) netLog() func(network.Decision) {
 	b.undo(func() error {
 		l.end()
 		if l.learn {
-			isClosed := func(entry string) bool { return l.closed[entry] }
-			isOpen := func(entry string) bool { return !l.closed[entry] }
-			b.opts.Learned(slices.DeleteFunc(slices.Clone(l.order), isClosed), slices.DeleteFunc(slices.Clone(l.order), isOpen))
+			b.opts.Learned(l.learned())
 		} else if !b.opts.shell {
 			l.tell(b.warn)
 		}
@@ -134,18 +133,44 @@ func (l *netLog) remember(d network.Decision) {
 	l.closed[entry] = d.Reason == "closed"
 }
 
+// learned are the entries that would have been needed, and those of them that lead to closed addresses.
+func (l *netLog) learned() (entries, closed []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.order {
+		if l.closed[e] {
+			closed = append(closed, e)
+		} else {
+			entries = append(entries, e)
+		}
+	}
+	return entries, closed
+}
+
+// isName tells whether an entry with this name opens the name and nothing else. Whoever is inside writes what they ask for: "*", or
+// "10.0.0.0/8", is a name to a name server, and no name to a profile.
+func isName(name string) bool {
+	e, err := config.ParseEgress(name)
+	return err == nil && e.Name != "" && !e.Below && !e.Any && e.FromPort == 0 && !strings.ContainsAny(name, "/:")
+}
+
 // EntryFor is the narrowest entry of network.allow that would have let a refused connection through; "" where none would.
 func EntryFor(d network.Decision) string {
 	switch {
 	case d.Reason == "denied", d.Kind == "dns" && d.Reason == "closed", d.Name == spec.HostName:
 		return ""
 	case d.Kind == "dns":
+		if !isName(d.Name) {
+			return ""
+		}
 		return d.Name
 	}
 	host := d.Address
 	// Where the client says no name, or speaks what is neither TLS nor HTTP, only the address can be opened.
 	if d.Name != "" && d.Reason != "closed" && d.Reason != "no-name" && d.Reason != "bad-form" {
-		host = d.Name
+		if host = d.Name; !isName(host) {
+			return ""
+		}
 	}
 	switch {
 	case d.Kind == "icmp":
