@@ -1,8 +1,11 @@
 package builtin
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"net/netip"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,14 +42,19 @@ func (n *Network) echo(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bo
 		n.unreachable(from, to, packet)
 		return true
 	}
+	if !n.begin() {
+		return true
+	}
 	select {
 	case n.echoes <- struct{}{}:
 	default:
+		n.end()
 		return true
 	}
-	n.conns.Go(func() {
+	go func() {
+		defer n.end()
 		defer func() { <-n.echoes }()
-		answer, err := ping(to, message)
+		answer, err := ping(n.ctx, to, message)
 		if err != nil {
 			d.Error = bareError(err)
 			n.unreachable(from, to, packet)
@@ -56,7 +64,7 @@ func (n *Network) echo(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bo
 		}
 		d.Sent, d.Took = int64(len(message)), time.Since(d.Time)
 		n.log(d)
-	})
+	}()
 	return true
 }
 
@@ -75,34 +83,30 @@ func echoReply(to netip.Addr) byte {
 }
 
 // ping sends an echo request and returns the answer to it, under the identifier of the request; nil where none came.
-func ping(to netip.Addr, message []byte) ([]byte, error) {
+func ping(ctx context.Context, to netip.Addr, message []byte) ([]byte, error) {
 	family, proto, reply := unix.AF_INET, unix.IPPROTO_ICMP, echoReply(to)
 	if to.Is6() {
 		family, proto = unix.AF_INET6, unix.IPPROTO_ICMPV6
 	}
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, proto)
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
+	f := os.NewFile(uintptr(fd), "ping")
+	defer f.Close()
 	if err := unix.Connect(fd, sockaddr(to)); err != nil {
 		return nil, err
 	}
-	tv := unix.NsecToTimeval(int64(echoTime))
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
+	if err := f.SetReadDeadline(time.Now().Add(echoTime)); err != nil {
 		return nil, err
 	}
-	if _, err := unix.Write(fd, message); err != nil {
+	defer context.AfterFunc(ctx, func() { f.Close() })()
+	if _, err := f.Write(message); err != nil {
 		return nil, err
 	}
-	buf := make([]byte, maxPacket)
-	until := time.Now().Add(echoTime)
-	for time.Now().Before(until) {
-		size, err := unix.Read(fd, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err == unix.EAGAIN {
+	for buf := make([]byte, maxPacket); ; {
+		size, err := f.Read(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, os.ErrClosed) {
 			return nil, nil
 		}
 		if err != nil {
@@ -114,7 +118,6 @@ func ping(to netip.Addr, message []byte) ([]byte, error) {
 			return buf[:size], nil
 		}
 	}
-	return nil, nil
 }
 
 func sockaddr(a netip.Addr) unix.Sockaddr {

@@ -17,6 +17,7 @@ import (
 	"cove/sandbox/network/outside"
 	"cove/sandbox/spec"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -66,18 +67,25 @@ type Network struct {
 	done   chan struct{}
 	once   sync.Once
 	slots  chan struct{} // connections, of every kind
+	flows  chan struct{} // of datagrams
 	asking chan struct{} // questions to name servers
 	echoes chan struct{}
 
-	mu    sync.Mutex
-	stack *stack.Stack
-	link  *link
-	conns sync.WaitGroup
+	keepIdle, keepEvery time.Duration
+
+	mu     sync.Mutex // held for a moment only: whatever ends is waited for without it
+	stack  *stack.Stack
+	link   *link
+	ending bool           // nothing begins any more
+	conns  sync.WaitGroup // all that has begun
 }
 
 const (
-	// maxConnections bounds what a sandbox can take of this process's descriptors; each connection is one.
+	// maxConnections bounds what a sandbox can take of this process's descriptors; each connection is one. Where the process
+	// may have fewer, spareFiles of them stay for everything else.
 	maxConnections = 16384
+	spareFiles     = 1024
+	maxFlows       = 4096
 	maxAsking      = 256
 	maxEchoes      = 64
 	// maxDialing bounds the connections that are being made: beyond it a SYN is lost, and comes again.
@@ -89,8 +97,8 @@ func New(o Options) (*Network, error) {
 	if o.ResolvConf == "" {
 		o.ResolvConf = "/etc/resolv.conf"
 	}
-	n := &Network{opts: o, host: &hostAddresses{}, done: make(chan struct{}), slots: make(chan struct{}, maxConnections),
-		asking: make(chan struct{}, maxAsking), echoes: make(chan struct{}, maxEchoes)}
+	n := &Network{opts: o, host: &hostAddresses{}, done: make(chan struct{}), slots: make(chan struct{}, connections()),
+		flows: make(chan struct{}, maxFlows), keepIdle: keepIdle, keepEvery: keepEvery, asking: make(chan struct{}, maxAsking), echoes: make(chan struct{}, maxEchoes)}
 	if err := n.host.refresh(); err != nil {
 		return nil, fmt.Errorf("look at the host's network: %w", err)
 	}
@@ -109,8 +117,27 @@ func New(o Options) (*Network, error) {
 	return n, nil
 }
 
+// connections is how many there may be at a time. What is inside must not take the descriptors that its end needs.
+func connections() int {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return spareFiles
+	}
+	return connectionsOf(files.Cur)
+}
+
+func connectionsOf(files uint64) int {
+	if files < 2*spareFiles {
+		return max(int(files/2), 1)
+	}
+	return int(min(files-spareFiles, maxConnections))
+}
+
 // closed tells what no name and no open list opens: what is closed everywhere, this network, and this machine's addresses.
 func (n *Network) closed(a netip.Addr) bool {
+	if inner, ok := egress.Embedded(a); ok && n.closed(inner) {
+		return true // a router out there could lead it back to this machine
+	}
 	return egress.IsClosed(a) || guest4.Contains(a) || guest6.Contains(a) || n.host.has(a)
 }
 
@@ -173,6 +200,10 @@ func (n *Network) newStack(l *link) (*stack.Stack, error) {
 	must("send buffer", s.SetTransportProtocolOption(tcp.ProtocolNumber, &send))
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 512 << 10, Max: 4 << 20}
 	must("receive buffer", s.SetTransportProtocolOption(tcp.ProtocolNumber, &receive))
+	// On a link that loses nothing no segment comes that late (RFC 9293 3.6.1); what has ended is not to fill the memory.
+	wait, linger := tcpip.TCPTimeWaitTimeoutOption(timeWait), tcpip.TCPLingerTimeoutOption(lingerTime)
+	must("time wait", s.SetTransportProtocolOption(tcp.ProtocolNumber, &wait))
+	must("linger", s.SetTransportProtocolOption(tcp.ProtocolNumber, &linger))
 	s.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s, 0, maxDialing, n.acceptTCP).HandlePacket)
 	s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s, n.acceptUDP).HandlePacket)
 	s.SetTransportProtocolHandler(icmp.ProtocolNumber4, n.echo)
@@ -199,31 +230,51 @@ func (n *Network) stop() {
 func (n *Network) Close() error {
 	n.stop()
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.stack == nil {
+	s, l := n.stack, n.link
+	n.ending = true
+	n.mu.Unlock()
+	if s == nil {
 		return nil
 	}
-	n.link.Close()
-	n.stack.Close()
+	l.Close()
+	l.Wait() // no packet comes any more
+	s.Close()
 	n.conns.Wait()
-	n.link.Wait()
+	s.Wait()
 	return nil
 }
 
+// begin counts what is to be waited for; false where the network has ended. end follows.
+func (n *Network) begin() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ending || n.ctx.Err() != nil {
+		return false
+	}
+	n.conns.Add(1)
+	return true
+}
+
+func (n *Network) end() { n.conns.Done() }
+
 // take takes a slot for a connection; false where there are too many, or the network has ended.
 func (n *Network) take() bool {
-	if n.ctx.Err() != nil {
+	if !n.begin() {
 		return false
 	}
 	select {
 	case n.slots <- struct{}{}:
 		return true
 	default:
+		n.end()
 		return false
 	}
 }
 
-func (n *Network) release() { <-n.slots }
+func (n *Network) release() {
+	<-n.slots
+	n.end()
+}
 
 // hostAddresses are this machine's own, looked at again where that was a while ago: a laptop moves.
 type hostAddresses struct {

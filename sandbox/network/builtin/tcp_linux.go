@@ -27,6 +27,13 @@ const (
 	dnsPort   = 53
 	dnsIdle   = 10 * time.Second // of a connection to the name server (RFC 7766 6.2.3)
 	copyBytes = 128 << 10
+
+	timeWait   = 2 * time.Second
+	lingerTime = 10 * time.Second
+	// The kernel inside answers for whoever is there; where nobody is any more it says so, and the connection ends.
+	keepIdle  = 60 * time.Second
+	keepEvery = 15 * time.Second
+	maxName   = 253 // of what a client says, for the log
 )
 
 func addrPort(a tcpip.Address, port uint16) netip.AddrPort {
@@ -121,6 +128,10 @@ func (n *Network) create(r *tcp.ForwarderRequest) *inner {
 		return nil
 	}
 	c.ep, c.TCPConn = ep, gonet.NewTCPConn(&c.queue, ep)
+	idle, every := tcpip.KeepaliveIdleOption(n.keepIdle), tcpip.KeepaliveIntervalOption(n.keepEvery)
+	if ep.SetSockOpt(&idle) == nil && ep.SetSockOpt(&every) == nil {
+		ep.SocketOptions().SetKeepAlive(true)
+	}
 	return c
 }
 
@@ -137,8 +148,6 @@ func (c *inner) reset() { c.ep.Abort() }
 // carry copies both ways until both are at their end; half of a connection may close before the other. What breaks one
 // side breaks the other.
 func (n *Network) carry(in *inner, out *net.TCPConn, to netip.AddrPort, v egress.Verdict, d *network.Decision) {
-	n.conns.Add(1)
-	defer n.conns.Done()
 	var broken sync.Once
 	breakBoth := func() {
 		broken.Do(func() {
@@ -151,6 +160,8 @@ func (n *Network) carry(in *inner, out *net.TCPConn, to netip.AddrPort, v egress
 	defer in.Close()
 	var sent, got atomic.Int64
 	var both sync.WaitGroup
+	down := make(chan struct{}) // closed when nothing more comes from outside
+	downAll := sync.OnceFunc(func() { close(down) })
 	both.Go(func() {
 		err := n.upward(in, out, to, v, d, &sent)
 		if err != nil {
@@ -158,16 +169,42 @@ func (n *Network) carry(in *inner, out *net.TCPConn, to netip.AddrPort, v egress
 			return
 		}
 		_ = out.CloseWrite()
+		if in.goneBefore(down) {
+			breakBoth()
+		}
 	})
 	both.Go(func() {
+		defer downAll()
 		if err := downward(in, out, &got); err != nil {
 			breakBoth()
 			return
 		}
+		downAll()
 		_ = in.CloseWrite()
 	})
 	both.Wait()
 	d.Sent, d.Got = sent.Load(), got.Load()
+}
+
+// goneBefore waits for done, and tells whether the sandbox's side was gone before that: reset, or no longer there (keep-alive). Whoever
+// has said all and waits for the answer is otherwise only noticed when there is one.
+func (c *inner) goneBefore(done <-chan struct{}) bool {
+	entry, told := waiter.NewChannelEntry(waiter.EventHUp | waiter.EventErr)
+	c.queue.EventRegister(&entry)
+	defer c.queue.EventUnregister(&entry)
+	for state := tcp.EndpointState(c.ep.State()); state != tcp.StateClose && state != tcp.StateError; state = tcp.EndpointState(c.ep.State()) {
+		select {
+		case <-told:
+		case <-done:
+			return false
+		}
+	}
+	select {
+	case <-done:
+		return false
+	default:
+		return true
+	}
 }
 
 // upward copies what the sandbox sends, once it has said a name that it may mean.
@@ -175,7 +212,7 @@ func (n *Network) upward(in *inner, out *net.TCPConn, to netip.AddrPort, v egres
 	w := &counted{w: out, n: sent}
 	if v.Say != egress.Nothing {
 		c := egress.NewClient(in, v.Say, to.Port(), func(name string) egress.Verdict {
-			d.Name = name
+			d.Name = shortName(name)
 			return n.policy.Said(v.Say, name, "tcp", to.Port())
 		})
 		for done := false; !done; {
@@ -203,6 +240,8 @@ func (n *Network) upward(in *inner, out *net.TCPConn, to netip.AddrPort, v egres
 	}
 	return in.copyTo(w)
 }
+
+func shortName(name string) string { return name[:min(len(name), maxName)] }
 
 // copyTo writes all that the sandbox sends, from the stack's own buffers.
 func (c *inner) copyTo(w *counted) error {

@@ -2,17 +2,18 @@ package builtin
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"cove/sandbox/network"
 	"cove/sandbox/network/egress"
 	"cove/sandbox/network/names"
 
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -37,92 +38,166 @@ func (n *Network) acceptUDP(r *udp.ForwarderRequest) bool {
 			return false
 		}
 	}
-	if !n.take() {
+	if !n.takeFlow() {
 		return false
 	}
-	var queue waiter.Queue
-	ep, err := r.CreateEndpoint(&queue)
+	c := &flow{}
+	ep, err := r.CreateEndpoint(&c.queue)
 	if err != nil {
-		n.release()
+		n.releaseFlow()
 		return true
 	}
-	c := gonet.NewUDPConn(&queue, ep)
-	n.conns.Go(func() {
-		defer n.release()
+	c.ep, c.UDPConn = ep, gonet.NewUDPConn(&c.queue, ep)
+	go func() {
+		defer n.releaseFlow()
 		defer c.Close()
 		if isDNS {
-			n.answerNames(c)
+			n.answerNames(c.UDPConn)
 			return
 		}
 		defer n.policy.Hold(to.Addr(), v.Names)()
 		d := n.decision("udp", to, v)
-		n.flow(c, to, &d)
+		n.carryFlow(c, to, &d)
 		d.Took = time.Since(d.Time)
 		n.log(d)
-	})
+	}()
 	return true
 }
 
-// flow copies both ways until it has been idle.
-func (n *Network) flow(in *gonet.UDPConn, to netip.AddrPort, d *network.Decision) {
+// takeFlow takes a slot of both kinds: datagrams from ever new ports must leave some for TCP.
+func (n *Network) takeFlow() bool {
+	select {
+	case n.flows <- struct{}{}:
+	default:
+		return false
+	}
+	if !n.take() {
+		<-n.flows
+		return false
+	}
+	return true
+}
+
+func (n *Network) releaseFlow() {
+	n.release()
+	<-n.flows
+}
+
+// flow is the sandbox's side of one.
+type flow struct {
+	*gonet.UDPConn
+	ep    tcpip.Endpoint
+	queue waiter.Queue
+}
+
+// carryFlow copies both ways until it has been idle.
+func (n *Network) carryFlow(in *flow, to netip.AddrPort, d *network.Decision) {
 	out, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
 	if err != nil {
 		d.Error = bareError(err)
 		return
 	}
-	defer context.AfterFunc(n.ctx, func() { in.Close(); out.Close() })()
+	ended := make(chan struct{}) // in either direction, or with the network
+	end := sync.OnceFunc(func() { close(ended); out.Close() })
+	defer context.AfterFunc(n.ctx, end)()
 	var last atomic.Int64
 	var answered atomic.Bool
 	touch := func() { last.Store(time.Now().UnixNano()) }
 	touch()
-	down := make(chan struct{})
-	go func() {
-		defer close(down)
-		defer in.Close()
-		buf := make([]byte, maxPacket)
-		for {
-			size, err := out.Read(buf)
-			if errors.Is(err, syscall.ECONNREFUSED) {
-				continue // for an earlier one: the next may be taken
-			}
-			if err != nil {
-				return
-			}
-			answered.Store(true)
-			touch()
-			d.Got += int64(size)
-			if _, err := in.Write(buf[:size]); err != nil {
-				return
-			}
+	var down sync.WaitGroup
+	down.Go(func() {
+		defer end()
+		receiveFlow(in, out, d, func() { answered.Store(true); touch() })
+	})
+	idle := func() time.Duration {
+		most := flowIdle
+		if answered.Load() {
+			most = flowIdleStream
 		}
-	}()
-	n.sendFlow(in, out, d, &last, &answered, touch)
-	out.Close()
-	<-down
+		return time.Until(time.Unix(0, last.Load()).Add(most))
+	}
+	sendFlow(in, out, d, ended, idle, touch)
+	end()
+	down.Wait()
 }
 
-func (n *Network) sendFlow(in *gonet.UDPConn, out *net.UDPConn, d *network.Decision, last *atomic.Int64, answered *atomic.Bool, touch func()) {
-	buf := make([]byte, maxPacket)
+// receiveFlow copies what comes from outside. Like sendFlow it has a buffer only while there is something to copy.
+func receiveFlow(in *flow, out *net.UDPConn, d *network.Decision, touch func()) {
+	raw, err := out.SyscallConn()
+	if err != nil {
+		return
+	}
 	for {
-		idle := flowIdle
-		if answered.Load() {
-			idle = flowIdleStream
-		}
-		until := time.Unix(0, last.Load()).Add(idle)
-		if time.Now().After(until) || in.SetReadDeadline(until) != nil {
-			return
-		}
-		size, err := in.Read(buf)
-		var late net.Error
-		if errors.As(err, &late) && late.Timeout() {
-			continue
-		}
+		var buf *[]byte
+		var size int
+		var rerr error
+		err := raw.Read(func(fd uintptr) bool {
+			buf = buffers.Get().(*[]byte)
+			for {
+				if size, rerr = unix.Read(int(fd), *buf); rerr != unix.EINTR {
+					break
+				}
+			}
+			if rerr == unix.EAGAIN {
+				buffers.Put(buf)
+				return false
+			}
+			return true
+		})
 		if err != nil {
 			return
 		}
-		touch()
-		d.Sent += int64(size)
-		_, _ = out.Write(buf[:size]) // ECONNREFUSED tells of an earlier one
+		switch rerr {
+		case nil:
+			touch()
+			d.Got += int64(size)
+			_, err = in.Write((*buf)[:size])
+		case unix.ECONNREFUSED: // for an earlier one: the next may be taken
+		default:
+			err = rerr
+		}
+		buffers.Put(buf)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// sendFlow copies what the sandbox sends, until the flow has ended or been idle.
+func sendFlow(in *flow, out *net.UDPConn, d *network.Decision, ended <-chan struct{}, idle func() time.Duration, touch func()) {
+	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr)
+	in.queue.EventRegister(&entry)
+	defer in.queue.EventUnregister(&entry)
+	for {
+		buf := buffers.Get().(*[]byte)
+		w := tcpip.SliceWriter(*buf)
+		got, err := in.ep.Read(&w, tcpip.ReadOptions{})
+		if err == nil {
+			touch()
+			d.Sent += int64(got.Count)
+			_, _ = out.Write((*buf)[:got.Count]) // ECONNREFUSED tells of an earlier one
+		}
+		buffers.Put(buf)
+		switch err.(type) {
+		case nil:
+			continue
+		case *tcpip.ErrWouldBlock:
+		default:
+			return
+		}
+		left := idle()
+		if left <= 0 {
+			return
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-ready:
+		case <-timer.C:
+		case <-ended:
+			timer.Stop()
+			return
+		}
+		timer.Stop()
 	}
 }
 
@@ -142,7 +217,7 @@ func (n *Network) answerNames(c *gonet.UDPConn) {
 		if !n.beginAsking() {
 			return
 		}
-		n.conns.Go(func() {
+		n.conns.Go(func() { // this flow is counted: the count is not at its end yet
 			if answer := n.ask(query, false); answer != nil {
 				_, _ = c.Write(answer)
 			}
