@@ -1,4 +1,4 @@
-package stage
+package unzip
 
 import (
 	"bufio"
@@ -6,12 +6,10 @@ import (
 	"io"
 	"math/rand"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sys/unix"
 )
 
 func frame(t *testing.T, data []byte, window int) []byte {
@@ -97,27 +95,5 @@ func TestFrames(t *testing.T) {
 	f := &frames{in: bufio.NewReader(bytes.NewReader(wide)), spill: func() (*os.File, error) { return nil, io.ErrClosedPipe }}
 	if _, err := io.ReadAll(f); err != io.ErrClosedPipe {
 		t.Errorf("%v", err)
-	}
-}
-
-// The file of a window leaves nothing behind, where there are files without names and where not.
-func TestNameless(t *testing.T) {
-	for _, dir := range []string{t.TempDir(), "/dev/shm"} {
-		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(fd)
-		f, err := nameless(fd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.WriteAt([]byte("x"), 1<<20); err != nil {
-			t.Error(err)
-		}
-		if left, _ := filepath.Glob(filepath.Join(dir, whiteoutMeta+"*")); len(left) > 0 {
-			t.Errorf("left: %q", left)
-		}
-		f.Close()
 	}
 }

@@ -1,4 +1,4 @@
-package stage
+package unzip
 
 import (
 	"bufio"
@@ -7,7 +7,7 @@ import (
 	"os"
 	"runtime"
 
-	"cove/fetch/layer/stage/wide"
+	"cove/fetch/layer/unzip/wide"
 
 	"github.com/klauspost/compress/zstd"
 )
