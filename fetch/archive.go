@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,12 +10,12 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"cove/fetch/layer"
+	"cove/fetch/layer/unzip"
 	"cove/fetch/oci"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,16 +29,16 @@ type archive struct {
 
 type span struct{ off, size int64 }
 
-func openTar(name string, o Options) (*archive, error) {
+func openTar(ctx context.Context, name string, o Options) (*archive, error) {
 	f, err := openRegular(name)
 	if err != nil {
 		return nil, err
 	}
 	a := &archive{f: f, files: map[string]span{}, links: map[string]string{}}
-	if err := a.inflate(o); err != nil {
+	if err := a.inflate(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("read %s: %w", name, err), a.f.Close())
 	}
-	if err := a.index(); err != nil {
+	if err := a.index(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("read %s: %w", name, err), a.f.Close())
 	}
 	return a, nil
@@ -58,27 +59,18 @@ func compressed(r io.ReaderAt, off int64) string {
 
 // inflate replaces a compressed archive's file by one without a name in the store, under the
 // limits of a layer.
-func (a *archive) inflate(o Options) error {
-	var r io.Reader
-	in := &countingReader{r: a.f}
-	switch compressed(a.f, 0) {
-	case "":
+func (a *archive) inflate(ctx context.Context, o Options) error {
+	if compressed(a.f, 0) == "" {
 		return nil
-	case "gzip":
-		z, err := gzip.NewReader(in)
-		if err != nil {
-			return err
-		}
-		r = z
-	case "zstd":
-		z, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(128<<20), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return err
-		}
-		defer z.Close()
-		r = z
 	}
-	out, err := nameless(filepath.Join(o.Store.Dir(), "tmp"))
+	dir := filepath.Join(o.Store.Dir(), "tmp")
+	in := &countingReader{r: &ctxReader{ctx, a.f}}
+	r, end, err := unzip.New(in, func() (*os.File, error) { return nameless(dir) })
+	if err != nil {
+		return err
+	}
+	defer end()
+	out, err := nameless(dir)
 	if err != nil {
 		return fmt.Errorf("make a temporary file in the store: %w", err)
 	}
@@ -112,7 +104,7 @@ func inflateTo(out *os.File, r io.Reader, in *countingReader, lim layer.Limits) 
 		if total > lim.Bytes {
 			return &layer.LimitError{What: "bytes", Max: lim.Bytes}
 		}
-		if total > lim.RatioFrom && total/lim.Ratio > in.n {
+		if total > lim.RatioFrom && total/lim.Ratio > in.n.Load() {
 			return &layer.LimitError{What: "ratio", Max: lim.Ratio}
 		}
 		if err == io.EOF {
@@ -127,20 +119,24 @@ func inflateTo(out *os.File, r io.Reader, in *countingReader, lim layer.Limits) 
 
 type countingReader struct {
 	r io.Reader
-	n int64
+	n atomic.Int64 // a decoder reads on a goroutine of its own
 }
 
 func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.n += int64(n)
+	c.n.Add(int64(n))
 	return n, err
 }
 
-// index finds the files of the tar. Their number is bounded by what an image can have.
-func (a *archive) index() error {
-	const most = 100_000
+// index finds the files of the tar. Their number is bounded by what an image can have, and so are their names, which are
+// kept: docker's longest are 138 bytes, and a link to one has five more.
+func (a *archive) index(ctx context.Context) error {
+	const most, longest = 100_000, 255
 	r := tar.NewReader(a.f)
 	for n := 0; ; n++ {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		h, err := r.Next()
 		if err == io.EOF {
 			return nil
@@ -152,8 +148,8 @@ func (a *archive) index() error {
 			return fmt.Errorf("more than %d entries", most)
 		}
 		name := inArchive(h.Name)
-		if len(name) >= unix.PathMax || len(h.Linkname) >= unix.PathMax {
-			continue // what an image is made of has short names
+		if len(name) > longest || len(h.Linkname) > longest {
+			continue
 		}
 		if _, again := a.files[name]; again && (name == "manifest.json" || name == "index.json") {
 			// Some read the first, some the last.

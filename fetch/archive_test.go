@@ -3,17 +3,24 @@ package fetch
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 
 	"cove/fetch/layer"
 	"cove/fetch/oci"
 	rt "cove/fetch/registrytest"
 
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -122,6 +129,78 @@ func TestLayoutArchives(t *testing.T) {
 	if _, err := Pull(ctx, "oci-archive:"+at, o); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("links out: %v", err)
 	}
+}
+
+// An archive ends with who asked for it, and neither its names nor its windows fill the memory.
+func TestHostileArchive(t *testing.T) {
+	o := options(t)
+	at := filepath.Join(t.TempDir(), "layout.tar")
+	for name, compress := range map[string]func(io.Writer) io.WriteCloser{
+		"names": func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
+		"window": func(w io.Writer) io.WriteCloser {
+			z, err := zstd.NewWriter(w, zstd.WithWindowSize(128<<20), zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return z
+		},
+	} {
+		f, err := os.Create(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		z := compress(f)
+		w := tar.NewWriter(z)
+		if name == "names" {
+			for n := range 20_000 {
+				_ = w.WriteHeader(&tar.Header{Name: fmt.Sprintf("%0*d", 4000, n), Mode: 0o644})
+			}
+		} else {
+			_ = w.WriteHeader(&tar.Header{Name: "big", Size: 150 << 20, Mode: 0o644})
+			b := make([]byte, 1<<20)
+			for n := range 150 {
+				b[n*100] = byte(n)
+				_, _ = w.Write(b)
+			}
+		}
+		if err := errors.Join(w.Close(), z.Close(), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		debug.FreeOSMemory()
+		before := inUse()
+		most := int64(0)
+		done := make(chan struct{})
+		go func() {
+			_, err = openTar(ctx, at, o)
+			close(done)
+		}()
+		for wait := true; wait; {
+			select {
+			case <-done:
+				wait = false
+			case <-time.After(5 * time.Millisecond):
+			}
+			most = max(most, inUse()-before)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if most > 50<<20 {
+			t.Errorf("%s: %d MB", name, most>>20)
+		}
+		stopped, cancel := context.WithCancel(ctx)
+		cancel()
+		if _, err := openTar(stopped, at, o); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+		empty(t, o)
+	}
+}
+
+func inUse() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse)
 }
 
 // Nothing that a document says makes an error of megabytes.

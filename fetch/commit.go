@@ -207,7 +207,7 @@ func (c *committer) layer(ctx context.Context, b *build) (*store.LayerRecord, la
 	if err != nil {
 		return nil, packed.Packed, err
 	}
-	l.Size = size.n
+	l.Size = size.n.Load()
 	return l, packed.Packed, nil
 }
 

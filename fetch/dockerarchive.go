@@ -32,7 +32,7 @@ type savedImage struct {
 }
 
 func openDockerArchive(ctx context.Context, t *target, o Options) (source, error) {
-	a, err := openTar(t.Path, o)
+	a, err := openTar(ctx, t.Path, o)
 	if err != nil {
 		return nil, err
 	}

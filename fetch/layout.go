@@ -96,8 +96,8 @@ func regular(fd int, name string) (*os.File, error) {
 }
 
 // openArchive opens a layout in a tar.
-func openArchive(t *target, o Options) (source, error) {
-	a, err := openTar(t.Path, o)
+func openArchive(ctx context.Context, t *target, o Options) (source, error) {
+	a, err := openTar(ctx, t.Path, o)
 	if err != nil {
 		return nil, err
 	}

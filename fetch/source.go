@@ -44,7 +44,7 @@ func (p *puller) open(ctx context.Context, named reference.Named) (source, error
 	case image.ViaOCI:
 		return openLayout(p.t, p.o)
 	case image.ViaOCIArchive:
-		return openArchive(p.t, p.o)
+		return openArchive(ctx, p.t, p.o)
 	case image.ViaDockerArchive:
 		return openDockerArchive(ctx, p.t, p.o)
 	}
