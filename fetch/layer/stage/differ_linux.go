@@ -90,17 +90,13 @@ func (p *packer) withoutLine(path string, seen *unix.Stat_t, line []byte) (done 
 	if seen.Size > maxLined {
 		return false, nil
 	}
-	fd, err := openIn(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	fd, st, err := openSeen(path, seen)
 	if err != nil {
-		return false, err
+		return true, p.unless(vanished(err), err)
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return false, err
-	}
-	text, err := readUpTo(fd, maxLined)
-	if err != nil {
+	text, err := readUpTo(fd, maxLined+1)
+	if err != nil || len(text) > maxLined {
 		return false, err
 	}
 	text = cutLine(text, line)
@@ -109,12 +105,12 @@ func (p *packer) withoutLine(path string, seen *unix.Stat_t, line []byte) (done 
 	} else if f == nil && len(text) == 0 {
 		return true, nil // there was none
 	} else if f != nil {
-		same, err := p.sameText(f, path, fd, &st, text)
+		same, err := p.sameText(f, path, fd, st, text)
 		if same || err != nil {
 			return true, err
 		}
 	}
-	h, err := p.newHeader(path, fd, &st)
+	h, err := p.newHeader(path, fd, st)
 	if err != nil {
 		return true, err
 	}

@@ -110,7 +110,7 @@ func (p *packer) directory(path string, st *unix.Stat_t) error {
 	}
 	if p.placed[path].Kind != layer.PlacedDir {
 		same, err := p.asBelow(path, st)
-		if err != nil {
+		if err != nil && !isOther(path, st) {
 			return err
 		}
 		if !same {
@@ -218,7 +218,7 @@ func (p *packer) entry(path, name string, dir *tar.Header, opaque bool) error {
 	}
 	if p.tree == layer.TreeCopy && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		if same, err := p.asBelow(path, &st); same || err != nil {
-			return err
+			return p.unless(err != nil && isOther(path, &st), err)
 		}
 	}
 	switch st.Mode & unix.S_IFMT {
@@ -239,6 +239,29 @@ func (p *packer) entry(path, name string, dir *tar.Header, opaque bool) error {
 // vanished tells that what was just seen is not there any more: whoever works in the tree goes on meanwhile.
 func vanished(err error) bool {
 	return err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP
+}
+
+// openSeen opens the regular file that was seen at path. What has taken its place since is as good as gone: ENOENT.
+func openSeen(path string, seen *unix.Stat_t) (fd int, st *unix.Stat_t, err error) {
+	if fd, err = openIn(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY); err != nil {
+		return -1, nil, err
+	}
+	st = &unix.Stat_t{}
+	if err = unix.Fstat(fd, st); err == nil && (st.Ino != seen.Ino || st.Mode&unix.S_IFMT != unix.S_IFREG) {
+		err = unix.ENOENT
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, nil, err
+	}
+	return fd, st, nil
+}
+
+// isOther tells whether what was seen at path is not there any more.
+func isOther(path string, seen *unix.Stat_t) bool {
+	var st unix.Stat_t
+	err := unix.Lstat(path, &st)
+	return vanished(err) || err == nil && (st.Ino != seen.Ino || st.Mode != seen.Mode)
 }
 
 // unless is err, or a count of what changes while it is read.
@@ -289,35 +312,29 @@ func (p *packer) node(path string, st *unix.Stat_t) error {
 	if err != nil {
 		return err
 	}
-	if p.linked(h, st) {
-		return p.header(h)
-	}
 	h.Typeflag = tar.TypeFifo
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
 		h.Typeflag, h.Mode = tar.TypeSymlink, 0o777
 		if h.Linkname, err = readlink(unix.AT_FDCWD, path); err != nil {
-			return err
+			return p.unless(isOther(path, st), err)
 		}
 	}
+	p.linked(h, st)
 	return p.header(h)
 }
 
 // file packs a regular file. As many bytes as its header says are written, whatever becomes of it meanwhile.
 func (p *packer) file(path string, seen *unix.Stat_t) error {
-	fd, err := openIn(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
-	var st unix.Stat_t
-	if err == nil {
-		defer unix.Close(fd)
-		err = unix.Fstat(fd, &st)
+	fd, st, err := openSeen(path, seen)
+	if err != nil {
+		return p.unless(vanished(err), err)
 	}
-	if other := err == nil && (st.Ino != seen.Ino || st.Mode&unix.S_IFMT != unix.S_IFREG); other || err != nil {
-		return p.unless(other || vanished(err), err)
-	}
-	h, err := p.newHeader(path, fd, &st)
+	defer unix.Close(fd)
+	h, err := p.newHeader(path, fd, st)
 	if err != nil {
 		return err
 	}
-	if p.linked(h, &st) {
+	if p.linked(h, st) {
 		h.PAXRecords = nil
 		return p.header(h)
 	}

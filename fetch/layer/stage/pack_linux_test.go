@@ -3,6 +3,7 @@ package stage
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -458,6 +459,88 @@ func TestPackChanging(t *testing.T) {
 	}
 	close(done)
 	<-stopped
+}
+
+// Who works in the tree meanwhile can swap what is there for links out, fifos and folders: the pack neither fails, nor waits,
+// nor reads what is elsewhere.
+func TestPackSwapped(t *testing.T) {
+	b := newBench(t, testMap(t))
+	low, _, _, err := b.unpack(tarOf(t, nil, dir("d"), file("d/x"), file("y")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, path := b.fresh()
+	secret := filepath.Join(filepath.Dir(path), "secret")
+	if err := errors.Join(os.Mkdir(secret, 0o755), os.WriteFile(filepath.Join(secret, "x"), []byte("SECRET"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(secret)
+	in := func(name string) string { return filepath.Join(path, name) }
+	err = errors.Join(os.Mkdir(in("d"), 0o755), os.WriteFile(in("d/x"), []byte("mine\nline\n"), 0o644), os.WriteFile(in("y"), []byte("mine"), 0o644),
+		os.Symlink(secret, in("out")), os.Symlink("../secret", in("up")), os.Symlink(filepath.Join(secret, "x"), in("file")), unix.Mkfifo(in("fifo"), 0o644),
+		os.Mkdir(in("e"), 0o755), os.WriteFile(in("e/x"), nil, 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"d", "d/x", "y", "out", "up", "file", "fifo", "e", "e/x"} {
+		own(t, b.m, in(name))
+	}
+	inner, err := unix.Open(in("d"), unix.O_PATH|unix.O_DIRECTORY, 0) // whatever it is called, and no way out for this test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(inner)
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		pairs := [][2]string{{"d", "out"}, {"y", "file"}, {"e", "up"}, {"y", "fifo"}, {"x", "fifo"}, {"d", "e"}, {"y", "e"}, {"out", "y"}, {"x", "file"}}
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			default:
+				p := pairs[n%len(pairs)]
+				if p[0] == "x" {
+					_ = unix.Renameat2(inner, "x", unix.AT_FDCWD, in(p[1]), unix.RENAME_EXCHANGE)
+					continue
+				}
+				_ = unix.Renameat2(unix.AT_FDCWD, in(p[0]), unix.AT_FDCWD, in(p[1]), unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	placed := []layer.Placed{{Path: "d/x", Kind: layer.PlacedLine, Line: []byte("line")}, {Path: "y", Kind: layer.PlacedLine, Line: []byte("line")}}
+	began := time.Now()
+	for n := 0; time.Since(began) < 2*time.Second; n++ {
+		tree := []layer.Tree{layer.TreeUpper, layer.TreeFuse, layer.TreeCopy}[n%3]
+		stream, _, err := b.pack(layer.PackRequest{At: place, Tree: tree, Below: []layer.Place{low}, Placed: placed})
+		if err != nil {
+			t.Errorf("%s: %v", tree, err)
+			break
+		}
+		if bytes.Contains(stream, []byte("SECRET")) {
+			t.Errorf("%s: it holds what is elsewhere", tree)
+			break
+		}
+	}
+	close(done)
+	<-stopped
+}
+
+// A file that has grown beyond what a line is taken out of is packed whole, and not cut.
+func TestPackLineGrown(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("f", bytes.Repeat([]byte("line\n"), maxLined/4), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var seen unix.Stat_t
+	if err := unix.Lstat("f", &seen); err != nil {
+		t.Fatal(err)
+	}
+	seen.Size = 5
+	p := newPacker(io.Discard, layer.Request{Tree: layer.TreeUpper})
+	if done, err := p.withoutLine("f", &seen, []byte("line")); done || err != nil || p.res.Entries != 0 {
+		t.Errorf("%v %v %+v", done, err, p.res)
+	}
 }
 
 // FuzzPack's law is TestPackLaw's, for whatever unpacks.
