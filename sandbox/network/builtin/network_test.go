@@ -146,6 +146,58 @@ func TestBackPressure(t *testing.T) {
 	}
 }
 
+// Five hundred connections of which neither end reads fill a bounded part of this process's memory, and what is in them is whole.
+func TestMemory(t *testing.T) {
+	s := newInside(t)
+	block := bytes.Repeat([]byte("0123456789abcdef"), 4096)
+	goOn := make(chan struct{})
+	addr := serve(t, func(c *net.TCPConn) {
+		_ = c.SetWriteDeadline(time.Now().Add(3 * time.Second))
+		var n int
+		var err error
+		for total := 0; err == nil && total < 2<<20; total += n {
+			n, err = c.Write(block)
+		}
+		<-goOn
+		_, _ = io.Copy(io.Discard, struct{ io.Reader }{c})
+	})
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc) >> 20
+	}
+	before := heap()
+	var conns []*net.TCPConn
+	var all sync.WaitGroup
+	for range 500 {
+		c := s.mustDial(addr)
+		conns = append(conns, c)
+		all.Go(func() {
+			_ = c.SetWriteDeadline(time.Now().Add(3 * time.Second))
+			for n, total := 0, 0; total < 2<<20; total += n {
+				var err error
+				if n, err = c.Write(block); err != nil {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	used := heap() - before
+	if t.Logf("500 connections hold %d MiB", used); used > 330 {
+		t.Error("too much")
+	}
+	close(goOn)
+	for _, c := range []*net.TCPConn{conns[0], conns[100], conns[499]} {
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		got := make([]byte, 16<<10)
+		if n, err := io.ReadFull(c, got); err != nil || !bytes.HasPrefix(block, got) {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	}
+}
+
 // Two thousand connections at once, and thousands one after the other: neither descriptors nor goroutines are left.
 func TestManyConnections(t *testing.T) {
 	s := newInside(t)

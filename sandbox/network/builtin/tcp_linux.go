@@ -132,7 +132,25 @@ func (n *Network) create(r *tcp.ForwarderRequest) *inner {
 	if ep.SetSockOpt(&idle) == nil && ep.SetSockOpt(&every) == nil {
 		ep.SocketOptions().SetKeepAlive(true)
 	}
+	if most := bufferOf(len(n.slots)); most > 0 {
+		ep.SocketOptions().SetSendBufferSize(most, true)
+		ep.SocketOptions().SetReceiveBufferSize(most, true)
+	}
 	return c
+}
+
+// bufferOf bounds each of a connection's two buffers, by how many connections there are; 0 is as the stack likes. Peers that do not
+// read fill them, in the memory of this process, which no limit of the sandbox's holds.
+func bufferOf(connections int) int64 {
+	switch {
+	case connections <= 64:
+		return 0
+	case connections <= 512:
+		return 256 << 10
+	case connections <= 4096:
+		return 64 << 10
+	}
+	return 32 << 10
 }
 
 // inner is the sandbox's side of a connection.
