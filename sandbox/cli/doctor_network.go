@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -8,8 +9,11 @@ import (
 	"cove/sandbox"
 	"cove/sandbox/host"
 	"cove/sandbox/network"
+	"cove/sandbox/network/builtin"
 	"cove/sandbox/network/driver"
 	"cove/sandbox/start"
+
+	"golang.org/x/sys/unix"
 )
 
 // networkChecks start each driver of a user-mode network, side by side.
@@ -47,8 +51,26 @@ func (a *app) networkChecks(h *host.Host) []check {
 			}
 		}
 		checks = append(checks, k)
+		if d.name == network.Builtin && k.OK {
+			checks = append(checks, pingCheck(h.GID, builtin.Pingable()))
+		}
 	}
 	return checks
+}
+
+// pingCheck is about the echo requests of a sandbox, which go out by a ping socket of the user's (icmp(7)).
+func pingCheck(gid uint32, err error) check {
+	k := check{Name: "ping", OK: err == nil, Found: "this user may have ping sockets"}
+	if err == nil {
+		return k
+	}
+	k.Found = "open a ping socket: " + err.Error()
+	k.Lost = `ping out of a sandbox with network.mode = "user": what it sends is answered as unreachable`
+	if errors.Is(err, unix.EACCES) {
+		k.Found += fmt.Sprintf(" (group %d is not in net.ipv4.ping_group_range)", gid)
+		k.Fix = "echo 'net.ipv4.ping_group_range = 0 2147483647' | sudo tee /etc/sysctl.d/60-ping.conf && sudo sysctl -p /etc/sysctl.d/60-ping.conf"
+	}
+	return k
 }
 
 func (p place) networkProblem(h *host.Host, name, path string, err error) (found, fix string) {
