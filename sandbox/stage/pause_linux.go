@@ -19,6 +19,7 @@ import (
 
 // holding is what is stopped.
 type holding struct {
+	last    chan struct{} // closed when what came last has been done; the listener's own
 	mu      sync.Mutex
 	paused  bool
 	stopped []int // parents first: all that were told to stop, for who could not at once does later
@@ -28,6 +29,20 @@ const (
 	holdTime = 3 * time.Second        // to stop all
 	stopTime = 200 * time.Millisecond // for one to stop, or to go on
 )
+
+// inTurn does one thing after the other, and does not keep the listener: a release that overtook its hold would leave all
+// standing for good.
+func (h *holding) inTurn(do func()) {
+	before, done := h.last, make(chan struct{})
+	h.last = done
+	go func() {
+		if before != nil {
+			<-before
+		}
+		do()
+		close(done)
+	}()
+}
 
 // hold stops all processes, and answers with what there is to know of the root file system.
 func (i *initStage) hold(h *spec.Hold) {

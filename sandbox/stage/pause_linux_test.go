@@ -68,6 +68,19 @@ func TestPause(t *testing.T) {
 	}
 }
 
+// A release never overtakes its hold, whatever goroutine runs first.
+func TestPauseInTurn(t *testing.T) {
+	var h holding
+	var got []int
+	for n := range 1000 {
+		h.inTurn(func() { got = append(got, n) })
+	}
+	<-h.last
+	if len(got) != 1000 || !slices.IsSorted(got) {
+		t.Errorf("%d, in the order %v", len(got), got)
+	}
+}
+
 // Who cannot stop, however many there are, holds nobody up for longer than that, and goes on afterwards too: a process in
 // vfork(2) stops when its child has done, be that after all is over.
 func TestPauseVfork(t *testing.T) {

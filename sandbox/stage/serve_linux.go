@@ -66,9 +66,9 @@ func (i *initStage) listen(done chan struct{}) {
 		case m.Notice != "":
 			i.tellAll(m.Notice)
 		case m.Hold != nil:
-			go i.hold(m.Hold)
+			i.held.inTurn(func() { i.hold(m.Hold) })
 		case m.Release:
-			go i.release()
+			i.held.inTurn(i.release)
 		case m.Stop != nil:
 			i.signalAll(unix.Signal(m.Stop.Signal))
 		default:
