@@ -556,7 +556,7 @@ func FuzzPack(f *testing.F) {
 		var hdrs []tar.Header
 		for ; len(program) >= 3; program = program[3:] {
 			h := tar.Header{Typeflag: fuzzTypes[int(program[0])%len(fuzzTypes)], Name: fuzzNames[int(program[1])%len(fuzzNames)],
-				Mode: int64(program[0])<<4 | 0o500, Uid: int(program[2]), ModTime: at(int64(program[1])*1e7-1e9, int64(program[2])), Format: tar.FormatPAX,
+				Mode: int64(program[0])<<4 | 0o555, Uid: int(program[2]), ModTime: at(int64(program[1])*1e7-1e9, int64(program[2])), Format: tar.FormatPAX,
 				Linkname: fuzzTargets[int(program[2])%len(fuzzTargets)]}
 			if h.Typeflag != tar.TypeDir {
 				h.Name = strings.TrimSuffix(h.Name, "/")
