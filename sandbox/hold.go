@@ -18,7 +18,6 @@ type heldRoot struct {
 	Argv    []spec.Arg    `json:"argv"`
 	Placed  []spec.Placed `json:"placed,omitempty"`
 	Running int           `json:"running,omitempty"`
-	Mounts  []spec.Path   `json:"mounts,omitempty"` // what lies there is not the root file system's
 	Error   string        `json:"error,omitempty"`
 }
 
@@ -26,9 +25,6 @@ func (b *box) heldRoot() heldRoot {
 	h := heldRoot{Root: b.spec.Root, IDMap: b.spec.IDMap, Argv: b.spec.Process.Argv}
 	if b.opts.Image != nil {
 		h.Key = b.opts.Image.Key
-	}
-	for _, m := range b.spec.Mounts {
-		h.Mounts = append(h.Mounts, m.Target)
 	}
 	return h
 }
