@@ -199,7 +199,7 @@ func (s *sharer) check(stage *layer.Session, l *store.LayerRecord) error {
 		return nil
 	}
 	f := res.Findings[0]
-	return fmt.Errorf("%w: %s (%s), and %d more; `cove image verify` names all, and then `cove pull` gets it again",
+	return fmt.Errorf("%w: %s (%s), and %d more; `cove image verify` names all, and what mends it",
 		ErrDamaged, oci.Short(string(f.Path)), f.Kind, res.Found-1)
 }
 

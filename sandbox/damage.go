@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 
+	"cove/fetch/image"
 	"cove/fetch/oci"
 	"cove/sandbox/spec"
 )
@@ -26,7 +27,10 @@ func blame(s Status, of *spec.Spec, o Options) Status {
 	if file == "" {
 		return s
 	}
-	s.Text += fmt.Sprintf("; the image is damaged: its layer %.19s has lost %s: `cove image verify %s` says what else, `cove pull %s` mends it",
-		layer, oci.Short("/"+file), of.Root.Image, of.Root.Image)
+	s.Text += fmt.Sprintf("; the image is damaged: its layer %.19s has lost %s: `cove image verify %s` says what else",
+		layer, oci.Short("/"+file), of.Root.Image)
+	if !image.IsLocal(of.Root.Image) { // for what was made here no registry is asked
+		s.Text += fmt.Sprintf(", `cove pull %s` mends it", of.Root.Image)
+	}
 	return s
 }

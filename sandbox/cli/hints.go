@@ -233,14 +233,21 @@ var hints = []func(a *app, err error) string{
 	},
 	func(a *app, err error) string {
 		var e *errDamaged
-		if !errors.As(err, &e) || len(e.refs) == 0 {
+		if !errors.As(err, &e) || len(e.refs)+len(e.local) == 0 {
 			return ""
+		}
+		if len(e.refs) == 0 {
+			return madeHere(e.local)
 		}
 		words := make([]string, len(e.refs))
 		for i, ref := range e.refs {
 			words[i] = shellWord(ref)
 		}
-		return "this fetches again what is damaged: cove pull " + strings.Join(words, " ")
+		hint := "this fetches again what is damaged: cove pull " + strings.Join(words, " ")
+		if len(e.local) > 0 {
+			hint += "; " + madeHere(e.local)
+		}
+		return hint
 	},
 	func(a *app, err error) string {
 		if !errors.Is(err, store.ErrNotFound) {
@@ -327,4 +334,9 @@ func explain(found, fix string) string {
 		return found
 	}
 	return found + "; this mends it:\n" + fix
+}
+
+// madeHere says what mends images that no registry has.
+func madeHere(refs []string) string {
+	return escape(strings.Join(refs, ", ")) + " came from `cove commit`: to commit again makes its own layer anew, and to pull the image that it was made of those below"
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"cove/fetch/image"
 	"cove/fetch/layer"
 	"cove/fetch/oci"
 	"cove/fetch/store"
@@ -27,6 +28,7 @@ func (a *app) imageVerifyCommand() *cli.Command {
 type errDamaged struct {
 	found int64
 	refs  []string // that a pull would mend
+	local []string // made here, which none would
 }
 
 func (e *errDamaged) Error() string {
@@ -61,8 +63,12 @@ func (a *app) imageVerify(c *cli.Context) error {
 	for _, p := range v.Problems {
 		for _, ref := range p.Refs {
 			// What has no name cannot be pulled; `cove gc` takes it.
-			if oci.Digest(ref).Validate() != nil && !slices.Contains(e.refs, ref) {
-				e.refs = append(e.refs, ref)
+			list := &e.refs
+			if image.IsLocal(ref) {
+				list = &e.local
+			}
+			if oci.Digest(ref).Validate() != nil && !slices.Contains(*list, ref) {
+				*list = append(*list, ref)
 			}
 		}
 	}
