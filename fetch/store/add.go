@@ -42,6 +42,11 @@ func (a *Adding) begin(ctx context.Context) error {
 		return err
 	}
 	a.locks = append(a.locks, shared)
+	// A store of an older cove lacks some folders, and one from which somebody has removed some must not lose a pull's work
+	// at its end.
+	if err := a.s.mkdirs(); err != nil {
+		return err
+	}
 	for {
 		if err := a.s.mkdir(a.s.path("tmp", a.id)); err == errSwept {
 			continue

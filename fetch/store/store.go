@@ -75,13 +75,21 @@ func (s *Store) create() error {
 	if err := os.MkdirAll(filepath.Dir(s.dir), 0o755); err != nil {
 		return fmt.Errorf("create store: %w", err)
 	}
-	for _, d := range []string{"", "names", "images", "blobs", "blobs/sha256", "blobs/sha512", "layers", "lists", "locks", "tmp", "run"} {
-		if err := s.mkdir(s.path(d)); err != nil {
-			return fmt.Errorf("create store: %w", err)
-		}
+	if err := s.mkdirs(); err != nil {
+		return fmt.Errorf("create store: %w", err)
 	}
 	if err := s.writeFile(s.path("version"), []byte(version+"\n")); err != nil {
 		return fmt.Errorf("create store: %w", err)
+	}
+	return nil
+}
+
+// mkdirs makes what is missing of the store's folders.
+func (s *Store) mkdirs() error {
+	for _, d := range []string{"", "names", "images", "blobs", "blobs/sha256", "blobs/sha512", "layers", "lists", "locks", "tmp", "run"} {
+		if err := s.mkdir(s.path(d)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

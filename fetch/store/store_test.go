@@ -86,6 +86,29 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// A folder that is gone does not cost an image that is being added.
+func TestMissingFolders(t *testing.T) {
+	s := open(t)
+	for _, d := range []string{"names", "images", "blobs", "lists"} {
+		if err := os.RemoveAll(s.path(d)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, err := s.Begin(ctx, testMap(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.End()
+	data := []byte("{}")
+	if err := a.PutBlob(oci.FromBytes(data), data); err != nil {
+		t.Error(err)
+	}
+	rec := &Record{Manifest: oci.FromBytes(data), ConfigID: oci.FromBytes(data)}
+	if err := a.PutRecord(rec, Name{Ref: "x", Platform: "linux/amd64", Manifest: rec.Manifest}, "x"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRunDirectories(t *testing.T) {
 	s := open(t)
 	r, err := s.NewRun()
