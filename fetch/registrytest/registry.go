@@ -47,7 +47,8 @@ type Registry struct {
 // New starts a registry over plain http on 127.0.0.1.
 func New() *Registry {
 	r := &Registry{blobs: Blobs{}, types: map[digest.Digest]string{}, tags: map[string]digest.Digest{}, hits: map[string]int{}}
-	r.server = httptest.NewServer(r)
+	r.server = httptest.NewUnstartedServer(r) // who serves reads this field
+	r.server.Start()
 	r.Addr = strings.TrimPrefix(r.server.URL, "http://")
 	return r
 }
