@@ -255,7 +255,7 @@ func FuzzAnswer(f *testing.F) {
 		s := server(t, world, allow("good.example", "*.below.example"))
 		answer := s.Answer(t.Context(), query, false)
 		for _, asked := range world.asked {
-			name, _, _ := strings.Cut(asked, " ")
+			name := asked[:strings.LastIndexByte(asked, ' ')] // a name may hold blanks
 			if name != "good.example" && !strings.HasSuffix(name, ".below.example") {
 				t.Fatalf("asked for %q", asked)
 			}
