@@ -218,7 +218,7 @@ func (p *packer) entry(path, name string, dir *tar.Header, opaque bool) error {
 	}
 	if p.tree == layer.TreeCopy && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		if same, err := p.asBelow(path, &st); same || err != nil {
-			return p.unless(err != nil && isOther(path, &st), err)
+			return p.unless(err != nil && (vanished(err) || isOther(path, &st)), err)
 		}
 	}
 	switch st.Mode & unix.S_IFMT {
@@ -236,9 +236,10 @@ func (p *packer) entry(path, name string, dir *tar.Header, opaque bool) error {
 	return nil
 }
 
-// vanished tells that what was just seen is not there any more: whoever works in the tree goes on meanwhile.
+// vanished tells that what was just seen is not there any more: whoever works in the tree goes on meanwhile. EINVAL is
+// readlink(2)'s word for what is no link, also where it is one again by the time that one looks.
 func vanished(err error) bool {
-	return err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP
+	return err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP || err == unix.EINVAL
 }
 
 // openSeen opens the regular file that was seen at path. What has taken its place since is as good as gone: ENOENT.
@@ -316,7 +317,7 @@ func (p *packer) node(path string, st *unix.Stat_t) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
 		h.Typeflag, h.Mode = tar.TypeSymlink, 0o777
 		if h.Linkname, err = readlink(unix.AT_FDCWD, path); err != nil {
-			return p.unless(isOther(path, st), err)
+			return p.unless(vanished(err) || isOther(path, st), err)
 		}
 	}
 	p.linked(h, st)
