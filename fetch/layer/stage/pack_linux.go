@@ -218,7 +218,7 @@ func (p *packer) entry(path, name string, dir *tar.Header, opaque bool) error {
 	}
 	if p.tree == layer.TreeCopy && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		if same, err := p.asBelow(path, &st); same || err != nil {
-			return p.unless(err != nil && (vanished(err) || isOther(path, &st)), err)
+			return p.unless(err != nil && (noLink(&st, err) || isOther(path, &st)), err)
 		}
 	}
 	switch st.Mode & unix.S_IFMT {
@@ -236,10 +236,15 @@ func (p *packer) entry(path, name string, dir *tar.Header, opaque bool) error {
 	return nil
 }
 
-// vanished tells that what was just seen is not there any more: whoever works in the tree goes on meanwhile. EINVAL is
-// readlink(2)'s word for what is no link, also where it is one again by the time that one looks.
+// vanished tells that what was just seen is not there any more: whoever works in the tree goes on meanwhile.
 func vanished(err error) bool {
-	return err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP || err == unix.EINVAL
+	return err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP
+}
+
+// noLink tells that what was seen to be a symbolic link was none when it was read: EINVAL is readlink(2)'s word for that. By
+// the next look it may be a link again. Of anything else EINVAL is an error like others.
+func noLink(seen *unix.Stat_t, err error) bool {
+	return seen.Mode&unix.S_IFMT == unix.S_IFLNK && (err == unix.EINVAL || vanished(err))
 }
 
 // openSeen opens the regular file that was seen at path. What has taken its place since is as good as gone: ENOENT.
@@ -317,7 +322,7 @@ func (p *packer) node(path string, st *unix.Stat_t) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
 		h.Typeflag, h.Mode = tar.TypeSymlink, 0o777
 		if h.Linkname, err = readlink(unix.AT_FDCWD, path); err != nil {
-			return p.unless(vanished(err) || isOther(path, st), err)
+			return p.unless(noLink(st, err) || isOther(path, st), err)
 		}
 	}
 	p.linked(h, st)
