@@ -13,7 +13,12 @@ var (
 	errCorrupt    = errors.New("corrupted zstd frame")
 	errChecksum   = errors.New("zstd frame with a wrong checksum")
 	errDictionary = errors.New("zstd frame that needs a dictionary")
+	errWidest     = errors.New("zstd frame with a window of more than 3.75 TiB")
 )
+
+// widest is the most that a header's Window_Descriptor can say (RFC 8878, section 3.1.1.1.2). A frame
+// without one may say more, for there the window is what the frame holds.
+const widest = 1<<41 + 7<<38
 
 // A Decoder decodes one frame. It is an io.Reader, at its end when the frame is.
 type Decoder struct {
@@ -57,7 +62,9 @@ func New(in *bufio.Reader, file File) (*Decoder, error) {
 	if d.header.HasCheckSum {
 		d.sum = newChecksum()
 	}
-	d.window = max(Window(&d.header), 1)
+	if d.window = max(Window(&d.header), 1); d.window > widest {
+		return nil, errWidest
+	}
 	d.history = newHistory(file, d.window)
 	_, err = in.Discard(d.header.HeaderSize)
 	return d, err

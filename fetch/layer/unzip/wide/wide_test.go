@@ -161,6 +161,16 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// What a frame says that it holds is a window of its own, and may be more than any file holds.
+func TestWidest(t *testing.T) {
+	for _, size := range []byte{0, 1, 0x7f, 0x80, 0xff} {
+		frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 4, 0, size, 1, 0, 0}
+		if _, _, err := unpack(t, frame); !errors.Is(err, errWidest) {
+			t.Errorf("size of %#x0004_00000000_00: %v", size, err)
+		}
+	}
+}
+
 // deaf is a full disk.
 type deaf struct{}
 
@@ -184,7 +194,11 @@ func FuzzDecode(f *testing.F) {
 			f.Add(pack(f, data, 1<<20, level))
 		}
 	}
-	other, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20))
+	// Nothing, in a frame of the widest window that a header can ask for (RFC 8878, section 3.1.1.1.2).
+	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0xff, 1, 0, 0})
+	// It holds no window when it decodes at once, so that it need not be kept from that one.
+	other, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1),
+		zstd.WithDecoderMaxMemory(1<<42), zstd.WithDecoderMaxWindow(1<<41+7<<38))
 	if err != nil {
 		f.Fatal(err)
 	}
