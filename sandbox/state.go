@@ -149,22 +149,37 @@ func each(runtimeDir string, f func(dir string, r *record) error) error {
 
 // alive reports whether the sandbox whose directory it is still has its parent. A leftover is removed.
 func alive(dir string) (bool, error) {
-	f, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	for {
+		f, err := os.Open(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		is, err := removeUnlocked(f, dir)
+		f.Close()
+		if err != errReplaced {
+			return is, err
+		}
 	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	switch err = flock(f, unix.LOCK_EX|unix.LOCK_NB); err {
-	case unix.EWOULDBLOCK:
+}
+
+// errReplaced says that a directory is not the one any more that was opened.
+var errReplaced = errors.New("another directory is there now")
+
+// removeUnlocked removes the directory dir, open as f, when nobody holds its lock.
+func removeUnlocked(f *os.File, dir string) (locked bool, err error) {
+	switch err := flock(f, unix.LOCK_EX|unix.LOCK_NB); {
+	case err == unix.EWOULDBLOCK:
 		return true, nil
-	case nil:
-		// With its lock in hand: one that is only being made finds that it is gone, and makes another.
-		return false, os.RemoveAll(dir)
+	case err != nil:
+		return false, err
+	case !sameFile(f, dir): // another sweep removed it meanwhile, and its maker has made it anew
+		return false, errReplaced
 	}
-	return false, err
+	// With its lock in hand: one that is only being made finds that it is gone, and makes another.
+	return false, os.RemoveAll(dir)
 }
 
 func readRecord(dir string) (*record, error) {

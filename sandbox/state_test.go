@@ -36,6 +36,37 @@ func TestLeftoverWithoutLockIsSwept(t *testing.T) {
 	}
 }
 
+// A sweep that was late with its lock, after another sweep and the directory's maker, leaves the new one alone.
+func TestLateSweep(t *testing.T) {
+	runtimeDir := t.TempDir()
+	dir := filepath.Join(sandboxesDir(runtimeDir), "0000000000000001")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	late, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	if is, err := alive(dir); is || err != nil {
+		t.Fatal(is, err)
+	}
+	made, err := newState(runtimeDir, "0000000000000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.close()
+	if _, err := removeUnlocked(late, dir); err != errReplaced {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Error(err)
+	}
+	if is, err := alive(dir); !is || err != nil {
+		t.Error(is, err)
+	}
+}
+
 // Making a sandbox's directory and sweeping at the same time never loses the directory.
 func TestNewStateAgainstSweep(t *testing.T) {
 	runtimeDir := t.TempDir()
