@@ -53,19 +53,28 @@ func (g *Group) make(dir string) (*os.File, error) {
 		}
 		lock, err := os.Open(dir)
 		if err == nil {
-			if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-				if _, err = os.Stat(dir); err == nil {
-					g.dir = dir
-					return lock, nil
-				}
+			// A sweep that has it now lets go of it at once.
+			if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX); err == nil && same(lock, dir) {
+				g.dir = dir
+				return lock, nil
 			}
 			lock.Close()
 		}
 		// Before it was locked another cove took it for a leftover.
-		if !errors.Is(err, fs.ErrNotExist) && err != unix.EWOULDBLOCK && !errors.Is(err, unix.ENODEV) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && err != unix.EINTR && !errors.Is(err, unix.ENODEV) {
 			return nil, fmt.Errorf("lock control group: %w", err)
 		}
 	}
+}
+
+// same reports whether f is still what lies at dir.
+func same(f *os.File, dir string) bool {
+	was, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	is, err := os.Stat(dir)
+	return err == nil && os.SameFile(was, is)
 }
 
 // sweep removes the groups of sandboxes whose cove was killed.
@@ -83,7 +92,7 @@ func sweep(top string) {
 		if err != nil {
 			continue
 		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && same(f, dir) {
 			_ = os.Remove(dir) // rmdir(2): one in which something runs stays
 		}
 		f.Close()

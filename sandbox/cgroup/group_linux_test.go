@@ -189,6 +189,40 @@ func TestMakeAndSweep(t *testing.T) {
 	}
 }
 
+// Making and sweeping at the same time loses no group.
+func TestMakeAgainstSweep(t *testing.T) {
+	top := t.TempDir()
+	done := make(chan bool)
+	for range 2 {
+		go func() {
+			for {
+				select {
+				case <-done:
+					done <- true
+					return
+				default:
+					sweep(top)
+				}
+			}
+		}()
+	}
+	g := &Group{}
+	for range 2000 {
+		lock, err := g.make(filepath.Join(top, prefix+"x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(g.dir); err != nil {
+			t.Fatalf("swept while held: %v", err)
+		}
+		lock.Close()
+	}
+	for range 2 {
+		done <- true
+		<-done
+	}
+}
+
 func TestHasNSDelegate(t *testing.T) {
 	for table, want := range map[string]bool{
 		"30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n": true,
