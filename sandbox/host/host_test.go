@@ -211,6 +211,35 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// Two probes at once: what one has just made is not lost to the other.
+func TestScratchAgainstSweep(t *testing.T) {
+	store := t.TempDir()
+	done := make(chan bool)
+	go func() {
+		for {
+			select {
+			case <-done:
+				close(done)
+				return
+			default:
+				sweep(store)
+			}
+		}
+	}()
+	for range 1000 {
+		dir, lock, err := lockedTemp(store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(dir); err != nil {
+			t.Fatalf("swept while held: %v", err)
+		}
+		lock.Close()
+	}
+	done <- true
+	<-done
+}
+
 func TestLasting(t *testing.T) {
 	good := Fact{OK: true}
 	bare := &Host{}

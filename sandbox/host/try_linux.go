@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,25 +134,41 @@ func scratch(storeDir string, m userns.IDMap) (dir string, remove func(), err er
 		return "", nil, err
 	}
 	sweep(storeDir)
-	if dir, err = os.MkdirTemp(storeDir, scratchPrefix); err != nil {
-		return "", nil, err
-	}
-	lock, err := os.Open(dir)
+	dir, lock, err := lockedTemp(storeDir)
 	if err != nil {
-		removeTree(dir)
 		return "", nil, err
 	}
 	remove = func() { removeTree(dir); lock.Close() }
-	if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil && os.Geteuid() == 0 {
+	if os.Geteuid() == 0 {
 		uid, _ := m.HostUID(0)
 		gid, _ := m.HostGID(0)
-		err = os.Chown(dir, int(uid), int(gid))
-	}
-	if err != nil {
-		remove()
-		return "", nil, err
+		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
+			remove()
+			return "", nil, err
+		}
 	}
 	return dir, remove, nil
+}
+
+// lockedTemp makes a scratch folder and locks it, and another one when a sweep took it for a leftover in between.
+func lockedTemp(storeDir string) (dir string, lock *os.File, err error) {
+	for {
+		if dir, err = os.MkdirTemp(storeDir, scratchPrefix); err != nil {
+			return "", nil, err
+		}
+		if lock, err = os.Open(dir); err == nil {
+			if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX); err == nil {
+				if _, err = os.Lstat(dir); err == nil { // no other gets its random name
+					return dir, lock, nil
+				}
+			}
+			lock.Close()
+		}
+		if !errors.Is(err, fs.ErrNotExist) && err != unix.EINTR {
+			removeTree(dir)
+			return "", nil, err
+		}
+	}
 }
 
 func sweep(storeDir string) {
