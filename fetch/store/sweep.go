@@ -228,3 +228,17 @@ func (w *remover) mapping() (userns.IDMap, error) {
 	}
 	return userns.Allocate(sub, uid, gid, 0, 0)
 }
+
+// RemoveTree removes a tree of a sandbox's, whose files m's ids own: upper and work directories of overlays among it.
+func RemoveTree(ctx context.Context, m userns.IDMap, path string) error {
+	w := remover{ctx: ctx, idmap: &m}
+	defer w.close()
+	return w.remove(path)
+}
+
+// DiskOf tells how much disk such a tree takes.
+func DiskOf(ctx context.Context, m userns.IDMap, path string) int64 {
+	w := remover{ctx: ctx, idmap: &m}
+	defer w.close()
+	return w.disk(path)
+}

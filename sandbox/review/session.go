@@ -1,0 +1,114 @@
+package review
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"cove/fetch/store"
+
+	"golang.org/x/sys/unix"
+)
+
+// Session is a project's view that is locked: nobody else reads or changes it until Close.
+type Session struct {
+	dir    string
+	lock   *os.File // the directory
+	record Record
+}
+
+// Open locks the view of a project. The store's folder and the project's are absolute, without links in their paths.
+func Open(store, project string) (*Session, error) {
+	dir := Dir(store, project)
+	lock, err := lockDir(dir)
+	if err == nil && lock == nil {
+		err = &InUseError{usedBy(dir)}
+		if _, rerr := readRecord(dir); errors.Is(rerr, ErrNone) {
+			err = &InUseError{} // one that is only being made or removed has no name in it yet
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("review %q: %w", project, err)
+	}
+	s := &Session{dir: dir, lock: lock}
+	if s.record, err = readRecord(dir); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("review %q: %w", project, err)
+	}
+	return s, nil
+}
+
+// Record is what the view is of.
+func (s *Session) Record() Record { return s.record }
+
+// Dir is the view's folder in the store, for who keeps something beside it.
+func (s *Session) Dir() string { return s.dir }
+
+// Discard removes the view with all that was changed in it. Close must still follow.
+func (s *Session) Discard(ctx context.Context) error {
+	// First what makes it one: what a kill leaves of it then is a leftover, and never half a view.
+	if err := os.Remove(filepath.Join(s.dir, "record.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("discard the view of %q: %w", s.record.Project, err)
+	}
+	if err := store.RemoveTree(ctx, s.record.IDMap, s.dir); err != nil {
+		return fmt.Errorf("discard the view of %q: %w", s.record.Project, err)
+	}
+	return nil
+}
+
+// Close lets others have the view.
+func (s *Session) Close() error { return s.lock.Close() }
+
+// lockDir takes the lock of a view's folder. Both results are nil when somebody else has it.
+func lockDir(dir string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, ErrNone
+		}
+		if err != nil {
+			return nil, err
+		}
+		for {
+			if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EINTR {
+				break
+			}
+		}
+		if err == unix.EWOULDBLOCK {
+			return nil, f.Close()
+		}
+		if err == nil && still(f, dir) {
+			return f, nil
+		}
+		f.Close()
+		if err != nil {
+			return nil, &os.PathError{Op: "lock", Path: dir, Err: err}
+		}
+	}
+}
+
+// still reports whether f is what lies at name: whoever held the lock before may have removed it.
+func still(f *os.File, name string) bool {
+	was, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	is, err := os.Lstat(name)
+	return err == nil && os.SameFile(was, is)
+}
+
+// maxName bounds what is read of a file that holds a sandbox's name.
+const maxName = 256
+
+// usedBy is the name of the sandbox that uses the view, or did.
+func usedBy(dir string) string {
+	b, err := os.ReadFile(filepath.Join(dir, "user"))
+	if err != nil || len(b) > maxName {
+		return ""
+	}
+	return strings.TrimSuffix(string(b), "\n")
+}
