@@ -19,13 +19,13 @@ var gitRedirects = []string{".git/commondir", ".git/config.worktree"}
 
 // gitNotes is what of the workspace is compared at the end.
 type gitNotes struct {
-	started  time.Time
+	started  time.Time // by the clock of files' times
 	redirect map[string]bool
 	git      bool // the workspace is a repository
 }
 
 func gitState(root int) gitNotes {
-	n := gitNotes{started: time.Now(), redirect: map[string]bool{}, git: exists(root, ".git")}
+	n := gitNotes{started: fileTime(), redirect: map[string]bool{}, git: exists(root, ".git")}
 	for _, name := range gitRedirects {
 		n.redirect[name] = exists(root, name)
 	}
@@ -127,6 +127,15 @@ func madeSince(name string, since time.Time) bool {
 	if st.Mask&unix.STATX_BTIME != 0 {
 		at = st.Btime
 	}
-	// The file system's clock ticks coarsely: a moment's grace errs on the side of telling.
-	return time.Unix(at.Sec, int64(at.Nsec)).After(since.Add(-10 * time.Millisecond))
+	// Of what was made in the tick that it began in, it is not known on which side: that is told.
+	return !time.Unix(at.Sec, int64(at.Nsec)).Before(since)
+}
+
+// fileTime is the time that a file made now gets at least: the clock's last tick (clock_gettime(2), CLOCK_REALTIME_COARSE).
+func fileTime() time.Time {
+	var at unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &at); err != nil {
+		return time.Now().Add(-10 * time.Millisecond) // the longest tick that there is
+	}
+	return time.Unix(at.Unix())
 }
