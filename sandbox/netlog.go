@@ -1,11 +1,8 @@
 package sandbox
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,22 +13,13 @@ import (
 	"cove/sandbox/spec"
 )
 
-// The network's log is a file in the sandbox's state, one JSON object a line. It lies in memory (XDG_RUNTIME_DIR): what
-// is beyond maxNetLog goes to a second file in place of what that had.
-const (
-	netLogName = "net.log"
-	netLogOld  = "net.log.1"
-	maxNetLog  = 4 << 20
-	// maxRefused bounds the different refusals that are kept for the end.
-	maxRefused = 200
-)
+// maxRefused bounds the different refusals that are kept for the end.
+const maxRefused = 200
 
 // netLog is the log of one sandbox's network.
 type netLog struct {
+	log     *stateLog
 	mu      sync.Mutex
-	dir     string
-	file    *os.File
-	size    int64
 	listed  []string       // what is allowed now, as entries
 	refused map[string]int // by the entry that would allow it
 	order   []string
@@ -44,7 +32,7 @@ func (b *box) netLog() func(network.Decision) {
 	if b.spec.Network.Driver != network.Builtin {
 		return nil
 	}
-	l := &netLog{dir: b.state.dir, refused: map[string]int{}, closed: map[string]bool{}, listed: []string{"*", "*/udp"}}
+	l := &netLog{log: b.newLog(netLogName), refused: map[string]int{}, closed: map[string]bool{}, listed: []string{"*", "*/udp"}}
 	if e := b.spec.Network.Egress; e.Listed {
 		l.listed = nil
 		for _, r := range e.Allow {
@@ -53,7 +41,7 @@ func (b *box) netLog() func(network.Decision) {
 	}
 	l.learn = b.opts.Learned != nil
 	b.undo(func() error {
-		l.end()
+		l.log.end()
 		if l.learn {
 			b.opts.Learned(l.learned())
 		} else if !b.opts.shell {
@@ -65,56 +53,12 @@ func (b *box) netLog() func(network.Decision) {
 }
 
 func (l *netLog) add(d network.Decision) {
-	line, err := json.Marshal(d)
-	if err != nil {
-		return
-	}
+	l.log.add(d)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !d.Allowed || l.learn && d.Kind != "dns" && (d.Entry == "*" || d.Entry == "*/udp") {
 		l.remember(d)
 	}
-	// A log that cannot be written is no reason to stop the network: what it holds to it holds to all the same.
-	_ = l.write(append(line, '\n'))
-}
-
-func (l *netLog) write(line []byte) error {
-	if l.file == nil || l.size > maxNetLog {
-		if err := l.begin(); err != nil {
-			return err
-		}
-	}
-	n, err := l.file.Write(line)
-	l.size += int64(n)
-	return err
-}
-
-// begin opens the file, or a new one in its place.
-func (l *netLog) begin() error {
-	path := filepath.Join(l.dir, netLogName)
-	if l.file != nil {
-		l.file.Close()
-		l.file = nil
-		if err := os.Rename(path, filepath.Join(l.dir, netLogOld)); err != nil {
-			return err
-		}
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	l.file, l.size = f, 0
-	return nil
-}
-
-func (l *netLog) end() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file != nil {
-		l.file.Close()
-		l.file = nil
-	}
-	l.dir = os.DevNull // what still comes is not written
 }
 
 // remember keeps a refusal under the entry that would allow it.
@@ -218,22 +162,7 @@ func quotedList(entries []string) string {
 
 var errNoNetLog = errors.New("this sandbox has no network of cove's own, or has not used it")
 
-// NetLog opens a sandbox's log of its network: what was moved out of the way first, which may be nil, then what is being
-// written. ended tells whether the sandbox has ended since.
+// NetLog opens a sandbox's log of its network, as openLog does.
 func NetLog(runtimeDir, name string) (old, now *os.File, ended func() bool, err error) {
-	dir, r, err := find(runtimeDir, name)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	now, err = os.Open(filepath.Join(dir, netLogName))
-	if errors.Is(err, os.ErrNotExist) {
-		err = fmt.Errorf("sandbox %q: %w", r.Name, errNoNetLog)
-	}
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	if old, err = os.Open(filepath.Join(dir, netLogOld)); err != nil {
-		old = nil
-	}
-	return old, now, func() bool { lives, err := alive(dir); return err != nil || !lives }, nil
+	return openLog(runtimeDir, name, netLogName, errNoNetLog)
 }

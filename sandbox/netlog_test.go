@@ -59,7 +59,7 @@ func FuzzEntryFor(f *testing.F) {
 
 // A connection may end after the network has been told to: what it says still must not meet the summary halfway.
 func TestNetLogLate(t *testing.T) {
-	l := &netLog{dir: t.TempDir(), refused: map[string]int{}, closed: map[string]bool{}}
+	l := &netLog{log: &stateLog{dir: t.TempDir(), name: netLogName}, refused: map[string]int{}, closed: map[string]bool{}}
 	var all sync.WaitGroup
 	for i := range 4 {
 		all.Go(func() {
@@ -72,7 +72,7 @@ func TestNetLogLate(t *testing.T) {
 		l.learned()
 	}
 	all.Wait()
-	l.end()
+	l.log.end()
 	if entries, closed := l.learned(); len(entries) != maxRefused || len(closed) > 0 {
 		t.Errorf("%d entries, %d closed", len(entries), len(closed))
 	}
