@@ -16,6 +16,7 @@ import (
 	"cove/sandbox"
 	"cove/sandbox/cli"
 	"cove/sandbox/host"
+	"cove/sandbox/integration/outside"
 	"cove/sandbox/network/driver"
 	"cove/sandbox/start"
 
@@ -39,7 +40,7 @@ func run(args []string) int {
 	case host.StageName:
 		return host.StageMain()
 	case sandbox.KeeperName:
-		return sandbox.KeeperMain(driver.Network{})
+		return sandbox.KeeperMain(driver.Network{}, outside.Integrations{})
 	}
 	start.KeepOwnerBits()
 	ctx, stop := start.UntilSignal()

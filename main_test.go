@@ -259,6 +259,9 @@ func condition(name string) (bool, error) {
 	case "bwrap":
 		_, err := exec.LookPath("bwrap")
 		has = err == nil
+	case "ssh-agent":
+		_, err := exec.LookPath("ssh-agent")
+		has = err == nil
 	case "strace":
 		_, err := exec.LookPath("strace")
 		has = err == nil

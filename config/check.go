@@ -67,6 +67,9 @@ func (p *Profile) check(failed map[string]bool) (warnings []Warning, mistakes []
 			wrong(key, "%s = %q: the workspace is mounted there", key, m.Target)
 		}
 	}
+	if !failed["host.ssh_agent.keys"] {
+		p.checkIntegrations(wrong)
+	}
 	if p.Dir == "" && p.Workspace.Mode != "none" && !failed["workspace.mode"] {
 		wrong("workspace.mode", "workspace.mode = %q: there is no project folder here (none)", p.Workspace.Mode)
 	}

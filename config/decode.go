@@ -60,6 +60,10 @@ var schema = []struct {
 	{"security.new_privileges", aBool, setNewPrivileges},
 	{"security.nested", aBool, setNested},
 	{"security.seccomp", aString, setSeccomp},
+	{"host", aTable, nil},
+	{"host.ssh_agent", aTable, nil},
+	{"host.ssh_agent.keys", someStrings, setSSHKeys},
+	{"host.ssh_agent.confirm", aBool, setSSHConfirm},
 }
 
 var schemaKeys = func() []string {
@@ -123,7 +127,7 @@ func namesIn(parent string) []string {
 	for _, key := range schemaKeys {
 		if parent == "" && !strings.Contains(key, ".") {
 			names = append(names, key)
-		} else if name, ok := strings.CutPrefix(key, parent+"."); ok && parent != "" {
+		} else if name, ok := strings.CutPrefix(key, parent+"."); ok && parent != "" && !strings.Contains(name, ".") {
 			names = append(names, name)
 		}
 	}

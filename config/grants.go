@@ -20,6 +20,7 @@ const (
 	GrantImage         = "image"
 	GrantProtect       = "protect"
 	GrantLimit         = "limit"
+	GrantHost          = "host"
 )
 
 // Grant is one wish of a profile that reaches past the project folder, or that lets what runs inside act later,
@@ -105,6 +106,7 @@ func (p *Profile) Grants() []Grant {
 	if s := p.Security.Seccomp; s.File != "" {
 		grant("security.seccomp", GrantSeccomp, "be held to the system calls that %s (%s) allows instead of docker's", quotePlain(s.File), s.Digest())
 	}
+	p.integrationGrants(grant)
 	return all
 }
 

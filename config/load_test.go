@@ -150,6 +150,8 @@ func TestFull(t *testing.T) {
 		Limits: Limits{MemoryBytes: 2 << 30, CPUs: 1.5, PIDs: 4096, Timeout: 90 * time.Minute},
 		Security: Security{Caps: []string{"default", "SYS_PTRACE"}, NewPrivileges: true, Nested: true,
 			Seccomp: Seccomp{File: r.project + "/seccomp.json", Data: filter}},
+		Integrations: Integrations{SSHAgent: SSHAgent{Confirm: true, Keys: []SSHKey{{Text: "me@laptop"},
+			{Text: "SHA256:dK8IRXEXubABSK1VzMS+UBl5eeXZUsdX6ETAXD+2Fis", Fingerprint: "SHA256:dK8IRXEXubABSK1VzMS+UBl5eeXZUsdX6ETAXD+2Fis"}}}},
 	}
 	want.own, want.owners, want.imageText = Limits{PIDs: DefaultPIDs}, []int{os.Geteuid()}, want.Image
 	want.Origin, want.hash, want.base, want.home, want.cwd = p.Origin, hashOf(data), r.project, r.home, r.project
@@ -282,7 +284,7 @@ func TestUserConfig(t *testing.T) {
 	opts.Flags = []Flag{{Name: "--user", Key: "user", Value: "rot"}}
 	_, _, err := Load(opts)
 	want := file + `:2:10: mount[0].source = "./x": want an absolute path or ~/...; a relative one has no meaning here` + "\n" +
-		`cove.toml:1:1: unknown key "imag"; did you mean "image"? (image, verify, command, user, workspace, home, mount, env, network, limits, security)` + "\n" +
+		`cove.toml:1:1: unknown key "imag"; did you mean "image"? (image, verify, command, user, workspace, home, mount, env, network, limits, security, host)` + "\n" +
 		`--user: user = "rot": unknown user; did you mean "root"? (root, me, image)`
 	if err == nil || err.Error() != want {
 		t.Errorf("error is\n%v, want\n%s", err, want)
@@ -421,11 +423,11 @@ func TestOddFiles(t *testing.T) {
 	for text, want := range map[string]string{
 		"image = \"\xff\"":                 "cove.toml:1:10: byte 0xff is not valid UTF-8",
 		"# ok\nuser = \"a\x00b\"":          "cove.toml:2:10: control character '\\x00'; in a string it is written \\u0000",
-		"\ufeffimagee = 1":                 `cove.toml:1:1: unknown key "imagee"; did you mean "image"? (image, verify, command, user, workspace, home, mount, env, network, limits, security)`,
+		"\ufeffimagee = 1":                 `cove.toml:1:1: unknown key "imagee"; did you mean "image"? (image, verify, command, user, workspace, home, mount, env, network, limits, security, host)`,
 		strings.Repeat("#", maxSize+1):     "read profile HOME/src/project/cove.toml: larger than 1048576 bytes",
 		"image = \"a\\u001b[31m\\u202eb\"": "cove.toml:1:9: image = \"a\\u001B[31m\\u202Eb\": \"a\\x1b[31m\\u202eb\" is not part of an image's name (a registry reference, host, oci:, oci-archive:, docker-archive:, dir:)",
-		"\"\\u001b[2J\" = 1":               `cove.toml:1:1: unknown key "\x1b[2J" (image, verify, command, user, workspace, home, mount, env, network, limits, security)`,
-		"protect = []":                     `cove.toml:1:1: unknown key "protect"; did you mean "workspace.protect"? (image, verify, command, user, workspace, home, mount, env, network, limits, security)`,
+		"\"\\u001b[2J\" = 1":               `cove.toml:1:1: unknown key "\x1b[2J" (image, verify, command, user, workspace, home, mount, env, network, limits, security, host)`,
+		"protect = []":                     `cove.toml:1:1: unknown key "protect"; did you mean "workspace.protect"? (image, verify, command, user, workspace, home, mount, env, network, limits, security, host)`,
 		"mount = 5":                        "cove.toml:1:9: mount: want [[mount]] tables, not an integer",
 		"[mount]\nsource = 1":              "cove.toml:1:1: mount: want [[mount]] tables, not a table",
 		"workspace = \"rw\"":               "cove.toml:1:13: workspace: want a table [workspace], not a string",

@@ -26,6 +26,8 @@ type Profile struct {
 	Network   Network
 	Limits    Limits
 	Security  Security
+	// Integrations are what of the caller's session can be used inside.
+	Integrations Integrations
 
 	// Origin says where a value came from, by dotted key: "network.mode", "mount[0]", "mount[0].source",
 	// "env.set.NAME", "network.publish[1]". See OriginOf.

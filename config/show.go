@@ -73,6 +73,7 @@ func (p *Profile) Show() []Setting {
 	put("security.new_privileges", p.Security.NewPrivileges)
 	put("security.nested", p.Security.Nested)
 	put("security.seccomp", p.Security.Seccomp.File)
+	p.showIntegrations(put)
 	return all
 }
 

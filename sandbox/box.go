@@ -16,6 +16,7 @@ import (
 	"cove/fetch/layer"
 	"cove/fetch/store"
 	"cove/sandbox/cgroup"
+	"cove/sandbox/integration"
 	"cove/sandbox/network"
 	"cove/sandbox/spec"
 	"cove/userns"
@@ -45,6 +46,8 @@ type box struct {
 	removal   chan error   // yields how that went, where it was begun beside other things
 	portsMu   sync.Mutex
 	published network.Ports // nil before a port is
+
+	integrations integration.Opened // nil without
 
 	fuseStarted bool // fuse-overlayfs was asked for; the control socket's listener's own
 

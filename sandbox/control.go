@@ -17,15 +17,17 @@ import (
 
 // control is the parent's end of the talk with init that sandbox/stage/doc.go draws.
 type control struct {
-	conn   *fdpass.Conn
-	fuse   func(*os.File) error // starts fuse-overlayfs
-	tun    func(*os.File) error // begins to carry the network's packets
-	step   func(what string)    // takes what init says of its steps; may be nil
-	ready  chan error           // one value: nil, or why the set-up failed
-	held   chan *spec.Held      // init's answers to Hold
-	root   func() heldRoot      // what is read then
-	holds  sync.Mutex           // one reads at a time
-	counts chan int             // open sessions, after each change; for a keeper
+	conn *fdpass.Conn
+	fuse func(*os.File) error // starts fuse-overlayfs
+	tun  func(*os.File) error // begins to carry the network's packets
+	// listening serves what of the host can be used inside.
+	listening func([]*os.File) error
+	step      func(what string) // takes what init says of its steps; may be nil
+	ready     chan error        // one value: nil, or why the set-up failed
+	held      chan *spec.Held   // init's answers to Hold
+	root      func() heldRoot   // what is read then
+	holds     sync.Mutex        // one reads at a time
+	counts    chan int          // open sessions, after each change; for a keeper
 
 	mu      sync.Mutex
 	serial  atomic.Uint64
@@ -78,6 +80,12 @@ func (c *control) listen() {
 			return
 		case m.Fuse && len(files) == 1 && c.fuse != nil:
 			if err := c.fuse(files[0]); err != nil {
+				c.tell(err)
+				return
+			}
+			files = nil
+		case m.Listening && c.listening != nil:
+			if err := c.listening(files); err != nil {
 				c.tell(err)
 				return
 			}

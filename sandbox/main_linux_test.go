@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	case layer.StageName:
 		stage.Main()
 	case KeeperName:
-		os.Exit(KeeperMain(nil))
+		os.Exit(KeeperMain(nil, nil))
 	}
 	if text := os.Getenv(jobVar); text != "" {
 		os.Exit(carryOut(text))

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"cove/fetch/store"
+	"cove/sandbox/integration"
 	"cove/sandbox/network"
 )
 
@@ -15,7 +16,9 @@ type Options struct {
 	Image      *store.Handle  // of the layers that are to be kept while it runs; nil without
 	RuntimeDir string         // $XDG_RUNTIME_DIR/cove, verified to be ours
 	Network    network.Driver // for a user-mode network and published ports
-	Project    string         // the project's folder: a second shell there joins the first
+	// Integrations serve what Spec.Integrations has.
+	Integrations integration.Driver
+	Project      string // the project's folder: a second shell there joins the first
 
 	FuseOverlayfs string // path of the program; "" when there is none
 	ProfileHash   string // of the profile that the Spec was made of

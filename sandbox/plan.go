@@ -47,7 +47,7 @@ func Plan(in Input) (*spec.Spec, error) {
 		}
 		return p.spec, nil
 	}
-	for _, step := range []func() error{p.root, p.security, p.network, p.limits, p.home, p.mounts, p.files, p.process, p.protect} {
+	for _, step := range []func() error{p.root, p.security, p.network, p.limits, p.home, p.mounts, p.integrations, p.files, p.process, p.protect} {
 		if err := step(); err != nil {
 			return nil, err
 		}

@@ -38,6 +38,8 @@ func checkLandlock(in Input) error {
 		return cannot("security.nested = true")
 	case len(p.Security.Seccomp.Data) > 0:
 		return cannot("security.seccomp")
+	case p.Integrations.Any():
+		return cannot("what [host] grants")
 	case len(in.AddCaps) > 0:
 		return cannot("--cap-add")
 	case len(in.Tmpfs) > 0:

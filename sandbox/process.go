@@ -106,6 +106,9 @@ func (p *planner) environment() []string {
 			set(name, value)
 		}
 	}
+	for _, v := range p.integrationEnv() {
+		set(v[0], v[1])
+	}
 	names := make([]string, 0, len(p.profile.Env.Set))
 	for name := range p.profile.Env.Set {
 		names = append(names, name)

@@ -89,6 +89,9 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	if err := box.protectProgram(); err != nil {
 		return box, err
 	}
+	if err := box.openIntegrations(ctx); err != nil {
+		return box, err
+	}
 	box.log("made its state, run directory and protection", "state", box.state.dir, "run", s.Root.RunDir)
 	mounts, err := box.idmapMounts()
 	if err != nil {
@@ -300,6 +303,7 @@ func (b *box) adopt(m *mappingIDs) error {
 	b.child = child
 	b.control = newControl(child.Conn)
 	b.control.fuse = b.serveFuse
+	b.control.listening = b.serveIntegrations
 	b.control.root = b.heldRoot
 	b.control.step = func(what string) { b.log("init: " + what) }
 	go func() {

@@ -15,6 +15,7 @@ import (
 
 	"cove/fetch/store"
 	"cove/sandbox/console"
+	"cove/sandbox/integration"
 	"cove/sandbox/memory"
 	"cove/sandbox/network"
 	"cove/sandbox/spec"
@@ -166,7 +167,7 @@ func startKeeper(ctx context.Context, s *spec.Spec, o Options) (string, error) {
 }
 
 // KeeperMain is the keeper stage. It returns the exit code.
-func KeeperMain(driver network.Driver) int {
+func KeeperMain(driver network.Driver, integrations integration.Driver) int {
 	conn, err := fdpass.FromFD(3)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", KeeperName)
@@ -180,7 +181,7 @@ func KeeperMain(driver network.Driver) int {
 	defer cancel()
 	var warnings bytes.Buffer
 	o := Options{RuntimeDir: string(first.RuntimeDir), Image: first.Image, Project: string(first.Project), ProfileHash: first.ProfileHash,
-		FuseOverlayfs: first.FuseOverlayfs, Network: driver, Warn: &warnings, shell: true}
+		FuseOverlayfs: first.FuseOverlayfs, Network: driver, Integrations: integrations, Warn: &warnings, shell: true}
 	box, err := keep(ctx, &first, o)
 	if err != nil {
 		failed := &spec.Failed{Text: err.Error()}

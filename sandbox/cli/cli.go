@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"cove/config"
+	"cove/sandbox/integration/outside"
 	"cove/sandbox/network/driver"
 	"cove/sandbox/start"
 
@@ -31,7 +32,7 @@ func Main(ctx context.Context, args []string) int {
 
 func newApp(ctx context.Context) *app {
 	a := &app{Call: &start.Call{Ctx: ctx, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Log: slog.New(slog.DiscardHandler),
-		Network: driver.Network{}}}
+		Network: driver.Network{}, Integrations: outside.Integrations{}}}
 	a.Warn, a.Agree, a.Pull = a.warn, a.agree, a.pullShown
 	return a
 }
@@ -67,7 +68,7 @@ func (a *app) main(args []string) error {
 // commands is everything that cove can do, in the order in which `cove help` tells it.
 func (a *app) commands() []*cli.Command {
 	all := []*cli.Command{
-		a.shellCommand(), a.runCommand(), a.execCommand(), a.psCommand(), a.stopCommand(), a.netCommand(), a.portCommand(),
+		a.shellCommand(), a.runCommand(), a.execCommand(), a.psCommand(), a.stopCommand(), a.netCommand(), a.hostCommand(), a.portCommand(),
 		a.commitCommand(), a.pullCommand(), a.pushCommand(), a.imagesCommand(), a.rmiCommand(), a.imageCommand(), a.gcCommand(), a.unshareCommand(),
 		a.initCommand(), a.trustCommand(), a.lockCommand(), a.updateCommand(), a.configCommand(), a.doctorCommand(),
 		a.completionCommand(), a.helpCommand(), a.versionCommand(), a.completeCommand(),

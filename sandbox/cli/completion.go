@@ -151,7 +151,7 @@ func (a *app) completeValue(flag, last string) []string {
 		"platform": {"linux/amd64", "linux/arm64"}, "compression": {"gzip", "zstd"}, "format": {"oci-archive", "docker-archive"},
 	}
 	switch flag {
-	case "profile", "volume", "mount", "output", "digestfile":
+	case "profile", "ssh-agent", "volume", "mount", "output", "digestfile":
 		return []string{"FILES\n"}
 	case "store":
 		return []string{"DIRS\n"}

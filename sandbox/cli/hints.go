@@ -17,6 +17,7 @@ import (
 	"cove/fetch/wire"
 	"cove/sandbox"
 	"cove/sandbox/host"
+	"cove/sandbox/integration"
 	"cove/sandbox/network"
 	"cove/sandbox/network/driver"
 	"cove/sandbox/start"
@@ -34,6 +35,12 @@ var hints = []func(a *app, err error) string{
 			return ""
 		}
 		return "`cove trust` shows what it grants and asks; there is no terminal here to ask on"
+	},
+	func(a *app, err error) string {
+		if e := (&integration.MissingError{}); errors.As(err, &e) {
+			return e.Do
+		}
+		return ""
 	},
 	func(a *app, err error) string {
 		var e *config.LockError

@@ -37,6 +37,15 @@ func (a *app) netCommand() *cli.Command {
 }
 
 func (a *app) netLog(c *cli.Context) error {
+	show := a.showDecision
+	if c.Bool("json") {
+		show = a.printLine
+	}
+	return a.followLog(c, sandbox.NetLog, show)
+}
+
+// followLog shows the lines of one of a sandbox's logs.
+func (a *app) followLog(c *cli.Context, open func(dir, name string) (old, now *os.File, ended func() bool, err error), show func([]byte) error) error {
 	dir, err := config.RuntimeDir(os.Getenv)
 	if err != nil {
 		return err
@@ -45,15 +54,11 @@ func (a *app) netLog(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	old, now, ended, err := sandbox.NetLog(dir, name)
+	old, now, ended, err := open(dir, name)
 	if err != nil {
 		return err
 	}
 	defer now.Close()
-	show := a.showDecision
-	if c.Bool("json") {
-		show = a.printLine
-	}
 	if old != nil {
 		defer old.Close()
 		if err := eachLine(old, show); err != nil {

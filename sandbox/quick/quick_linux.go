@@ -84,7 +84,7 @@ func run(l start.Line) {
 	if err != nil || said {
 		return
 	}
-	if _, unsaid := plan.Unsaid(); len(unsaid) > 0 || plan.Spec.Network.Mode == "user" || len(plan.Spec.Network.Publish) > 0 {
+	if _, unsaid := plan.Unsaid(); len(unsaid) > 0 || plan.Spec.Network.Mode == "user" || plan.Spec.Integrations != nil || len(plan.Spec.Network.Publish) > 0 {
 		return
 	}
 	outcome.status, outcome.err = sandbox.Run(ctx, plan.Spec, plan.Options)

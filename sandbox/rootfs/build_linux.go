@@ -56,6 +56,9 @@ func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File) error) (*R
 	if err := r.system(); err != nil {
 		return nil, err
 	}
+	if err := r.integrations(); err != nil {
+		return nil, fmt.Errorf("integrations: %w", err)
+	}
 	if err := r.mounts(); err != nil {
 		return nil, err
 	}
@@ -79,6 +82,8 @@ type Root struct {
 	spec  *spec.Spec
 	src   *Sources
 	empty int // an empty read-only directory, mounted, to mask others with; -1 before the first
+	// listening are the integrations' sockets.
+	listening []*os.File
 }
 
 // Placed is what was put into the root file system that is neither the image's nor anybody's inside.

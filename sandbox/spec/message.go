@@ -75,6 +75,8 @@ type FromInit struct {
 	Fuse     bool      `json:"fuse,omitempty"`   // one descriptor: /dev/fuse, mounted, waiting for its server
 	Tun      bool      `json:"tun,omitempty"`    // one descriptor: the interface of a Link that says so
 	Held     *Held     `json:"held,omitempty"`
+	// Listening comes with a descriptor for each of Integrations.Sockets, which are listened on.
+	Listening bool `json:"listening,omitempty"`
 }
 
 // Failed says which step of the set-up went wrong, as one line of text.

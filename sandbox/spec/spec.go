@@ -22,6 +22,8 @@ type Spec struct {
 	Process  Process      `json:"process"`            // the main command, and the defaults of those that exec adds
 	Lost     []string     `json:"lost,omitempty"`     // conveniences that this machine does not have
 	Warnings []string     `json:"warnings,omitempty"` // protections that it does not have, and that may be lost
+	// Integrations are what of the caller's session is served inside; nil: nothing.
+	Integrations *Integrations `json:"integrations,omitempty"`
 }
 
 // Root says what `/` is made of.

@@ -8,6 +8,7 @@
 //	  |                                      |  becomes id 0 inside; mounts; pivot_root; network;
 //	  | <--- Step (only with Debug) -------- |  after each of these
 //	  | <--- Fuse (only fuse-overlayfs) ---- |  the parent starts the server, outside this pid namespace
+//	  | <--- Listening + sockets ----------- |  what the parent serves inside, where something of [host] was granted
 //	  |                                      |  the spawning thread gives up what commands must not have
 //	  | <--- Ready | Failed(text) ---------- |  then Main is started, as by a Start on its socket
 //	  | ---- Session{Main} + socket -------> |  a client's own socket, of exec and shell; Main: where ports are published,

@@ -117,6 +117,9 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	}
 	i.placed = root.Placed()
 	trace.Step("built root")
+	if err := i.sendListening(root.Listening()); err != nil {
+		return fmt.Errorf("hand over the integrations' sockets: %w", err)
+	}
 	i.step(setup, "put the root file system together")
 	if err := root.Enter(); err != nil {
 		return err
@@ -157,6 +160,15 @@ func (i *initStage) step(setup *spec.Setup, what string) {
 	if setup.Debug {
 		_ = i.control.Send(spec.FromInit{Step: what})
 	}
+}
+
+// sendListening sends the sockets that the parent serves, where there are any.
+func (i *initStage) sendListening(sockets []*os.File) error {
+	if len(sockets) == 0 {
+		return nil
+	}
+	defer closeFiles(sockets)
+	return i.control.Send(spec.FromInit{Listening: true}, sockets...)
 }
 
 // serveFuse sends /dev/fuse, mounted, to the parent, which starts fuse-overlayfs on it.

@@ -10,6 +10,7 @@ import (
 	"cove/fetch/store"
 	"cove/sandbox"
 	"cove/sandbox/host"
+	"cove/sandbox/integration"
 	"cove/sandbox/network"
 	"cove/userns"
 )
@@ -23,6 +24,7 @@ type Call struct {
 	Command        string // the command that runs: "run", "image inspect"
 	StoreDir       string // --store
 	Network        network.Driver
+	Integrations   integration.Driver
 	Bounds         image.Bounds // of what may be pulled
 
 	// Warn says that less is done than was wished.

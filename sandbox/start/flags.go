@@ -61,6 +61,12 @@ func profileFlags(l Line) ([]config.Flag, error) {
 		}
 		out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: list, Add: true})
 	}
+	if list := l.Words("ssh-agent"); len(list) > 0 {
+		out = append(out, config.Flag{Name: "--ssh-agent", Key: "host.ssh_agent.keys", Value: list, Add: true})
+	}
+	if l.IsSet("ssh-agent-confirm") {
+		out = append(out, config.Flag{Name: "--ssh-agent-confirm", Key: "host.ssh_agent.confirm", Value: l.Bool("ssh-agent-confirm")})
+	}
 	if l.IsSet("learn-network") {
 		if how := l.String("learn-network"); how != "refuse" && how != "allow" {
 			return nil, Usagef("--learn-network=%s: unknown (refuse, allow)", how)

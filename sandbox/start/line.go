@@ -62,6 +62,8 @@ var Flags = []Flag{
 	{Name: "cap-drop", Kind: Words, Usage: "take away the capability `CAP` (or all)"},
 	{Name: "security-opt", Kind: Words, Usage: "`OPTION` seccomp=FILE, or no-new-privileges[=true|false]"},
 	{Name: "nested", Kind: Bool, Usage: "let sandboxes be made inside"},
+	{Name: "ssh-agent", Kind: Words, Usage: "let your ssh agent sign with `KEY`: its SHA256: fingerprint, comment or .pub file"},
+	{Name: "ssh-agent-confirm", Kind: Bool, Usage: "and ask you each time, by SSH_ASKPASS outside"},
 	{Name: "memory", Usage: "all of it may use `SIZE` of memory, such as 2GiB or 512m"},
 	{Name: "cpus", Usage: "all of it may use `N` processors, such as 1.5"},
 	{Name: "pids-limit", Usage: "all of it may have `N` processes and threads; -1: any number"},

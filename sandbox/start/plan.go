@@ -347,6 +347,7 @@ func (c *Call) options(in *sandbox.Input, s *store.Store) (sandbox.Options, erro
 		FuseOverlayfs: in.Host.Helpers.FuseOverlayfs,
 		ProfileHash:   in.Profile.Hash(),
 		Network:       c.Network,
+		Integrations:  c.Integrations,
 		Stdin:         c.Stdin,
 		Stdout:        c.Stdout,
 		Stderr:        c.Stderr,

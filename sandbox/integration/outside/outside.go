@@ -1,0 +1,80 @@
+package outside
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+
+	"cove/sandbox/integration"
+	"cove/sandbox/spec"
+)
+
+// Integrations is the Driver.
+type Integrations struct{}
+
+var _ integration.Driver = Integrations{}
+
+// opened are the integrations of one sandbox.
+type opened struct {
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	name    string // the sandbox's
+	tell    func(integration.Event)
+	agent   *sshAgent // nil without
+	servers sync.WaitGroup
+
+	mu        sync.Mutex
+	listeners []net.Listener
+}
+
+// Open implements integration.Driver.
+func (Integrations) Open(ctx context.Context, s *spec.Spec, tell func(integration.Event)) (integration.Opened, error) {
+	o := &opened{name: s.Name, tell: tell}
+	if a := s.Integrations.SSHAgent; a != nil {
+		var err error
+		if o.agent, err = openAgent(ctx, a); err != nil {
+			return nil, err
+		}
+	}
+	o.ctx, o.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return o, nil
+}
+
+// Serve implements integration.Opened.
+func (o *opened) Serve(name string, listening *os.File) error {
+	defer listening.Close()
+	l, err := net.FileListener(listening) // a copy, which does not block
+	if err != nil {
+		return fmt.Errorf("serve %s: %w", name, err)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ctx.Err() != nil {
+		return errors.Join(l.Close(), context.Cause(o.ctx))
+	}
+	var answer func(context.Context, *client)
+	switch {
+	case name == spec.AgentSocket && o.agent != nil:
+		answer = o.serveAgent
+	default:
+		return errors.Join(l.Close(), fmt.Errorf("bug: nobody serves %s", name))
+	}
+	o.listeners = append(o.listeners, l)
+	o.servers.Go(func() { o.accept(l, answer) })
+	return nil
+}
+
+// Close implements integration.Opened.
+func (o *opened) Close() error {
+	o.mu.Lock()
+	o.cancel()
+	for _, l := range o.listeners {
+		_ = l.Close()
+	}
+	o.mu.Unlock()
+	o.servers.Wait()
+	return nil
+}

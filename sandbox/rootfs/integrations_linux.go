@@ -1,0 +1,60 @@
+package rootfs
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"cove/sandbox/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// integrations makes the file system that holds the sockets of what the parent serves inside. It comes before the mounts, as the
+// files do: a link in an image must not lead it into what is mounted later.
+func (r *Root) integrations() error {
+	names := r.spec.Integrations.Sockets()
+	if r.spec.Integrations == nil {
+		return nil
+	}
+	mount, err := tmpfs(unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, 0o755, 1<<20)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(mount)
+	if err := r.mountDir(mount, spec.IntegrationsDir); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := r.listenAt(mount, name); err != nil {
+			return fmt.Errorf("listen on %s: %w", name, err)
+		}
+	}
+	// Read-only it can be connected to as well as before, and nobody puts another socket in its place.
+	return restrict(mount, unix.MOUNT_ATTR_RDONLY, false)
+}
+
+// backlog is how many connections wait for the parent, which takes so many at a time; others are refused.
+const backlog = 16
+
+// listenAt makes a socket in the directory and listens on it. It is everybody's inside: who is root there and who is not is no
+// matter of what was granted.
+func (r *Root) listenAt(dir int, name string) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	r.listening = append(r.listening, os.NewFile(uintptr(fd), name))
+	// By way of the descriptor: the root file system is nowhere that a path of bind(2) leads to without its links.
+	at := "/proc/self/fd/" + strconv.Itoa(dir) + "/" + name
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: at}); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	if err := unix.Fchmodat(dir, name, 0o666, 0); err != nil {
+		return os.NewSyscallError("chmod", err)
+	}
+	return os.NewSyscallError("listen", unix.Listen(fd, backlog))
+}
+
+// Listening are the sockets that were made for spec.Integrations.Sockets, in that order. Whoever takes them closes them.
+func (r *Root) Listening() []*os.File { return r.listening }
