@@ -12,6 +12,8 @@ import (
 type Hello struct {
 	Dirs  []string     `json:"dirs"` // absolute; opened by path while the stage is still the caller
 	IDMap userns.IDMap `json:"idmap"`
+	// Submounts lets the directories have mounts in them, which come with them.
+	Submounts bool `json:"submounts,omitempty"`
 }
 
 // Place is a directory in one of Hello.Dirs, those given to Start. Name is a single component, or
@@ -30,6 +32,7 @@ const (
 	OpRemove  Op = "remove"  // what At names, and all in it
 	OpCopy    Op = "copy"    // From[0] into At, owners translated from the mapping Was
 	OpFlatten Op = "flatten" // From, lowest first, merged into At
+	OpTree    Op = "tree"    // From[0], somebody's folder and no layer, into At
 	OpPack    Op = "pack"    // At into the pipe that comes with it; From is what lies below
 	OpList    Op = "list"    // what At holds, into the file that comes with it
 	OpCheck   Op = "check"   // At against the listing that comes with it
@@ -50,6 +53,7 @@ type Request struct {
 	Tree   Tree         `json:"tree,omitempty"` // pack
 	Placed []Placed     `json:"placed,omitempty"`
 	Label  string       `json:"label,omitempty"` // of the listing
+	Skip   [][]byte     `json:"skip,omitempty"`  // tree: folders of which nothing but themselves is copied
 }
 
 // Reply answers the Request of that number.

@@ -31,8 +31,12 @@ type Session struct {
 // Start starts a stage that may work in dirs, absolute paths, with the ids of m. The directories
 // must be reachable for the caller; what lies in them must be owned by ids that m maps.
 func Start(ctx context.Context, m userns.IDMap, dirs ...string) (*Session, error) {
+	return start(ctx, Hello{Dirs: dirs, IDMap: m})
+}
+
+func start(ctx context.Context, h Hello) (*Session, error) {
 	child, err := userns.Start(ctx, userns.Config{
-		Stage: StageName, IDMap: m,
+		Stage: StageName, IDMap: h.IDMap,
 		Namespaces: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWPID | unix.CLONE_NEWUTS,
 	})
 	if err != nil {
@@ -40,7 +44,7 @@ func Start(ctx context.Context, m userns.IDMap, dirs ...string) (*Session, error
 	}
 	s := &Session{child: child, calls: map[uint64]chan Reply{}, done: make(chan struct{})}
 	var first Reply
-	err = child.Conn.Send(Hello{Dirs: dirs, IDMap: m})
+	err = child.Conn.Send(h)
 	if err == nil {
 		_, err = child.Conn.Recv(&first)
 	}
@@ -319,4 +323,26 @@ func Flatten(ctx context.Context, m userns.IDMap, layers []string, dest string) 
 		return fmt.Errorf("copy layers into %s: %w", dest, err)
 	}
 	return nil
+}
+
+// CopyTree copies a folder of the caller's into the empty directory dest, in a stage of its own: owners, modes, times and
+// attributes too, its blocks shared where the file system can. Of the folders in skip, relative to it, nothing but they
+// themselves is copied; sockets and devices are left out.
+func CopyTree(ctx context.Context, m userns.IDMap, from, dest string, skip []string) error {
+	s, err := start(ctx, Hello{IDMap: m, Dirs: []string{dest, from}, Submounts: true})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	stop := context.AfterFunc(ctx, s.child.Kill)
+	defer stop()
+	req := &Request{Op: OpTree, From: []Place{{Dir: 1}}}
+	for _, path := range skip {
+		req.Skip = append(req.Skip, []byte(path))
+	}
+	_, err = s.call(req)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }

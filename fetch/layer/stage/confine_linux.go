@@ -10,7 +10,7 @@ import (
 
 // leaveHost makes a root of the stage's own in which there are its directories and nothing else: what decompresses, copies
 // and removes, on threads that are not confined to one of them, can name nothing of the host either.
-func (st *stage) leaveHost() error {
+func (st *stage) leaveHost(submounts bool) error {
 	const root = "/tmp" // a directory that every system has
 	if err := unix.Mount("tmpfs", root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755,size=1m"); err != nil {
 		return fmt.Errorf("mount tmpfs on %s: %w", root, err)
@@ -20,7 +20,11 @@ func (st *stage) leaveHost() error {
 		if err := unix.Mkdir(at, 0o755); err != nil {
 			return fmt.Errorf("make %s: %w", at, err)
 		}
-		tree, err := unix.OpenTree(dir, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
+		if submounts {
+			flags |= unix.AT_RECURSIVE // without them the kernel refuses: what lies below a mount is not to be uncovered
+		}
+		tree, err := unix.OpenTree(dir, "", flags)
 		if err != nil {
 			return fmt.Errorf("open_tree: %w", err)
 		}

@@ -19,6 +19,8 @@ type copier struct {
 	root  int                                // of the copy
 	own   func(*unix.Stat_t) (owners, error) // who owns the copy of a file
 	raw   bool                               // keep whiteouts and overlay attributes: a layer stays a layer
+	tree  bool                               // it is no layer: what none holds is left out
+	skip  map[string]bool                    // folders whose entries are not copied
 	links map[inode]string                   // files with several names -> the copy's first
 	res   layer.Result
 }
@@ -69,6 +71,45 @@ func (st *stage) flatten(req layer.Request) (layer.Result, error) {
 		return owners{s.Uid, s.Gid}, nil
 	}}
 	err = c.dir(upper, dst, "")
+	return c.res, err
+}
+
+// copyTree is OpTree.
+func (st *stage) copyTree(req layer.Request) (layer.Result, error) {
+	if len(req.From) != 1 {
+		return layer.Result{}, fmt.Errorf("copy from %d places", len(req.From))
+	}
+	src, err := st.open(req.From[0])
+	if err != nil {
+		return layer.Result{}, err
+	}
+	defer unix.Close(src)
+	dst, err := st.open(req.At)
+	if err != nil {
+		return layer.Result{}, err
+	}
+	defer unix.Close(dst)
+	c := &copier{root: dst, tree: true, links: map[inode]string{}, skip: map[string]bool{}}
+	for _, path := range req.Skip {
+		c.skip[string(path)] = true
+	}
+	// What another owns is nobody's in here (/proc/sys/kernel/overflowuid), and becomes the caller's own, as is what he writes.
+	var caller unix.Stat_t
+	if err := unix.Fstat(dst, &caller); err != nil {
+		return layer.Result{}, err
+	}
+	const nobody = 65534
+	c.own = func(s *unix.Stat_t) (owners, error) {
+		own := owners{s.Uid, s.Gid}
+		if own.uid == nobody {
+			own.uid = caller.Uid
+		}
+		if own.gid == nobody {
+			own.gid = caller.Gid
+		}
+		return own, nil
+	}
+	err = c.dir([]int{src}, dst, "")
 	return c.res, err
 }
 
@@ -153,6 +194,12 @@ func (c *copier) entry(srcs []int, dst int, path, name string) error {
 	if isWhiteout(&st) && !c.raw {
 		return nil
 	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFSOCK, unix.S_IFCHR, unix.S_IFBLK:
+		if c.tree {
+			return nil
+		}
+	}
 	own, err := c.own(&st)
 	if err != nil {
 		return err
@@ -204,6 +251,9 @@ func (c *copier) subdir(srcs []int, dst int, path, name string) error {
 		return err
 	}
 	defer unix.Close(fd)
+	if c.skip[join(path, name)] {
+		return c.attrs(subs[0], fd)
+	}
 	return c.dir(subs, fd, join(path, name))
 }
 

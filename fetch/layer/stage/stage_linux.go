@@ -80,7 +80,7 @@ func (st *stage) enter(h layer.Hello) error {
 	if err := becomeRoot(h.IDMap); err != nil {
 		return err
 	}
-	if err := st.leaveHost(); err != nil {
+	if err := st.leaveHost(h.Submounts); err != nil {
 		return err
 	}
 	unix.Umask(0)
@@ -208,6 +208,8 @@ func (st *stage) serve(req layer.Request, files []*os.File) (layer.Result, error
 		return layer.Result{}, st.remove(req.At)
 	case layer.OpCopy:
 		return st.copyLayer(req)
+	case layer.OpTree:
+		return st.copyTree(req)
 	case layer.OpFlatten:
 		return st.flatten(req)
 	case layer.OpPack:
