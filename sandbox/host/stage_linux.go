@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"cove/userns"
@@ -33,6 +34,9 @@ func StageMain() int {
 }
 
 func tryHere(req request) answer {
+	if req.Lower != "" {
+		return answer{Tried: Tried{NativeOverlay: fact(tryLower(req))}}
+	}
 	t := answer{Tried: Tried{UserNS: fact(enter(req.Dir))}}
 	if !t.UserNS.OK {
 		return answer{Tried: allFailed(errors.New(t.UserNS.Why)).with(t.UserNS)}
@@ -101,6 +105,37 @@ func tryOverlay() error {
 		return err
 	}
 	return os.WriteFile("merged/new", []byte("x"), 0o600)
+}
+
+// tryLower mounts an overlay on a folder that is opened with the caller's ids: nobody else may get there.
+func tryLower(req request) error {
+	lower, err := unix.Open(req.Lower, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: req.Lower, Err: err}
+	}
+	defer unix.Close(lower)
+	if err := enter(req.Dir); err != nil {
+		return err
+	}
+	for _, d := range []string{"upper", "work", "merged"} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return err
+		}
+	}
+	data := fmt.Sprintf("lowerdir=/proc/self/fd/%d,upperdir=upper,workdir=work,userxattr", lower)
+	if err := unix.Mount("overlay", "merged", "overlay", 0, data); err != nil {
+		return fmt.Errorf("mount overlay: %w", err)
+	}
+	// A folder that can be mounted and not be read is of no use either.
+	d, err := os.Open("merged")
+	if err == nil {
+		_, err = d.Readdirnames(1)
+		d.Close()
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return errors.Join(err, os.NewSyscallError("umount", unix.Unmount("merged", unix.MNT_DETACH)))
 }
 
 func ownTmp() error {

@@ -20,6 +20,8 @@ type request struct {
 	Dir  string `json:"dir"`            // an empty folder on the store's file system; "": there is none
 	Deep bool   `json:"deep,omitempty"` // try what Deep holds as well
 	Fuse string `json:"fuse,omitempty"` // fuse-overlayfs's path, for that
+	// Lower is a folder of the user's: try whether an overlay can lie on it, and nothing else.
+	Lower string `json:"lower,omitempty"`
 }
 
 // answer is what the stage found out.
@@ -56,6 +58,22 @@ func try(ctx context.Context, h *Host, opts Options) (answer, error) {
 		t.MapRange = fact(mapErr)
 	}
 	return t, nil
+}
+
+// TryLower tries whether overlayfs can have a folder as its lower directory and the store's file system above it: it
+// cannot where something is mounted in the folder, on file systems that know no case, and on others that have names of
+// their own mind.
+func (h *Host) TryLower(ctx context.Context, storeDir, lower string) (Fact, error) {
+	idmap, _ := h.idmap()
+	c, err := start(ctx, idmap)
+	if err != nil {
+		return Fact{}, fmt.Errorf("try an overlay on %q: %w", lower, err)
+	}
+	t, err := ask(c, idmap, storeDir, request{Lower: lower})
+	if err != nil {
+		return Fact{}, fmt.Errorf("try an overlay on %q: %w", lower, err)
+	}
+	return t.NativeOverlay, nil
 }
 
 // idmap is the widest mapping that the machine grants; the error says why it is a single id.
