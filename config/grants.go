@@ -58,7 +58,8 @@ func (p *Profile) Grants() []Grant {
 			grant(key, GrantMount, "%s the file or folder %s of this machine, as %s inside", readOrWrite(m.Mode), quotePlain(m.Source), quotePlain(m.Target))
 			continue
 		}
-		if protected := p.uncovers(m); protected != "" {
+		// Under review what shows the project is read-only, whatever the mount says.
+		if protected := p.uncovers(m); protected != "" && p.Workspace.Mode != "review" {
 			grant(key, GrantProtect, "write %s of the project, which acts later, outside, through the mount at %s", quotePlain(protected), quotePlain(m.Target))
 		}
 	}

@@ -72,7 +72,7 @@ func Template(dir string) ([]byte, error) {
 	b.WriteString("# command = [\"bash\", \"-l\"]          # what `cove shell` starts; default: the image's shell\n")
 	b.WriteString("user = \"root\"                      # root: root inside is you outside; me: your own name; image: the image's user\n\n")
 	b.WriteString("[workspace]                        # this folder\n")
-	b.WriteString("mode = \"rw\"                        # rw, ro, none\n")
+	b.WriteString("mode = \"rw\"                        # rw, ro, review, none\n")
 	fmt.Fprintf(&b, "# protect = %s   # read-only even so\n\n", showValue(DefaultProtect()))
 	b.WriteString("[home]\nmode = \"project\"                   # project: kept for this project; temp: gone afterwards\n\n")
 	b.WriteString("[network]\nmode = \"none\"                      # none, user (outward, no private addresses), host\n")

@@ -70,7 +70,7 @@ func (d Demand) Files() []string {
 
 // Workspace is how the project folder is seen inside.
 type Workspace struct {
-	Mode    string   // rw, ro, none
+	Mode    string   // rw, ro, review, none
 	At      string   // "" = the same path as outside
 	Protect []string // relative to the project folder; read-only even when Mode is rw
 }

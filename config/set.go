@@ -200,7 +200,7 @@ func setUser(p *Profile, c *change) {
 }
 
 func setWorkspaceMode(p *Profile, c *change) {
-	if s, ok := c.choice("mode", "rw", "ro", "none"); ok {
+	if s, ok := c.choice("mode", "rw", "ro", "review", "none"); ok {
 		p.Workspace.Mode = s
 		c.from(p)
 	}

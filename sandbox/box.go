@@ -18,6 +18,7 @@ import (
 	"cove/sandbox/cgroup"
 	"cove/sandbox/integration"
 	"cove/sandbox/network"
+	"cove/sandbox/review"
 	"cove/sandbox/spec"
 	"cove/userns"
 
@@ -49,7 +50,9 @@ type box struct {
 
 	integrations integration.Opened // nil without
 
-	fuseStarted bool // fuse-overlayfs was asked for; the control socket's listener's own
+	fuseStarted map[int]bool    // for what fuse-overlayfs was asked for; the control socket's listener's own
+	servers     sync.WaitGroup  // those that serve it
+	view        *review.Session // of a project under review
 
 	filter []byte // of system calls, where landlock stands in for namespaces
 
@@ -59,7 +62,7 @@ type box struct {
 }
 
 func newBox(s *spec.Spec, o Options) *box {
-	return &box{spec: s, opts: o, began: time.Now(), ended: make(chan struct{})}
+	return &box{spec: s, opts: o, began: time.Now(), ended: make(chan struct{}), fuseStarted: map[int]bool{}}
 }
 
 // undo remembers what end has to do.

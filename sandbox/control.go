@@ -18,8 +18,8 @@ import (
 // control is the parent's end of the talk with init that sandbox/stage/doc.go draws.
 type control struct {
 	conn *fdpass.Conn
-	fuse func(*os.File) error // starts fuse-overlayfs
-	tun  func(*os.File) error // begins to carry the network's packets
+	fuse func(fuse *os.File, of int) error // starts fuse-overlayfs
+	tun  func(*os.File) error              // begins to carry the network's packets
 	// listening serves what of the host can be used inside.
 	listening func([]*os.File) error
 	step      func(what string) // takes what init says of its steps; may be nil
@@ -79,7 +79,7 @@ func (c *control) listen() {
 			c.tell(&SetupError{m.Failed.Text, unix.Errno(m.Failed.Errno)})
 			return
 		case m.Fuse && len(files) == 1 && c.fuse != nil:
-			if err := c.fuse(files[0]); err != nil {
+			if err := c.fuse(files[0], m.FuseOf); err != nil {
 				c.tell(err)
 				return
 			}

@@ -4,6 +4,7 @@ import (
 	"cove/config"
 	"cove/fetch/image"
 	"cove/sandbox/host"
+	"cove/sandbox/spec"
 	"cove/userns"
 )
 
@@ -33,8 +34,18 @@ type Input struct {
 	BestEffort    bool     // --best-effort: a protection may be lost, with a warning
 	Hide          []string // folders outside that no mount of a folder above them shows
 	HomeDir       string   // a directory outside that holds the project's home; "" makes a temporary one
+	Review        *Review  // of workspace mode review
 	HostHome      string   // the caller's own home outside, for ~ in mounts
 	LookupEnv     func(string) (string, bool)
+}
+
+// Review is what there is to know of a project before a view of it is mounted.
+type Review struct {
+	Dir     string        // where its view lies in the store, or will
+	Kind    spec.RootKind // of the view that is there; "" where one is to be made
+	Nested  []string      // the folders inside the project that something is mounted on, relative to it, those above first
+	Files   []string      // the files likewise
+	Overlay host.Fact     // overlayfs can lie on the project
 }
 
 // Tmpfs is a --tmpfs: an empty file system in memory at Target.

@@ -283,7 +283,13 @@ func (p *planner) mounts() error {
 		if ws.At != "" {
 			p.workspace = ws.At
 		}
-		p.bind(p.profile.Dir, p.workspace, ws.Mode == "ro", "")
+		if ws.Mode == "review" {
+			if err := p.views(); err != nil {
+				return err
+			}
+		} else {
+			p.bind(p.profile.Dir, p.workspace, ws.Mode == "ro", "")
+		}
 	}
 	for _, m := range p.profile.Mounts {
 		target, err := p.inHome(m.Target)

@@ -28,6 +28,8 @@ func checkLandlock(in Input) error {
 		return &ProtectionError{"this machine has neither user namespaces nor landlock (Linux 5.13): nothing would keep the command from your files"}
 	case p.Image != "host":
 		return cannot(fmt.Sprintf("image %q", p.Image))
+	case p.Workspace.Mode == "review" && p.Dir != "":
+		return cannot(`workspace.mode = "review"`)
 	case p.Network.Mode == "user":
 		return cannot(`network.mode = "user"`)
 	case in.User != "" && in.User != fmt.Sprint(h.UID) && in.User != h.Name:

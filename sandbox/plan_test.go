@@ -66,6 +66,12 @@ func web(in *Input) {
 			Entrypoint: []string{"/entry", "-x"}, Cmd: []string{"serve"}, WorkingDir: "/srv"}}
 }
 
+// reviewed makes the workspace a view, of a project with nothing odd about it.
+func reviewed(in *Input) {
+	in.Profile.Workspace.Mode = "review"
+	in.Review = &Review{Dir: "/store/reviews/1", Overlay: host.Fact{OK: true}}
+}
+
 func as(name string) func(*Input) { return func(in *Input) { in.Profile.User = name } }
 
 func plan(t *testing.T, in Input) *spec.Spec {
@@ -106,6 +112,10 @@ func TestPlanGolden(t *testing.T) {
 			in.Profile.Integrations = config.Integrations{SSHAgent: config.SSHAgent{Keys: []config.SSHKey{{Text: "me"}, {Text: "./k.pub", Fingerprint: "SHA256:x"}}, Confirm: true}}
 			in.Profile.Env.Pass = []string{"SSH_AUTH_SOCK"}
 			setEnvironment(in, map[string]string{"SSH_AUTH_SOCK": "/tmp/ssh-1/agent", "SSH_ASKPASS": "/usr/bin/ask"})
+		}),
+		"review": input(reviewed, func(in *Input) {
+			in.Profile.Workspace.At = "/work"
+			in.Profile.Mounts = []config.Mount{{Source: "/home/anna", Target: "/home/anna", Mode: "rw"}}
 		}),
 		"shell_at": input(func(in *Input) {
 			in.Shell, in.Argv, in.Profile.Workspace.At = true, nil, "/work"
@@ -461,6 +471,62 @@ func TestPlanMounts(t *testing.T) {
 	} {
 		if s, err := Plan(input(change)); err == nil {
 			t.Errorf("%s: %+v", name, s.Mounts)
+		}
+	}
+}
+
+// How a view is made, and that one which is there stays what it is.
+func TestPlanReview(t *testing.T) {
+	noOverlay := func(in *Input) { in.Host.NativeOverlay = host.Fact{Why: "EINVAL"} }
+	noFuse := func(in *Input) { in.Host.Helpers.FuseOverlayfs = "" }
+	nested := func(in *Input) { in.Review.Nested, in.Review.Overlay = []string{"a", "a/b"}, host.Fact{} }
+	file := func(in *Input) { in.Review.Files, in.Review.Overlay = []string{".env"}, host.Fact{} }
+	odd := func(in *Input) { in.Review.Overlay = host.Fact{Why: "EINVAL"} }
+	kept := func(kind spec.RootKind) func(*Input) { return func(in *Input) { in.Review.Kind = kind } }
+	for name, c := range map[string]struct {
+		in   Input
+		kind spec.RootKind // "": an error
+		lost string
+	}{
+		"overlay":                    {input(reviewed), spec.RootOverlay, ""},
+		"no overlay":                 {input(reviewed, noOverlay), spec.RootFuse, "EINVAL"},
+		"neither":                    {input(reviewed, noOverlay, noFuse), spec.RootCopy, "EINVAL"},
+		"an odd file system":         {input(reviewed, odd), spec.RootFuse, "EINVAL"},
+		"mounts in it":               {input(reviewed, nested), spec.RootFuse, "mounted inside"},
+		"mounts in it, no fuse":      {input(reviewed, nested, noFuse), spec.RootCopy, "mounted inside"},
+		"a file in it":               {input(reviewed, file), spec.RootFuse, "mounted inside"},
+		"a copy of before":           {input(reviewed, kept(spec.RootCopy)), spec.RootCopy, ""},
+		"fuse of before":             {input(reviewed, kept(spec.RootFuse)), spec.RootFuse, ""},
+		"fuse of before, gone":       {input(reviewed, kept(spec.RootFuse), noFuse), "", ""},
+		"an overlay of before":       {input(reviewed, kept(spec.RootOverlay), odd), spec.RootOverlay, ""},
+		"an overlay of before, gone": {input(reviewed, kept(spec.RootOverlay), noOverlay), "", ""},
+		"root": {input(reviewed, func(in *Input) {
+			in.Host.UID, in.Host.GID = 0, 0
+			in.IDMap = userns.IDMap{UIDs: []userns.Range{{ContainerID: 0, HostID: 300000, Size: 65536}}, GIDs: []userns.Range{{ContainerID: 0, HostID: 300000, Size: 65536}}}
+		}), "", ""},
+	} {
+		s, err := Plan(c.in)
+		if c.kind == "" {
+			if err == nil {
+				t.Errorf("%s: no error", name)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		views := s.Views()
+		if len(views) != 1+len(c.in.Review.Nested) || s.Protect != nil {
+			t.Errorf("%s: %+v, %+v", name, views, s.Protect)
+		}
+		for _, m := range s.Mounts {
+			if m.Kind == spec.MountView && (m.View.Kind != c.kind || m.ReadOnly) || m.Kind == spec.MountBind && !m.ReadOnly {
+				t.Errorf("%s: %+v", name, m)
+			}
+		}
+		if got := strings.Join(s.Lost, "\n"); (c.lost == "") != (got == "") || !strings.Contains(got, c.lost) {
+			t.Errorf("%s: lost %q", name, got)
 		}
 	}
 }

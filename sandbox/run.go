@@ -83,6 +83,9 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	if err := box.useStore(ctx); err != nil {
 		return box, err
 	}
+	if err := box.useView(ctx); err != nil {
+		return box, err
+	}
 	if err := box.hide(); err != nil {
 		return box, err
 	}
@@ -333,8 +336,9 @@ func (b *box) adopt(m *mappingIDs) error {
 // mustWait reports whether init is to be killed before anything else is undone, and its end waited for. Where it was alone
 // that is the kernel's work only: to take namespaces and mounts apart, a tenth of a short run's time. But
 // fuse-overlayfs writes to the run's directory until its mount is gone, and no control group is removed with a process in it.
+// A view is another's as soon as it is let go: two overlays must not write to the same upper directory.
 func (b *box) mustWait() bool {
-	return !b.deserted || b.spec.Root.Kind == spec.RootFuse || b.spec.Limits.Cgroup == spec.CgroupDelegated
+	return !b.deserted || b.view != nil || b.spec.Root.Kind == spec.RootFuse || b.spec.Limits.Cgroup == spec.CgroupDelegated
 }
 
 // attachNetwork starts the user-mode network, while init still waits in the host's mounts.

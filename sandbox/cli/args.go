@@ -21,7 +21,7 @@ func (c *call) name() string { return strings.Join(c.words, " ") }
 
 // takesCommand names the commands whose operands are another program's command line: their own options end at the first
 // word that is none.
-var takesCommand = map[string]bool{"run": true, "shell": true, "exec": true, "unshare": true, "complete": true}
+var takesCommand = map[string]bool{"run": true, "try": true, "shell": true, "exec": true, "unshare": true, "complete": true}
 
 func resolve(commands []*cli.Command, args []string) (*call, error) {
 	front, rest, err := splitOptions(urfaveFlags(start.CommonFlags), args, true)

@@ -33,7 +33,7 @@ func Main(ctx context.Context, args []string) int {
 func newApp(ctx context.Context) *app {
 	a := &app{Call: &start.Call{Ctx: ctx, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Log: slog.New(slog.DiscardHandler),
 		Network: driver.Network{}, Integrations: outside.Integrations{}}}
-	a.Warn, a.Agree, a.Pull = a.warn, a.agree, a.pullShown
+	a.Warn, a.Agree, a.Pull, a.Review = a.warn, a.agree, a.pullShown, a.inReview
 	return a
 }
 
@@ -68,7 +68,7 @@ func (a *app) main(args []string) error {
 // commands is everything that cove can do, in the order in which `cove help` tells it.
 func (a *app) commands() []*cli.Command {
 	all := []*cli.Command{
-		a.shellCommand(), a.runCommand(), a.execCommand(), a.psCommand(), a.stopCommand(), a.netCommand(), a.hostCommand(), a.portCommand(),
+		a.shellCommand(), a.runCommand(), a.tryCommand(), a.execCommand(), a.psCommand(), a.stopCommand(), a.netCommand(), a.hostCommand(), a.portCommand(),
 		a.commitCommand(), a.pullCommand(), a.pushCommand(), a.imagesCommand(), a.rmiCommand(), a.imageCommand(), a.gcCommand(), a.unshareCommand(),
 		a.initCommand(), a.trustCommand(), a.lockCommand(), a.updateCommand(), a.configCommand(), a.doctorCommand(),
 		a.completionCommand(), a.helpCommand(), a.versionCommand(), a.completeCommand(),
@@ -143,5 +143,5 @@ func (a *app) finish(err error) int {
 
 // runsACommand reports whether the exit code is the code of a command inside, among which 125 is cove's own.
 func (a *app) runsACommand() bool {
-	return a.Command == "run" || a.Command == "shell" || a.Command == "exec" || a.Command == "unshare"
+	return a.Command == "run" || a.Command == "try" || a.Command == "shell" || a.Command == "exec" || a.Command == "unshare"
 }

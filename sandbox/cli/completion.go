@@ -146,7 +146,7 @@ func completeFlags(flags []cli.Flag, last string) []string {
 // completeValue is for the value of a flag.
 func (a *app) completeValue(flag, last string) []string {
 	words := map[string][]string{
-		"pull": {"missing", "always", "newer", "never"}, "workspace": {"rw", "ro", "none"}, "home": {"project", "temp"},
+		"pull": {"missing", "always", "newer", "never"}, "workspace": {"rw", "ro", "review", "none"}, "home": {"project", "temp"},
 		"network": {"none", "user", "host"}, "driver": {"auto", "slirp4netns", "pasta"},
 		"platform": {"linux/amd64", "linux/arm64"}, "compression": {"gzip", "zstd"}, "format": {"oci-archive", "docker-archive"},
 	}
@@ -190,7 +190,7 @@ func (a *app) completeOperand(path, operands []string, last string) []string {
 		return candidates(last, a.sandboxNames())
 	case "rmi", "image inspect", "image verify", "image save", "pull", "push":
 		return candidates(last, a.imageNames())
-	case "run", "shell", "unshare":
+	case "run", "try", "shell", "unshare":
 		return []string{"COMMAND\n"}
 	case "completion":
 		return candidates(last, plain([]string{"bash", "zsh", "fish"}))

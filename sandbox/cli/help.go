@@ -21,6 +21,7 @@ var helpTexts embed.FS
 // topics are the texts that belong to no command.
 var topics = [][2]string{
 	{"profile", "cove.toml, key by key"},
+	{"review", "a project that is seen, and not changed before you say so"},
 	{"images", "what an image can be, and where it is kept"},
 	{"signatures", "which images are let in, and by whose signature"},
 	{"network", "what the three network modes reach"},

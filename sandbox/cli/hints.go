@@ -20,6 +20,7 @@ import (
 	"cove/sandbox/integration"
 	"cove/sandbox/network"
 	"cove/sandbox/network/driver"
+	"cove/sandbox/review"
 	"cove/sandbox/start"
 	"cove/userns"
 
@@ -41,6 +42,26 @@ var hints = []func(a *app, err error) string{
 			return e.Do
 		}
 		return ""
+	},
+	func(a *app, err error) string {
+		if e := (&keptError{}); !errors.As(err, &e) {
+			return ""
+		}
+		return "`cove diff` shows them, `cove apply` takes them over, `cove discard` drops them; --continue goes on in the midst of them"
+	},
+	func(a *app, err error) string {
+		if e := (&review.InUseError{}); !errors.As(err, &e) || e.By == "" {
+			return ""
+		}
+		return "one sandbox works in it at a time: `cove exec` runs a command in that one, `cove stop` ends it"
+	},
+	func(a *app, err error) string {
+		if e := (&review.OtherError{}); !errors.As(err, &e) {
+			if e := (&sandbox.KeptViewError{}); !errors.As(err, &e) {
+				return ""
+			}
+		}
+		return "`cove apply` takes over what is in it, or `cove discard` drops it; the next one is made anew"
 	},
 	func(a *app, err error) string {
 		var e *config.LockError

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"cove/fetch/store"
+	"cove/userns"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +19,7 @@ type Session struct {
 	dir    string
 	lock   *os.File // the directory
 	record Record
+	fresh  bool
 }
 
 // Open locks the view of a project. The store's folder and the project's are absolute, without links in their paths.
@@ -42,20 +43,44 @@ func Open(store, project string) (*Session, error) {
 	return s, nil
 }
 
+// Look reads what the view of a project is of, and locks nothing.
+func Look(store, project string) (Record, error) {
+	r, err := readRecord(Dir(store, project))
+	if err != nil {
+		err = fmt.Errorf("review %q: %w", project, err)
+	}
+	return r, err
+}
+
 // Record is what the view is of.
 func (s *Session) Record() Record { return s.record }
 
 // Dir is the view's folder in the store, for who keeps something beside it.
 func (s *Session) Dir() string { return s.dir }
 
-// Discard removes the view with all that was changed in it. Close must still follow.
+// Discard removes the view with all that was changed in it, but what Keep names. Close must still follow.
 func (s *Session) Discard(ctx context.Context) error {
 	// First what makes it one: what a kill leaves of it then is a leftover, and never half a view.
-	if err := os.Remove(filepath.Join(s.dir, "record.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := os.Remove(filepath.Join(s.dir, "record.json"))
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = s.clear(ctx, s.record.IDMap)
+	}
+	if err != nil {
 		return fmt.Errorf("discard the view of %q: %w", s.record.Project, err)
 	}
-	if err := store.RemoveTree(ctx, s.record.IDMap, s.dir); err != nil {
-		return fmt.Errorf("discard the view of %q: %w", s.record.Project, err)
+	return nil
+}
+
+// Keep is the folder beside a view that outlives it: what was applied of it can still be taken back.
+const Keep = "apply"
+
+// clear removes what there is of a view, or of one that was never finished, and the folder where nothing is kept in it.
+func (s *Session) clear(ctx context.Context, m userns.IDMap) error {
+	if err := s.removeLeftovers(ctx, m); err != nil {
+		return err
+	}
+	if err := os.Remove(s.dir); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
 	}
 	return nil
 }

@@ -16,8 +16,9 @@ import (
 const base = "/tmp"
 
 // Build assembles the root file system of s below base. It runs with the ids of the sandbox, after
-// Open. serveFuse hands /dev/fuse, mounted, to whoever starts the server of a fuse-overlayfs root.
-func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File) error) (*Root, error) {
+// Open. serveFuse hands /dev/fuse, mounted, to whoever starts the server of a fuse-overlayfs: 0 is the root, N the N-th of
+// the mounts, from 1.
+func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File, of int) error) (*Root, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
@@ -37,7 +38,7 @@ func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File) error) (*R
 	if err != nil {
 		return nil, err
 	}
-	r := &Root{tree: tree{fd: fd, placed: &[]spec.Placed{}}, spec: s, src: src, empty: -1}
+	r := &Root{tree: tree{fd: fd, placed: &[]spec.Placed{}}, spec: s, src: src, empty: -1, serveFuse: serveFuse}
 	defer func() {
 		if r.empty >= 0 {
 			_ = unix.Close(r.empty)
@@ -84,12 +85,13 @@ type Root struct {
 	empty int // an empty read-only directory, mounted, to mask others with; -1 before the first
 	// listening are the integrations' sockets.
 	listening []*os.File
+	serveFuse func(fuse *os.File, of int) error
 }
 
 // Placed is what was put into the root file system that is neither the image's nor anybody's inside.
 func (r *Root) Placed() []spec.Placed { return *r.placed }
 
-func (src *Sources) mountRoot(s *spec.Spec, serveFuse func(*os.File) error) error {
+func (src *Sources) mountRoot(s *spec.Spec, serveFuse func(*os.File, int) error) error {
 	flags := uintptr(unix.MS_NODEV)
 	if !s.Security.NewPrivileges {
 		flags |= unix.MS_NOSUID
@@ -98,7 +100,7 @@ func (src *Sources) mountRoot(s *spec.Spec, serveFuse func(*os.File) error) erro
 	case spec.RootOverlay:
 		return src.mountOverlay(flags)
 	case spec.RootFuse:
-		return src.mountFuse(flags, serveFuse)
+		return mountFuse(base+"/root", src.fuse, flags, func(fuse *os.File) error { return serveFuse(fuse, 0) })
 	case spec.RootCopy:
 		attrs := uint64(unix.MOUNT_ATTR_NODEV)
 		if !s.Security.NewPrivileges {
@@ -158,12 +160,13 @@ func (src *Sources) mountOverlay(flags uintptr) error {
 	return nil
 }
 
-func (src *Sources) mountFuse(flags uintptr, serve func(*os.File) error) error {
-	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other", src.fuse)
-	if err := unix.Mount("fuse-overlayfs", base+"/root", "fuse", flags, data); err != nil {
+// mountFuse mounts /dev/fuse, which it takes over, and has it served.
+func mountFuse(at string, fuse int, flags uintptr, serve func(*os.File) error) error {
+	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other", fuse)
+	if err := unix.Mount("fuse-overlayfs", at, "fuse", flags, data); err != nil {
 		return fmt.Errorf("mount fuse: %w", err)
 	}
-	f := os.NewFile(uintptr(src.fuse), "/dev/fuse")
+	f := os.NewFile(uintptr(fuse), "/dev/fuse")
 	defer f.Close()
 	if err := serve(f); err != nil {
 		return fmt.Errorf("start fuse-overlayfs: %w", err)

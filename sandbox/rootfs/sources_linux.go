@@ -18,6 +18,7 @@ type Sources struct {
 	work    int         //
 	copied  int         // a detached mount of the flattened copy
 	binds   map[int]int // index in Spec.Mounts -> detached mount
+	views   map[int]view
 	devices map[string]int
 	host    []hostEntry
 	fuse    int          // /dev/fuse
@@ -37,11 +38,19 @@ var deviceNodes = []string{"null", "zero", "full", "random", "urandom", "tty"}
 // Open opens everything that s takes from the host. idmapped are the detached mounts that the
 // parent made, in the order of the mounts of s that ask for one; Open takes them over.
 func Open(s *spec.Spec, idmapped []*os.File) (*Sources, error) {
-	src := &Sources{upper: -1, work: -1, copied: -1, fuse: -1, binds: map[int]int{}, devices: map[string]int{}}
+	src := &Sources{upper: -1, work: -1, copied: -1, fuse: -1, binds: map[int]int{}, views: map[int]view{}, devices: map[string]int{}}
 	if err := src.openRoot(&s.Root); err != nil {
 		return nil, fmt.Errorf("open root file system: %w", err)
 	}
 	for i, m := range s.Mounts {
+		if m.Kind == spec.MountView {
+			v, err := openView(m)
+			if err != nil {
+				return nil, fmt.Errorf("mount %q: %w", m.Target, err)
+			}
+			src.views[i] = v
+			continue
+		}
 		if m.Kind != spec.MountBind {
 			continue
 		}

@@ -308,7 +308,11 @@ func (r *Root) tmpfs(name string, mode uint32, sizeBytes int64) error {
 // mounts puts the Spec's mounts in place, in order.
 func (r *Root) mounts() error {
 	for i, m := range r.spec.Mounts {
-		if err := r.mount(i, m); err != nil {
+		put := r.mount
+		if m.Kind == spec.MountView {
+			put = r.mountView
+		}
+		if err := put(i, m); err != nil {
 			return fmt.Errorf("mount %q: %w", m.Target, err)
 		}
 	}

@@ -73,6 +73,7 @@ type FromInit struct {
 	Dialed   *Dialed   `json:"dialed,omitempty"` // one descriptor when Error is empty
 	Step     string    `json:"step,omitempty"`   // what was just done, when Setup.Debug asks for it
 	Fuse     bool      `json:"fuse,omitempty"`   // one descriptor: /dev/fuse, mounted, waiting for its server
+	FuseOf   int       `json:"fuseOf,omitempty"` // what it is to serve: 0 the root file system, N the N-th of the Spec's mounts, from 1
 	Tun      bool      `json:"tun,omitempty"`    // one descriptor: the interface of a Link that says so
 	Held     *Held     `json:"held,omitempty"`
 	// Listening comes with a descriptor for each of Integrations.Sockets, which are listened on.

@@ -14,7 +14,8 @@ type Spec struct {
 	Protect  *Protect     `json:"protect,omitempty"`
 	Hide     []Path       `json:"hide,omitempty"` // folders on the host that no mount of a folder above them shows
 	Hidden   []Below      `json:"hidden,omitempty"`
-	Program  []Below      `json:"program,omitempty"` // cove's own file, where a mount that can be written would show it
+	Reviewed []Below      `json:"reviewed,omitempty"` // of a project under review, what other mounts show that can be written
+	Program  []Below      `json:"program,omitempty"`  // cove's own file, where a mount that can be written would show it
 	Network  Network      `json:"network"`
 	Limits   Limits       `json:"limits"`
 	Security Security     `json:"security"`
@@ -52,6 +53,7 @@ type MountKind string
 const (
 	MountBind  MountKind = "bind"
 	MountTmpfs MountKind = "tmpfs"
+	MountView  MountKind = "view" // a copy-on-write view of Source, see Mount.View
 )
 
 // Mount is one mount below the root, its target resolved inside the root file system.
@@ -66,6 +68,25 @@ type Mount struct {
 	UID      uint32    `json:"uid,omitempty"`       // owner inside, of a tmpfs's root
 	GID      uint32    `json:"gid,omitempty"`
 	Idmapped bool      `json:"idmapped,omitempty"` // a bind that the parent opens, and whose ids it translates (root on the host)
+	View     *View     `json:"view,omitempty"`
+}
+
+// View is where a MountView keeps what is written to it, apart from its Source.
+type View struct {
+	Kind RootKind `json:"kind"` // overlay, fuse-overlayfs or copy
+	Dir  Path     `json:"dir"`  // in the store: holds upper and work, or tree (copy)
+	Path Path     `json:"path"` // of the Source, relative to the project's folder; "" for that itself
+}
+
+// Views are the mounts that are views: the project's own first, then those of what is mounted inside it.
+func (s *Spec) Views() []Mount {
+	var out []Mount
+	for _, m := range s.Mounts {
+		if m.Kind == MountView {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // File is a small generated file. On a root file system that can be written it is written there;

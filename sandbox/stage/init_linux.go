@@ -172,8 +172,8 @@ func (i *initStage) sendListening(sockets []*os.File) error {
 }
 
 // serveFuse sends /dev/fuse, mounted, to the parent, which starts fuse-overlayfs on it.
-func (i *initStage) serveFuse(fuse *os.File) error {
-	return i.control.Send(spec.FromInit{Fuse: true}, fuse)
+func (i *initStage) serveFuse(fuse *os.File, of int) error {
+	return i.control.Send(spec.FromInit{Fuse: true, FuseOf: of}, fuse)
 }
 
 // resetSignals undoes what the caller's caller may have left: blocked and ignored signals are

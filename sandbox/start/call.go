@@ -12,6 +12,7 @@ import (
 	"cove/sandbox/host"
 	"cove/sandbox/integration"
 	"cove/sandbox/network"
+	"cove/sandbox/review"
 	"cove/userns"
 )
 
@@ -33,6 +34,8 @@ type Call struct {
 	Agree func(*config.Trust, *config.Profile, config.Decision) error
 	// Pull gets an image, from the store or from where it is.
 	Pull func(Wanted) (*image.Image, error)
+	// Review lets a project be worked in under review: in the view that the store has kept, which it returns, or in a new one.
+	Review func(store, project string) (*review.Record, error)
 
 	Known *host.Host // what was asked of this machine already
 }

@@ -12,8 +12,14 @@ import (
 )
 
 // profileFlags turns what was typed into values above the profile's.
-func profileFlags(l Line) ([]config.Flag, error) {
+func (c *Call) profileFlags(l Line) ([]config.Flag, error) {
 	var out []config.Flag
+	if c.Command == "try" {
+		// Below what is typed, and above all files.
+		for _, f := range [][2]string{{"workspace.mode", "review"}, {"home.mode", "temp"}, {"network.mode", "none"}} {
+			out = append(out, config.Flag{Name: "cove try", Key: f[0], Value: f[1]})
+		}
+	}
 	for _, f := range [][2]string{
 		{"image", "image"}, {"workspace", "workspace.mode"}, {"home", "home.mode"}, {"network", "network.mode"}, {"driver", "network.driver"},
 		{"memory", "limits.memory"}, {"cpus", "limits.cpus"}, {"pids-limit", "limits.pids"}, {"timeout", "limits.timeout"},

@@ -43,7 +43,7 @@ var Flags = []Flag{
 	{Name: "frozen", Kind: Bool, Usage: "run nothing but what cove.lock has"},
 	{Name: "offline", Kind: Bool, Usage: "ask no registry: what is missing is an error"},
 	{Name: "verify-key", Kind: Words, Usage: "the image must be signed by the public key in `FILE`, or by one of several"},
-	{Name: "workspace", Usage: "the project folder inside: `MODE` rw, ro or none"},
+	{Name: "workspace", Usage: "the project folder inside: `MODE` rw, ro, review or none"},
 	{Name: "home", Usage: "the home folder inside: `MODE` project or temp"},
 	{Name: "volume", Short: "v", Kind: Words, Usage: "mount `SRC:DST[:ro|:rw]` (a colon in a path is written \\:)"},
 	{Name: "mount", Kind: Words, Usage: "mount `type=bind,src=SRC,dst=DST[,ro]`, or type=tmpfs,dst=DST[,size=N]"},
@@ -78,6 +78,11 @@ var Flags = []Flag{
 var RunFlags = []Flag{
 	{Name: "learn-network", Kind: Optional, Default: "refuse", Usage: "refuse what the profile does not allow, or `=allow` it, and write what was asked for into it"},
 	{Name: "entrypoint", Usage: "instead of the image's ENTRYPOINT, `PROGRAM` or a JSON array; \"\" for none"},
+}
+
+// TryFlags are those that try has besides.
+var TryFlags = []Flag{
+	{Name: "continue", Kind: Bool, Usage: "go on in the view of before, with the changes that are in it"},
 }
 
 // CommonFlags belong to every command of cove's, and may stand before its name too.

@@ -23,7 +23,7 @@ import (
 // Plan is the story: what was asked for, whether that may be, what this machine has, the image, and the Spec that
 // follows from them.
 func (c *Call) Plan(l Line) (*Planned, error) {
-	flags, err := profileFlags(l)
+	flags, err := c.profileFlags(l)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +43,9 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 	}
 	if err = c.CheckTrust(in.Profile); err != nil {
 		return nil, err
+	}
+	if c.Command == "try" {
+		onlyRead(in.Profile)
 	}
 	if err = source.UseLock(l, in.Profile); err != nil {
 		return nil, err
@@ -69,6 +72,9 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 		return nil, err
 	}
 	if in.HomeDir, err = projectHome(in.Profile, !l.Bool("dry-run")); err != nil {
+		return nil, err
+	}
+	if in.Review, err = c.review(&in, stored); err != nil {
 		return nil, err
 	}
 	if in.Hide, err = c.hidden(); err != nil {
@@ -219,10 +225,10 @@ func (c *Call) Image(in *sandbox.Input, source Source) (*store.Store, error) {
 			return nil, fmt.Errorf("image %q: %w", in.Profile.Image, &image.UnsignableError{Ref: in.Profile.Image, By: demands[0].By})
 		}
 		in.Image = &image.Image{Ref: "host", Kind: image.Host}
-		if in.Host.UserNS.OK {
+		if in.Host.UserNS.OK && in.Profile.Workspace.Mode != "review" {
 			return nil, nil
 		}
-		return c.OpenStore() // for the run's own folder
+		return c.OpenStore() // for the run's own folder, or the project's view
 	}
 	s, err := c.OpenStore()
 	if err != nil {

@@ -1,0 +1,50 @@
+package start
+
+import (
+	"fmt"
+
+	"cove/config"
+	"cove/fetch/store"
+	"cove/sandbox"
+	"cove/sandbox/review"
+)
+
+// review looks at a project that a copy-on-write view is wanted of; nil where none is.
+func (c *Call) review(in *sandbox.Input, s *store.Store) (*sandbox.Review, error) {
+	project := in.Profile.Dir
+	if in.Profile.Workspace.Mode != "review" || project == "" || s == nil {
+		return nil, nil
+	}
+	if s.Dir() == project || inside(project, s.Dir()) {
+		return nil, fmt.Errorf("review %q: cove's store lies in it (%s), and its view would lie in itself", project, s.Dir())
+	}
+	kept, err := c.Review(s.Dir(), project)
+	if err != nil {
+		return nil, err
+	}
+	r := &sandbox.Review{Dir: review.Dir(s.Dir(), project)}
+	if kept != nil {
+		r.Kind = kept.Kind
+	}
+	mounts, err := review.ReadMounts()
+	if err == nil {
+		r.Nested, r.Files, err = review.Inside(mounts, project)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("review %q: %w", project, err)
+	}
+	if kept == nil && len(r.Nested)+len(r.Files) == 0 && in.Host.NativeOverlay.OK {
+		r.Overlay, err = in.Host.TryLower(c.Ctx, s.Dir(), project)
+	}
+	return r, err
+}
+
+// onlyRead makes a profile's mounts read-only for a command that is not trusted: what they are of is in no view. One that was
+// typed is what it is.
+func onlyRead(p *config.Profile) {
+	for i := range p.Mounts {
+		if p.OriginOf(fmt.Sprintf("mount[%d]", i)).Kind != config.FromFlag {
+			p.Mounts[i].Mode = "ro"
+		}
+	}
+}
