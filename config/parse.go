@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
@@ -185,7 +184,7 @@ func oneLine(text string) string {
 		if r == '\n' || r == '\t' {
 			return ' '
 		}
-		if !unicode.IsPrint(r) {
+		if !Visible(r) {
 			return '?'
 		}
 		return r

@@ -2,7 +2,6 @@ package config
 
 import (
 	"strconv"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -12,8 +11,8 @@ func showName(name string) string {
 		return strconv.Quote(name)
 	}
 	for _, r := range name {
-		if !unicode.IsPrint(r) {
-			return strconv.Quote(name)
+		if !Visible(r) {
+			return strconv.QuoteToASCII(name)
 		}
 	}
 	return name

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -74,6 +73,14 @@ func (p *Profile) Show() []Setting {
 	put("security.nested", p.Security.Nested)
 	put("security.seccomp", p.Security.Seccomp.File)
 	p.showIntegrations(put)
+	for _, l := range []struct {
+		key  string
+		list []string
+	}{{"trust.registries", p.Approved.Registries}, {"trust.hosts", texts(p.Approved.Hosts)}, {"trust.paths", p.Approved.pathTexts()}} {
+		if len(l.list) > 0 {
+			put(l.key, l.list)
+		}
+	}
 	return all
 }
 
@@ -140,7 +147,7 @@ func tomlString(s string) string {
 			b.WriteString(`\n`)
 		case r == '\t':
 			b.WriteString(`\t`)
-		case unicode.IsPrint(r):
+		case Visible(r):
 			b.WriteRune(r)
 		case r > 0xffff:
 			fmt.Fprintf(&b, `\U%08X`, r)

@@ -8,9 +8,10 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"cove/config"
 )
 
 // writeTable prints rows below a heading, in columns. What it prints may come from anywhere.
@@ -48,7 +49,7 @@ func writeJSON(w io.Writer, v any) error {
 	var b strings.Builder
 	for _, r := range plain.String() {
 		switch {
-		case r == '\n' || unicode.IsPrint(r):
+		case r == '\n' || config.Visible(r):
 			b.WriteRune(r)
 		case r > 0xffff:
 			hi, lo := utf16.EncodeRune(r)

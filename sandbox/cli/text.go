@@ -5,8 +5,9 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"cove/config"
 )
 
 // escape makes text safe for a terminal: whatever is not printable, or no UTF-8, is written as Go writes it in
@@ -30,7 +31,7 @@ func escape(s string) string {
 		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
 			b.WriteString(`\x` + strconv.FormatUint(uint64(s[i])|0x100, 16)[1:])
 		default:
-			q := strconv.QuoteRune(r)
+			q := strconv.QuoteRuneToASCII(r)
 			b.WriteString(q[1 : len(q)-1])
 		}
 	}
@@ -41,7 +42,7 @@ func printable(s string, i int, r rune) bool {
 	if r == utf8.RuneError {
 		return strings.HasPrefix(s[i:], "\uFFFD")
 	}
-	return unicode.IsPrint(r)
+	return config.Visible(r)
 }
 
 // escapeLines is escape for text of several lines that is our own.
@@ -53,8 +54,13 @@ func escapeLines(s string) []string {
 	return lines
 }
 
-// quote is strconv.Quote: for a value in a message.
-func quote(s string) string { return strconv.Quote(s) }
+// quote is for a value in a message. strconv.Quote leaves letters and marks that nobody sees as they are.
+func quote(s string) string {
+	if q := strconv.Quote(s); escape(q) == q {
+		return q
+	}
+	return strconv.QuoteToASCII(s)
+}
 
 // lineWriter puts "cove: " before what a slog handler writes, one record a time.
 type lineWriter struct{ w io.Writer }
