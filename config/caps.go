@@ -16,6 +16,9 @@ var Capabilities = []string{
 	"CHECKPOINT_RESTORE",
 }
 
+// capWords are the names that are shown to whoever writes a profile.
+func capWords() []string { return append([]string{"default", "all"}, Capabilities...) }
+
 // DefaultCaps are what "default" stands for: docker's set without NET_RAW, MKNOD and AUDIT_WRITE.
 func DefaultCaps() []string {
 	return []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",

@@ -8,18 +8,48 @@ import (
 	"time"
 )
 
-// shape is what a key holds.
-type shape int
+// shape is what a key holds, for the JSON Schema that editors use; the key's setter has the last word. Words of which a
+// value must be one are the setter's own, see wordsOf.
+type shape struct {
+	form form
+	like string          // what a string, or each of the strings, is like: a regular expression that JavaScript and RE2 both know
+	some func() []string // words that an editor may offer, besides what like takes
+	from float64         // of a number, or of each of the numbers
+	to   float64         // 0: no bound
+}
+
+type form int
 
 const (
-	aTable shape = iota
-	aString
-	aBool
-	aNumber
-	someStrings
-	someNumbers
-	someTables  // [[mount]]
-	namedValues // env.set
+	isTable form = iota
+	isText
+	isTruth
+	isNumber
+	isTexts
+	isTextOrTexts // one string stands for an array of one
+	isWhole       // an integer
+	isWholes
+	isTables
+	isNamed // a table of strings
+)
+
+// The plain shapes.
+var (
+	aTable      = shape{form: isTable}
+	aString     = shape{form: isText}
+	aBool       = shape{form: isTruth}
+	aNumber     = shape{form: isNumber}
+	someStrings = shape{form: isTexts}
+	someNumbers = shape{form: isWholes}
+	someTables  = shape{form: isTables} // [[mount]]
+	namedValues = shape{form: isNamed}  // env.set
+)
+
+// What several keys hold.
+const (
+	nonEmpty    = `^[^\x00]+$`
+	aPathInside = `^(/[^\x00]*|~(/[^\x00]*)?)$`
+	aHost       = `^(\*|(\*\.)?[^\s:/*]+|[0-9A-Fa-f:.]+(/[0-9]+)?|\[[0-9A-Fa-f:.]+(/[0-9]+)?\])(:[0-9]+(-[0-9]+)?)?(/(tcp|udp))?$`
 )
 
 // schema is every key there is, in the order in which they are shown. A key that does nothing is not known.
@@ -28,43 +58,53 @@ var schema = []struct {
 	shape shape
 	set   func(*Profile, *change)
 }{
-	{"image", aString, setImage},
-	{"verify", someStrings, setVerify},
+	{"image", shape{form: isText, like: nonEmpty}, setImage},
+	{"verify", shape{form: isTexts, like: nonEmpty}, setVerify},
 	{"command", someStrings, setCommand},
 	{"user", aString, setUser},
 	{"workspace", aTable, nil},
 	{"workspace.mode", aString, setWorkspaceMode},
-	{"workspace.at", aString, setWorkspaceAt},
-	{"workspace.protect", someStrings, setProtect},
+	{"workspace.at", shape{form: isText, like: `^(/[^\x00]+)?$`}, setWorkspaceAt},
+	{"workspace.protect", shape{form: isTexts, like: `^[^/~\x00][^\x00]*$`}, setProtect},
 	{"home", aTable, nil},
 	{"home.mode", aString, setHomeMode},
 	{"mount", someTables, addMount},
+	{"mount.source", shape{form: isText, like: `^(/|~(/|$)|\.\.?(/|$))[^\x00]*$`}, nil},
+	{"mount.target", shape{form: isText, like: aPathInside}, nil},
+	{"mount.mode", aString, nil},
 	{"env", aTable, nil},
 	{"env.set", namedValues, setEnvSet},
-	{"env.pass", someStrings, setEnvPass},
+	{"env.pass", shape{form: isTexts, like: `^[^=\x00]+$`}, setEnvPass},
 	{"network", aTable, nil},
 	{"network.mode", aString, setNetworkMode},
-	{"network.allow", someStrings, setAllow},
-	{"network.deny", someStrings, setDeny},
-	{"network.publish", someStrings, setPublish},
-	{"network.host_ports", someNumbers, setHostPorts},
+	{"network.allow", shape{form: isTexts, like: aHost}, setAllow},
+	{"network.deny", shape{form: isTexts, like: aHost}, setDeny},
+	{"network.publish", shape{form: isTextOrTexts, like: `^(auto|((\[[0-9A-Fa-f:.]+\]|[0-9.]+):)?([0-9]+(-[0-9]+)?:)?[0-9]+(-[0-9]+)?(/(tcp|udp))?)$`, some: func() []string { return []string{"auto"} }}, setPublish},
+	{"network.host_ports", shape{form: isWholes, from: 1, to: 65535}, setHostPorts},
 	{"network.proxy", aBool, setProxy},
 	{"network.driver", aString, setDriver},
 	{"limits", aTable, nil},
-	{"limits.memory", aString, setMemory},
-	{"limits.cpus", aNumber, setCPUs},
-	{"limits.pids", aNumber, setPIDs},
-	{"limits.timeout", aString, setTimeout},
+	{"limits.memory", shape{form: isText, like: `^[0-9.]+([bB]|[kKmMgGtT]([iI][bB]?)?)?$`}, setMemory},
+	{"limits.cpus", shape{form: isNumber, from: 0, to: 1 << 20}, setCPUs},
+	{"limits.pids", shape{form: isWhole, from: -1, to: 1 << 22}, setPIDs},
+	{"limits.timeout", shape{form: isText, like: `^[+-]?([0-9.]+|([0-9.]+(ns|us|µs|μs|ms|s|m|h))+)$`}, setTimeout},
 	{"security", aTable, nil},
-	{"security.caps", someStrings, setCaps},
+	{"security.caps", shape{form: isTexts, like: `^([Cc][Aa][Pp]_)?[A-Za-z_]+$`, some: capWords}, setCaps},
 	{"security.new_privileges", aBool, setNewPrivileges},
 	{"security.nested", aBool, setNested},
-	{"security.seccomp", aString, setSeccomp},
+	{"security.seccomp", shape{form: isText, like: `^[^\x00]*$`}, setSeccomp},
 	{"host", aTable, nil},
 	{"host.ssh_agent", aTable, nil},
-	{"host.ssh_agent.keys", someStrings, setSSHKeys},
+	{"host.ssh_agent.keys", shape{form: isTexts, like: nonEmpty}, setSSHKeys},
 	{"host.ssh_agent.confirm", aBool, setSSHConfirm},
+	{"trust", aTable, nil},
+	{"trust.registries", shape{form: isTexts, like: `^(\*\.)?[A-Za-z0-9.:\[\]-]+(/[a-z0-9._/-]+)?$`}, setTrustRegistries},
+	{"trust.hosts", shape{form: isTexts, like: aHost}, setTrustHosts},
+	{"trust.paths", shape{form: isTexts, like: `^(/|~(/|$))[^\x00]*$`}, setTrustPaths},
 }
+
+// ownTable is the table that a user's own config.toml alone may have: a project does not say what its user trusts.
+const ownTable = "trust"
 
 var schemaKeys = func() []string {
 	names := make([]string, len(schema))
@@ -74,7 +114,18 @@ var schemaKeys = func() []string {
 	return names
 }()
 
-var mountKeys = []string{"source", "target", "mode"}
+var mountKeys = keysBelow("mount")
+
+// keysBelow are the names of the keys of a table.
+func keysBelow(parent string) []string {
+	var names []string
+	for _, s := range schema {
+		if name, ok := strings.CutPrefix(s.key, parent+"."); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
 
 // reader turns one decoded file into changes of a profile.
 type reader struct {
@@ -100,16 +151,22 @@ func (r *reader) read(data []byte) []Mistake {
 }
 
 // table goes through one table: the file's top level, or one of the tables in schema.
-func (r *reader) table(parent string, table map[string]any) {
-	for _, name := range slices.Sorted(maps.Keys(table)) {
+func (r *reader) table(parent string, tree map[string]any) {
+	for _, name := range slices.Sorted(maps.Keys(tree)) {
 		full := keyOf(parent, name)
 		i := slices.IndexFunc(schemaKeys, func(k string) bool { return k == full })
 		if i < 0 {
-			r.unknown(full, name, namesIn(parent), parent)
+			r.unknown(full, name, r.namesIn(parent), parent)
 			continue
 		}
-		value := table[name]
-		if want := schema[i]; want.shape == aTable {
+		if full == ownTable && r.kind != FromUser {
+			line, col := r.doc.keyPlace(full)
+			r.mistakes = append(r.mistakes, Mistake{Line: line, Col: col,
+				Text: "[" + full + "]: a project does not say what its user trusts; this table is for your own config.toml, see `cove help trust`"})
+			continue
+		}
+		value := tree[name]
+		if want := schema[i]; want.shape.form == isTable {
 			if sub, ok := value.(map[string]any); ok {
 				r.table(full, sub)
 			} else {
@@ -121,10 +178,13 @@ func (r *reader) table(parent string, table map[string]any) {
 	}
 }
 
-// namesIn are the names that a table may hold.
-func namesIn(parent string) []string {
+// namesIn are the names that a table of this file may hold.
+func (r *reader) namesIn(parent string) []string {
 	var names []string
 	for _, key := range schemaKeys {
+		if key == ownTable && r.kind != FromUser {
+			continue
+		}
 		if parent == "" && !strings.Contains(key, ".") {
 			names = append(names, key)
 		} else if name, ok := strings.CutPrefix(key, parent+"."); ok && parent != "" && !strings.Contains(name, ".") {

@@ -31,7 +31,23 @@ type Grant struct {
 	Kind     string `json:"kind"`
 	Text     string `json:"text"`               // for a person; every value in it is quoted, and plain ASCII
 	Registry string `json:"registry,omitempty"` // of an image: agreeing to it agrees to the registry
+	About    string `json:"about,omitempty"`    // what of its kind it is about, where the same thing can be wanted otherwise
 	Origin   Origin `json:"origin"`
+	// ApprovedBy is the line of the user's own config.toml that says yes before it is asked.
+	ApprovedBy *Origin `json:"approved_by,omitempty"`
+
+	// What a pattern of the user's is held against.
+	mount  *Mount
+	egress *Egress
+	image  string
+}
+
+// about names what a grant is about: a key that holds one value says it by itself.
+func (g Grant) about() string {
+	if g.About == "" && !strings.Contains(g.Key, "[") {
+		return g.Key
+	}
+	return g.About
 }
 
 func (g Grant) same(h Grant) bool {
@@ -42,10 +58,17 @@ func (g Grant) same(h Grant) bool {
 // own config.toml or typed is no grant. A registry's image is always in the list; Trust knows which registries are
 // approved.
 func (p *Profile) Grants() []Grant {
+	return p.reaches(func(o Origin) bool { return o.Kind == FromProfile })
+}
+
+// Reaches is what Grants is, whoever wants it: the profile, its user's own config.toml, or what was typed.
+func (p *Profile) Reaches() []Grant { return p.reaches(func(Origin) bool { return true }) }
+
+func (p *Profile) reaches(from func(Origin) bool) []Grant {
 	var all []Grant
 	grant := func(key, kind, format string, args ...any) *Grant {
 		o := p.OriginOf(key)
-		if o.Kind != FromProfile {
+		if !from(o) {
 			return &Grant{}
 		}
 		all = append(all, Grant{Key: key, Kind: kind, Text: fmt.Sprintf(format, args...), Origin: o})
@@ -55,7 +78,8 @@ func (p *Profile) Grants() []Grant {
 	for i, m := range p.Mounts {
 		key := elementOf("mount", i)
 		if !m.Within {
-			grant(key, GrantMount, "%s the file or folder %s of this machine, as %s inside", readOrWrite(m.Mode), quotePlain(m.Source), quotePlain(m.Target))
+			g := grant(key, GrantMount, "%s the file or folder %s of this machine, as %s inside", readOrWrite(m.Mode), quotePlain(m.Source), quotePlain(m.Target))
+			g.mount, g.About = &m, m.Target
 			continue
 		}
 		// Under review what shows the project is read-only, whatever the mount says.
@@ -79,7 +103,7 @@ func (p *Profile) Grants() []Grant {
 			grant("network.mode", GrantNetwork, "use the network, private addresses excepted (mode %s)", quotePlain("user"))
 		}
 		for i, e := range p.Network.Allow {
-			grant(elementOf("network.allow", i), GrantNetwork, "reach %s", quotePlain(e.String()))
+			grant(elementOf("network.allow", i), GrantNetwork, "reach %s", quotePlain(e.String())).egress = &e
 		}
 		if p.Network.Proxy {
 			grant("network.proxy", GrantNetwork, "connect through the proxy that your environment names, with what it holds of passwords")
@@ -148,7 +172,8 @@ func (p *Profile) imageGrant(grant func(key, kind, format string, args ...any) *
 		return
 	}
 	registry := registryOf(p.Image)
-	grant("image", GrantImage, "run the image %s, and others from the registry %s", quotePlain(p.Image), quotePlain(registry)).Registry = registry
+	g := grant("image", GrantImage, "run the image %s, and others from the registry %s", quotePlain(p.Image), quotePlain(registry))
+	g.Registry, g.image = registry, p.Image
 }
 
 // archiveWithin says whether DIR[:TAG] lies in the project however it is split: a colon may belong to the path.

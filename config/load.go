@@ -217,3 +217,22 @@ func (p *Profile) briefly(o Origin) string {
 	}
 	return o.String()
 }
+
+// Find is the profile that Load would read, without links in its path; "" when there is none. Nothing in it is looked at.
+func Find(opts LoadOptions) (string, error) {
+	f := &finder{uid: os.Geteuid(), home: opts.Home, accountHome: opts.AccountHome}
+	cwd, err := filepath.EvalSymlinks(opts.Cwd)
+	if err != nil {
+		return "", fmt.Errorf("find the current folder: %w", bare(err))
+	}
+	if opts.ProfileFlag == "" {
+		at, err := f.walk(cwd)
+		return at.file, err
+	}
+	named := opts.ProfileFlag
+	if !filepath.IsAbs(named) {
+		named = filepath.Join(cwd, named)
+	}
+	at, err := f.named(named)
+	return at.file, err
+}

@@ -42,7 +42,7 @@ func addMount(p *Profile, c *change) {
 		one := &change{key: c.key + ".mode", value: s}
 		word, right := one.choice("mode", "rw", "ro")
 		if !right {
-			c.wrong = append(c.wrong, one.wrong...)
+			c.wrong, c.words = append(c.wrong, one.wrong...), one.words
 			ok = false
 		}
 		return word, nil

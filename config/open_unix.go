@@ -59,6 +59,14 @@ func readOwned(path string, follow bool, us ...int) ([]byte, error) {
 	if !follow {
 		flags |= syscall.O_NOFOLLOW
 	}
+	// Opening alone acts where the name is that of a fifo or a device, which a profile that nobody has agreed to may name.
+	if info, err := os.Lstat(path); err == nil && follow && info.Mode()&os.ModeSymlink != 0 {
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			return nil, refuse("it is not a regular file")
+		}
+	} else if err == nil && !info.Mode().IsRegular() && info.Mode()&os.ModeSymlink == 0 {
+		return nil, refuse("it is not a regular file")
+	}
 	f, err := os.OpenFile(path, flags, 0)
 	if errors.Is(err, syscall.ELOOP) && !follow {
 		return nil, refuse("it is a symbolic link")
@@ -112,3 +120,5 @@ func createBeside(file string) (*os.File, error) {
 		}
 	}
 }
+
+func inodeOf(info os.FileInfo) string { return fmt.Sprint(info.Sys().(*syscall.Stat_t).Ino) }

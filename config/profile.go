@@ -28,6 +28,7 @@ type Profile struct {
 	Security  Security
 	// Integrations are what of the caller's session can be used inside.
 	Integrations Integrations
+	Approved  Approved // what the user agrees to before it is asked
 
 	// Origin says where a value came from, by dotted key: "network.mode", "mount[0]", "mount[0].source",
 	// "env.set.NAME", "network.publish[1]". See OriginOf.
@@ -41,9 +42,12 @@ type Profile struct {
 	owners    []int  // whose files beside the profile are believed
 	imageText string // Image as it was written, before its path was made absolute
 
-	own   Limits  // the limits before the project's profile had its say
-	asked []Grant // what Trust.Check looked at last, and so what was shown
-	shown string  // how the profile was named by hand, "" when it was found
+	unread []unreadKey // keys that are read when the profile is trusted
+
+	own    Limits  // the limits before the project's profile had its say
+	asked  []Grant // what Trust.Check looked at last, and so what was shown and is to be agreed to
+	folder string  // and which folder that was
+	shown  string  // how the profile was named by hand, "" when it was found
 }
 
 // Demand is a list of public keys by one of which the image must be signed. Who has a say adds one and takes none away:

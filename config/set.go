@@ -17,6 +17,7 @@ type change struct {
 	add     bool   // a list grows instead of being replaced
 	partial bool   // parts of the file were left out: what is missing may have been there
 	origin  func(key string) Origin
+	words   []string // what choice knew
 	wrong   []wrong
 }
 
@@ -114,6 +115,7 @@ func (c *change) list(example string) ([]string, bool) {
 
 // choice is the value as one of a few words.
 func (c *change) choice(what string, words ...string) (string, bool) {
+	c.words = words
 	s, ok := c.text()
 	if ok && !slices.Contains(words, s) {
 		c.bad(c.key, s, "unknown %s%s", what, didYouMean(s, words))

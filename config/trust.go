@@ -21,7 +21,12 @@ import (
 // What is agreed to are grants, and the hash of the bytes they were read from. A profile that changed and wants no more
 // than was agreed to asks nothing: what its commands and packages are is decided by whoever writes the project anyway,
 // and a question after every edit would be answered without reading. One grant more, or one that reads differently,
-// and the question comes, with what is new, what is gone and what stays. A repository at another path is another one.
+// and the question comes, with what is new, what is different, what is gone and how much stays. What was agreed to stays
+// agreed to while a profile wants less, until the user agrees to something else or revokes it. A repository at another
+// path is another one, and so is one with other bytes in a folder that was made anew at the same path.
+//
+// What a pattern of the user's own config.toml covers is not asked for, and not remembered either: it holds as long as
+// the pattern is there.
 type Trust struct{ dir string }
 
 // Decision is what trust says about a profile.
@@ -32,6 +37,39 @@ type Decision struct {
 	New     []Grant // wanted and not agreed to
 	Gone    []Grant // agreed to and not wanted any more
 	Kept    []Grant // wanted and agreed to
+	Own     []Grant // wanted and approved by the user's own config.toml, which ApprovedBy names
+
+	Agreed time.Time // when what is Kept and Gone was agreed to
+	Hash   string    // of the bytes that were agreed to
+	Anew   bool      // the folder is another one than that of the profile that was agreed to here
+}
+
+// Changes pairs what is new with what it takes the place of; what is new altogether has an empty first half, and comes
+// after the pairs.
+func (d Decision) Changes() (pairs [][2]Grant, gone []Grant) {
+	gone = slices.Clone(d.Gone)
+	var fresh [][2]Grant
+	for _, g := range d.New {
+		which := func(h Grant) bool { return h.Kind == g.Kind && h.about() == g.about() && g.about() != "" }
+		i := slices.IndexFunc(gone, which)
+		if i < 0 || count(gone, which) > 1 || count(d.New, which) > 1 {
+			fresh = append(fresh, [2]Grant{{}, g})
+			continue
+		}
+		pairs = append(pairs, [2]Grant{gone[i], g})
+		gone = slices.Delete(gone, i, i+1)
+	}
+	return append(pairs, fresh...), gone
+}
+
+func count(grants []Grant, which func(Grant) bool) int {
+	n := 0
+	for _, g := range grants {
+		if which(g) {
+			n++
+		}
+	}
+	return n
 }
 
 // Record is what was agreed to for one profile.
@@ -40,6 +78,7 @@ type Record struct {
 	Quoted string    `json:"path"` // Path as Go quotes it: a path may hold bytes that JSON cannot
 	Hash   string    `json:"hash"`
 	Time   time.Time `json:"time"`
+	Folder string    `json:"folder,omitempty"` // which folder it was, as folderID has it
 	Grants []Grant   `json:"grants"`
 }
 
@@ -50,7 +89,17 @@ func OpenTrust(dir string) *Trust { return &Trust{dir: dir} }
 // the file again.
 func (t *Trust) Check(p *Profile) (Decision, error) {
 	grants := p.Grants()
-	p.asked = append([]Grant{}, grants...)
+	p.asked, p.folder = []Grant{}, ""
+	for i, g := range grants {
+		if by, ok := p.approvedBy(g); ok {
+			grants[i].ApprovedBy = &by
+			continue
+		}
+		p.asked = append(p.asked, g)
+	}
+	if p.File != "" {
+		p.folder = folderID(filepath.Dir(p.File))
+	}
 	if len(grants) == 0 && p.File == "" {
 		return Decision{Trusted: true}, nil
 	}
@@ -62,17 +111,24 @@ func (t *Trust) Check(p *Profile) (Decision, error) {
 	if err != nil {
 		return Decision{}, err
 	}
-	d := Decision{Known: known, Changed: known && record.Hash != p.hash}
+	d := Decision{Known: known, Changed: known && record.Hash != p.hash, Agreed: record.Time, Hash: record.Hash}
+	if d.Changed && record.Folder != "" && record.Folder != p.folder {
+		// Somebody else's project was put where one was that the user agreed to.
+		d.Known, d.Changed, d.Anew, record.Grants = false, false, true, nil
+	}
 	for _, g := range grants {
 		switch {
+		case g.ApprovedBy != nil:
+			d.Own = append(d.Own, g)
 		case g.Registry != "" && slices.Contains(registries, g.Registry), slices.ContainsFunc(record.Grants, g.same) && g.Registry == "":
 			d.Kept = append(d.Kept, g)
 		default:
 			d.New = append(d.New, g)
 		}
 	}
+	// Options may have taken away for once what the profile still wants.
 	for _, g := range record.Grants {
-		if !slices.ContainsFunc(grants, g.same) {
+		if !p.typed() && !slices.ContainsFunc(grants, g.same) {
 			d.Gone = append(d.Gone, g)
 		}
 	}
@@ -86,20 +142,43 @@ func (t *Trust) Accept(p *Profile) error {
 	if p.File == "" {
 		return nil
 	}
-	r := Record{Quoted: strconv.QuoteToASCII(p.File), Hash: p.hash, Time: time.Now().UTC().Truncate(time.Second), Grants: p.asked}
 	if p.asked == nil {
-		r.Grants = p.Grants()
+		if _, err := t.Check(p); err != nil {
+			return err
+		}
 	}
+	r := Record{Quoted: strconv.QuoteToASCII(p.File), Hash: p.hash, Time: time.Now().UTC().Truncate(time.Second), Folder: p.folder, Grants: slices.Clone(p.asked)}
 	var registries []string
 	for _, g := range r.Grants {
 		if g.Registry != "" {
 			registries = append(registries, g.Registry)
 		}
 	}
+	if p.typed() {
+		before, _, err := t.load(p.File)
+		if err != nil {
+			return err
+		}
+		for _, g := range before.Grants {
+			if (before.Folder == p.folder || before.Hash == p.hash) && !slices.ContainsFunc(r.Grants, g.same) {
+				r.Grants = append(r.Grants, g)
+			}
+		}
+	}
 	if err := t.changeRegistries(func(have []string) []string { return append(have, registries...) }); err != nil {
 		return err
 	}
 	return t.write(recordName(p.File), r)
+}
+
+// typed reports whether options were laid over the profile.
+func (p *Profile) typed() bool {
+	for _, o := range p.Origin {
+		if o.Kind == FromFlag {
+			return true
+		}
+	}
+	return false
 }
 
 // Revoke forgets what was agreed to for a profile. The registries stay approved: they are not one profile's.
@@ -112,6 +191,19 @@ func (t *Trust) Revoke(path string) error {
 		return fmt.Errorf("revoke trust in %s: %w", showName(path), bare(err))
 	}
 	return nil
+}
+
+// Below are the paths of the profiles in a folder, or of the one with this name, for which something was agreed to. They
+// need not be there any more.
+func (t *Trust) Below(path string) ([]string, error) {
+	all, err := t.List()
+	var out []string
+	for _, r := range all {
+		if r.Path == path || filepath.Dir(r.Path) == path {
+			out = append(out, r.Path)
+		}
+	}
+	return out, err
 }
 
 // ErrNotTrusted says that nothing was agreed to for a profile, or that a registry is not approved.
@@ -158,7 +250,7 @@ func (t *Trust) RevokeRegistry(name string) error {
 		return slices.DeleteFunc(have, func(r string) bool { return r == name })
 	})
 	if err == nil && !had {
-		err = fmt.Errorf("revoke trust in registry %q: %w", name, ErrNotTrusted)
+		err = fmt.Errorf("revoke trust in registry %s: %w", quotePlain(name), ErrNotTrusted)
 	}
 	return err
 }

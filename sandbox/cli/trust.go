@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"cove/config"
 	"cove/sandbox/start"
@@ -18,14 +20,17 @@ import (
 
 func (a *app) trustCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "trust",
-		Usage:     "look at what the project's profile grants, and agree to it",
-		UsageText: "cove trust [--show [--json] | --yes | --revoke] [--profile FILE]",
+		Name:  "trust",
+		Usage: "look at what the project's profile grants, and agree to it",
+		UsageText: "cove trust [--show [--json] | --yes] [--profile FILE]\n" +
+			"cove trust --list [--json]\ncove trust --revoke [PROJECT]\ncove trust --revoke --registry NAME",
 		Flags: []cli.Flag{
 			profileFlag(), jsonFlag(),
-			&cli.BoolFlag{Name: "show", Usage: "print the grants and ask nothing"},
+			&cli.BoolFlag{Name: "show", Usage: "print the grants, what was agreed to and when, and ask nothing"},
+			&cli.BoolFlag{Name: "list", Usage: "print every profile and registry that you agreed to"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "agree without being asked, for scripts that have looked"},
-			&cli.BoolFlag{Name: "revoke", Usage: "forget what was agreed to"},
+			&cli.BoolFlag{Name: "revoke", Usage: "forget what was agreed to, for this project or the one in the folder PROJECT"},
+			&cli.StringFlag{Name: "registry", Usage: "with --revoke: images from the registry `NAME` are asked for again"},
 		},
 		Action: a.action(a.trust),
 	}
@@ -47,53 +52,37 @@ func (e *errUntrusted) Error() string {
 var errDeclined = errors.New("not agreed to; nothing was done")
 
 func (a *app) trust(c *cli.Context) error {
-	if c.Args().Present() {
-		return start.Usagef("takes no arguments; --profile FILE names a profile")
+	if err := checkTrustWords(c); err != nil {
+		return err
 	}
-	chosen := 0
-	for _, f := range []string{"show", "yes", "revoke"} {
-		if c.Bool(f) {
-			chosen++
-		}
+	t, err := start.OpenTrust()
+	if err != nil {
+		return err
 	}
-	if chosen > 1 {
-		return start.Usagef("--show, --yes and --revoke exclude each other")
-	}
-	if c.Bool("json") && !c.Bool("show") {
-		return start.Usagef("--json goes with --show")
+	switch {
+	case c.Bool("list"):
+		return a.trustList(t, c.Bool("json"))
+	case c.IsSet("registry"):
+		return t.RevokeRegistry(c.String("registry"))
+	case c.Bool("revoke"):
+		return a.trustRevoke(t, c)
 	}
 	p, err := a.LoadProfile(line{c}, nil)
 	if err != nil {
 		return err
 	}
 	if p.File == "" {
-		return errors.New("there is no profile here (cove.toml, in this folder or above)")
-	}
-	t, err := start.OpenTrust()
-	if err != nil {
-		return err
-	}
-	if c.Bool("revoke") {
-		return t.Revoke(p.File)
+		return errNoProfile
 	}
 	d, err := t.Check(p)
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		return writeJSON(a.Stdout, struct {
-			File    string         `json:"file"`
-			Trusted bool           `json:"trusted"`
-			New     []config.Grant `json:"new"`
-			Kept    []config.Grant `json:"kept"`
-			Gone    []config.Grant `json:"gone"`
-		}{p.File, d.Trusted, notNil(d.New), notNil(d.Kept), notNil(d.Gone)})
+	if c.Bool("show") {
+		return a.trustShow(p, d, c.Bool("json"))
 	}
-	if _, err := a.Stdout.WriteString(grantsText(p, d)); err != nil || c.Bool("show") {
+	if _, err := a.Stdout.WriteString(grantsText(p, d, false)); err != nil || d.Trusted && !d.Changed && !d.Anew {
 		return err
-	}
-	if d.Trusted && !d.Changed {
-		return nil
 	}
 	if !d.Trusted && !c.Bool("yes") {
 		if err := a.ask(p.File, d, ""); err != nil {
@@ -101,6 +90,140 @@ func (a *app) trust(c *cli.Context) error {
 		}
 	}
 	return t.Accept(p)
+}
+
+var errNoProfile = errors.New("there is no profile here (cove.toml, in this folder or above)")
+
+func checkTrustWords(c *cli.Context) error {
+	chosen := 0
+	for _, f := range []string{"show", "list", "yes", "revoke"} {
+		if c.Bool(f) {
+			chosen++
+		}
+	}
+	switch n := c.Args().Len(); {
+	case chosen > 1:
+		return start.Usagef("--show, --list, --yes and --revoke exclude each other")
+	case n > 0 && !c.Bool("revoke"):
+		return start.Usagef("takes no arguments; --profile FILE names a profile")
+	case n > 1 || n == 1 && (c.IsSet("registry") || c.IsSet("profile")):
+		return start.Usagef("--revoke takes one project, or --profile FILE, or --registry NAME")
+	case c.IsSet("registry") && (!c.Bool("revoke") || c.IsSet("profile")):
+		return start.Usagef("--registry goes with --revoke alone")
+	case c.Bool("json") && !c.Bool("show") && !c.Bool("list"):
+		return start.Usagef("--json goes with --show and --list")
+	}
+	return nil
+}
+
+// trustShow prints what was agreed to, and how what is wanted now differs.
+func (a *app) trustShow(p *config.Profile, d config.Decision, asJSON bool) error {
+	if asJSON {
+		type agreed struct {
+			Time time.Time `json:"time"`
+			Hash string    `json:"hash"`
+		}
+		out := struct {
+			File    string         `json:"file"`
+			Hash    string         `json:"hash"`
+			Trusted bool           `json:"trusted"`
+			Changed bool           `json:"changed"` // the file's bytes, since it was agreed to
+			Agreed  *agreed        `json:"agreed,omitempty"`
+			New     []config.Grant `json:"new"`
+			Kept    []config.Grant `json:"kept"`
+			Gone    []config.Grant `json:"gone"`
+			Own     []config.Grant `json:"own"`
+		}{p.File, p.Hash(), d.Trusted, d.Changed, nil, notNil(d.New), notNil(d.Kept), notNil(d.Gone), notNil(d.Own)}
+		if d.Known {
+			out.Agreed = &agreed{d.Agreed, d.Hash}
+		}
+		return writeJSON(a.Stdout, out)
+	}
+	text := grantsText(p, d, true)
+	if d.Known {
+		text += fmt.Sprintf("agreed to at %s; profile sha256:%s", d.Agreed.Local().Format(time.DateTime), escape(d.Hash))
+		if d.Changed {
+			text += ", now sha256:" + p.Hash()
+		}
+		text += "\n"
+	}
+	_, err := a.Stdout.WriteString(text)
+	return err
+}
+
+func (a *app) trustList(t *config.Trust, asJSON bool) error {
+	records, err := t.List()
+	if err != nil {
+		return err
+	}
+	registries, err := t.Registries()
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		type entry struct {
+			File   string         `json:"file"`
+			Hash   string         `json:"hash"`
+			Time   time.Time      `json:"time"`
+			Grants []config.Grant `json:"grants"`
+		}
+		out := struct {
+			Profiles   []entry  `json:"profiles"`
+			Registries []string `json:"registries"`
+		}{[]entry{}, append([]string{}, registries...)}
+		for _, r := range records {
+			out.Profiles = append(out.Profiles, entry{r.Path, r.Hash, r.Time, notNil(r.Grants)})
+		}
+		return writeJSON(a.Stdout, out)
+	}
+	rows := [][]string{}
+	for _, r := range records {
+		rows = append(rows, []string{r.Path, fmt.Sprint(len(r.Grants)), r.Time.Local().Format(time.DateTime), short("sha256:" + r.Hash)})
+	}
+	for _, r := range registries {
+		rows = append(rows, []string{r, "registry", "", ""})
+	}
+	return writeTable(a.Stdout, []string{"PROFILE", "GRANTS", "AGREED TO", "HASH"}, rows)
+}
+
+// trustRevoke forgets what was agreed to for a project. It need not be there any more, and what its profile says is not
+// looked at.
+func (a *app) trustRevoke(t *config.Trust, c *cli.Context) error {
+	if c.Args().Len() == 0 {
+		opts, err := config.DefaultOptions()
+		if err != nil {
+			return err
+		}
+		opts.ProfileFlag = c.String("profile")
+		file, err := config.Find(opts)
+		if err == nil && file == "" {
+			err = errNoProfile
+		}
+		if err != nil {
+			return err
+		}
+		return t.Revoke(file)
+	}
+	path, err := filepath.Abs(c.Args().First())
+	if err != nil {
+		return err
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	files, err := t.Below(path)
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("revoke trust in %s: %w", quote(path), config.ErrNotTrusted)
+	}
+	for _, file := range files {
+		if err := t.Revoke(file); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func notNil(g []config.Grant) []config.Grant {
@@ -112,46 +235,10 @@ func notNil(g []config.Grant) []config.Grant {
 
 // agree asks for what a profile wants, where somebody can answer.
 func (a *app) agree(t *config.Trust, p *config.Profile, d config.Decision) error {
-	if err := a.ask(p.File, d, grantsText(p, d)); err != nil {
+	if err := a.ask(p.File, d, grantsText(p, d, false)); err != nil {
 		return err
 	}
 	return t.Accept(p)
-}
-
-// grantsText is what the user agrees to. The grants' own texts were quoted by config.
-func grantsText(p *config.Profile, d config.Decision) string {
-	var b strings.Builder
-	name := quote(p.File)
-	switch {
-	case d.Trusted && len(d.Kept) == 0:
-		fmt.Fprintf(&b, "%s grants nothing beyond its own folder.\n", name)
-	case d.Trusted:
-		fmt.Fprintf(&b, "You agreed to what %s grants. What runs inside may\n", name)
-	case d.Known:
-		fmt.Fprintf(&b, "%s has changed. What runs inside may now also\n", name)
-	default:
-		fmt.Fprintf(&b, "%s wants that what runs inside may\n", name)
-	}
-	if d.Trusted {
-		writeGrants(&b, "    ", d.Kept)
-	} else {
-		writeGrants(&b, "  + ", d.New)
-		if len(d.Kept) > 0 {
-			b.WriteString("as agreed before:\n")
-			writeGrants(&b, "    ", d.Kept)
-		}
-	}
-	if len(d.Gone) > 0 {
-		b.WriteString("no longer wanted:\n")
-		writeGrants(&b, "  - ", d.Gone)
-	}
-	return b.String()
-}
-
-func writeGrants(b *strings.Builder, mark string, grants []config.Grant) {
-	for _, g := range grants {
-		fmt.Fprintf(b, "%s%s\n", mark, escape(g.Text))
-	}
 }
 
 // ask shows text and asks for a yes, on the terminal alone: what is piped into cove is no answer.

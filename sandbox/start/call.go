@@ -116,8 +116,11 @@ func (c *Call) CheckTrust(p *config.Profile) error {
 		return err
 	}
 	d, err := t.Check(p)
-	if err != nil || d.Trusted {
+	if err == nil && !d.Trusted {
+		err = c.Agree(t, p, d)
+	}
+	if err != nil {
 		return err
 	}
-	return c.Agree(t, p, d)
+	return p.ReadKeys()
 }
