@@ -28,7 +28,7 @@ type Profile struct {
 	Security  Security
 	// Integrations are what of the caller's session can be used inside.
 	Integrations Integrations
-	Approved  Approved // what the user agrees to before it is asked
+	Approved     Approved // what the user agrees to before it is asked
 
 	// Origin says where a value came from, by dotted key: "network.mode", "mount[0]", "mount[0].source",
 	// "env.set.NAME", "network.publish[1]". See OriginOf.

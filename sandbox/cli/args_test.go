@@ -121,7 +121,7 @@ func TestComplete(t *testing.T) {
 		"run ls --n":            {"COMMAND"},
 		"run -- --n":            {"COMMAND"},
 		"nonsense x":            nil,
-		"config s":              {"show"},
+		"config s":              {"show", "schema"},
 		"run --image h":         {"host"},
 		"run --cap-add net_b":   {"NET_BIND_SERVICE"},
 		"completion f":          {"fish"},

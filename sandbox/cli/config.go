@@ -1,12 +1,13 @@
 package cli
 
 import (
-	"cove/config"
-	"cove/fetch/oci"
-	"cove/sandbox/start"
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"cove/config"
+	"cove/fetch/oci"
+	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
 )
@@ -21,6 +22,12 @@ func (a *app) configCommand() *cli.Command {
 			UsageText: "cove config show [--json] [--profile FILE]",
 			Flags:     []cli.Flag{profileFlag(), jsonFlag()},
 			Action:    a.action(a.configShow),
+		}, a.configExplainCommand(), {
+			Name:      "schema",
+			Usage:     "the JSON Schema of the profile, for editors",
+			UsageText: "cove config schema [--own]",
+			Flags:     []cli.Flag{&cli.BoolFlag{Name: "own", Usage: "that of your own config.toml, which may have [trust] too"}},
+			Action:    a.action(a.configSchema),
 		}},
 	}
 }
@@ -104,4 +111,12 @@ func (s *lockState) String() string {
 		return s.File + ": nothing runs: " + first
 	}
 	return fmt.Sprintf("%s: %s runs %s", s.File, s.Platform, s.Manifest)
+}
+
+func (a *app) configSchema(c *cli.Context) error {
+	if c.Args().Present() {
+		return start.Usagef("takes no arguments")
+	}
+	about := keysHelp()
+	return writeJSON(a.Stdout, config.JSONSchema(c.Bool("own"), func(key string) string { return about[key] }))
 }
