@@ -38,9 +38,7 @@ var (
 	aTable      = shape{form: isTable}
 	aString     = shape{form: isText}
 	aBool       = shape{form: isTruth}
-	aNumber     = shape{form: isNumber}
 	someStrings = shape{form: isTexts}
-	someNumbers = shape{form: isWholes}
 	someTables  = shape{form: isTables} // [[mount]]
 	namedValues = shape{form: isNamed}  // env.set
 )
