@@ -29,6 +29,8 @@ func (g Grant) Meaning() string {
 		return "Its programs are what runs, and the registry learns that and when you pull it."
 	case GrantProtect:
 		return "What is written there acts outside of every sandbox, as you, when you use git or cove the next time."
+	case GrantHost:
+		return "It uses this in your name for as long as the sandbox runs. cove takes apart what it asks, and keeps a log: `cove host log`."
 	case GrantLimit:
 		return "It may use more of this machine than you would let it."
 	}
