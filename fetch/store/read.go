@@ -242,6 +242,11 @@ func (s *Store) Images() ([]Summary, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.summaries(handles, names), nil
+}
+
+// summaries are those of the images that have these handles, newest first.
+func (s *Store) summaries(handles []Handle, names []Name) []Summary {
 	byDigest := map[oci.Digest]*Summary{}
 	for _, h := range handles {
 		rec, err := s.Record(h)
@@ -275,13 +280,13 @@ func (s *Store) Images() ([]Summary, error) {
 		}
 		return strings.Compare(string(a.Digest), string(b.Digest))
 	})
-	return out, nil
+	return out
 }
 
 // Find returns the images that ref means: by name, or by the digest or the first digits (four at
 // least) of the manifest's or the config's. Names are compared as the store has them.
 func (s *Store) Find(ref string) ([]Summary, error) {
-	all, err := s.Images()
+	handles, err := s.records()
 	if err != nil {
 		return nil, err
 	}
@@ -289,28 +294,54 @@ func (s *Store) Find(ref string) ([]Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	byName := slices.DeleteFunc(slices.Clone(all), func(i Summary) bool {
-		return !slices.ContainsFunc(names, func(n Name) bool { return n.Manifest == i.Digest && n.means(ref) })
-	})
-	if len(byName) > 0 {
-		return byName, nil
+	named := map[oci.Digest]bool{}
+	for _, n := range names {
+		if n.means(ref) {
+			named[n.Manifest] = true
+		}
 	}
-	id := ref
-	if algorithm, encoded, ok := strings.Cut(ref, ":"); ok && slices.Contains(oci.Algorithms(), algorithm) {
-		id = encoded
+	if found := s.summaries(slices.DeleteFunc(slices.Clone(handles), func(h Handle) bool { return !named[h.Manifest] }), names); len(found) > 0 {
+		return found, nil
 	}
-	if len(id) < 4 {
+	id := digits(ref)
+	if id == "" {
 		return nil, nil
 	}
-	return slices.DeleteFunc(all, func(i Summary) bool {
+	return slices.DeleteFunc(s.summaries(handles, names), func(i Summary) bool {
 		return !strings.HasPrefix(i.Digest.Encoded(), id) && !strings.HasPrefix(i.ID.Encoded(), id)
 	}), nil
 }
 
-// Named tells whether ref is the name of an image, whatever of that image is left.
-func (s *Store) Named(ref string) bool {
+// digits are the first ones of a digest, when ref can be such: four at least.
+func digits(ref string) string {
+	if algorithm, encoded, ok := strings.Cut(ref, ":"); ok && slices.Contains(oci.Algorithms(), algorithm) {
+		ref = encoded
+	}
+	if len(ref) < 4 || strings.Trim(ref, "0123456789abcdef") != "" {
+		return ""
+	}
+	return ref
+}
+
+// Known returns the first of refs that means an image (see Find), or is the name of one, whatever is left of it; ok is
+// false when none is.
+func (s *Store) Known(refs ...string) (ref string, ok bool) {
 	names, err := s.names()
-	return err == nil && slices.ContainsFunc(names, func(n Name) bool { return n.means(ref) })
+	if err != nil {
+		return "", false
+	}
+	for _, ref := range refs {
+		if slices.ContainsFunc(names, func(n Name) bool { return n.means(ref) }) {
+			return ref, true
+		}
+		if digits(ref) == "" {
+			continue
+		}
+		if found, err := s.Find(ref); err == nil && len(found) > 0 {
+			return ref, true
+		}
+	}
+	return "", false
 }
 
 func (n Name) means(ref string) bool { return n.Ref == ref || n.Typed != "" && n.Typed == ref }

@@ -223,10 +223,8 @@ func storedName(s *store.Store, ref string) string {
 	if rest := ref[strings.LastIndexByte(ref, '/')+1:]; !strings.ContainsAny(rest, ":@") {
 		tagged += ":latest"
 	}
-	for _, name := range []string{ref, tagged, "docker.io/" + tagged, "docker.io/library/" + tagged} {
-		if found, err := s.Find(name); err == nil && len(found) > 0 || s.Named(name) {
-			return name
-		}
+	if name, ok := s.Known(ref, tagged, "docker.io/"+tagged, "docker.io/library/"+tagged); ok {
+		return name
 	}
 	return ref
 }
