@@ -402,7 +402,7 @@ func (b *box) info() Info {
 		command = append(command, string(a))
 	}
 	return Info{ID: b.spec.ID, Name: b.spec.Name, Image: b.spec.Root.Image, Command: command, Project: spec.Path(b.opts.Project),
-		Shell: b.opts.shell, PID: os.Getpid(), Started: time.Now(), Profile: b.opts.ProfileHash, Digest: b.spec.Root.Digest}
+		Review: len(b.spec.Views()) > 0, Shell: b.opts.shell, PID: os.Getpid(), Started: time.Now(), Profile: b.opts.ProfileHash, Digest: b.spec.Root.Digest}
 }
 
 func describe(ws syscall.WaitStatus, err error) string {

@@ -23,8 +23,9 @@ type Info struct {
 	Image   string    `json:"image"`
 	Command []string  `json:"command"`
 	Project spec.Path `json:"project,omitempty"`
-	Shell   bool      `json:"shell,omitempty"` // of `cove shell`: others join it
-	PID     int       `json:"pid"`             // of the parent
+	Review  bool      `json:"review,omitempty"` // the project is a copy-on-write view
+	Shell   bool      `json:"shell,omitempty"`  // of `cove shell`: others join it
+	PID     int       `json:"pid"`              // of the parent
 	Started time.Time `json:"started"`
 	Profile string    `json:"profile,omitempty"` // hash of the profile it was started with
 	Digest  string    `json:"digest,omitempty"`  // of the image's manifest, where there is one

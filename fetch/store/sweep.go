@@ -229,16 +229,24 @@ func (w *remover) mapping() (userns.IDMap, error) {
 	return userns.Allocate(sub, uid, gid, 0, 0)
 }
 
-// RemoveTree removes a tree of a sandbox's, whose files m's ids own: upper and work directories of overlays among it.
+// RemoveTree removes a tree of a sandbox's, whose files m's ids own, or with none any that this user can have: upper and work
+// directories of overlays among it.
 func RemoveTree(ctx context.Context, m userns.IDMap, path string) error {
-	w := remover{ctx: ctx, idmap: &m}
+	w := removerOf(ctx, m)
 	defer w.close()
 	return w.remove(path)
 }
 
+func removerOf(ctx context.Context, m userns.IDMap) *remover {
+	if len(m.UIDs) == 0 {
+		return &remover{ctx: ctx}
+	}
+	return &remover{ctx: ctx, idmap: &m}
+}
+
 // DiskOf tells how much disk such a tree takes.
 func DiskOf(ctx context.Context, m userns.IDMap, path string) int64 {
-	w := remover{ctx: ctx, idmap: &m}
+	w := removerOf(ctx, m)
 	defer w.close()
 	return w.disk(path)
 }

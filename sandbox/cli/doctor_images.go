@@ -99,7 +99,7 @@ func (a *app) addStoreUse(checks []check) {
 	if err == nil {
 		var u *store.Usage
 		if u, err = s.Usage(a.Ctx); err == nil {
-			k.Found += fmt.Sprintf(": %d images, %s on disk, %s reclaimable (cove gc), %s free", len(u.Images), size(u.Disk), size(u.Reclaimable), size(u.Free))
+			k.Found += fmt.Sprintf(": %d images, %s on disk, %s reclaimable (cove gc), %s free", len(u.Images), size(u.Disk), size(u.Reclaimable), size(u.Free)) + a.viewsFound(s)
 			return
 		}
 	}

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"cove/fetch/store"
+	"cove/sandbox/review"
 	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
@@ -117,9 +119,10 @@ func (a *app) gcCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "gc",
 		Usage:     "give disk back: what no image needs, and what killed commands left",
-		UsageText: "cove gc [--dry-run] [--json]",
+		UsageText: "cove gc [--dry-run] [--views] [--json]",
 		Flags: []cli.Flag{jsonFlag(),
-			&cli.BoolFlag{Name: "dry-run", Usage: "remove nothing, say what would be"}},
+			&cli.BoolFlag{Name: "dry-run", Usage: "remove nothing, say what would be"},
+			&cli.BoolFlag{Name: "views", Usage: "remove also what waits for review of projects that are gone"}},
 		Action: a.action(a.gc),
 	}
 }
@@ -136,7 +139,16 @@ func (a *app) gc(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.printRemoved(c, removed)
+	views, err := review.Sweep(a.Ctx, s.Dir(), c.Bool("views"), c.Bool("dry-run"))
+	if err != nil {
+		return err
+	}
+	removed.Leftovers += views.Leftovers
+	removed.Bytes += views.Bytes
+	if c.Bool("json") {
+		return writeJSON(a.Stdout, collected{Removed: removed, Views: viewUses(views.Views), RemovedViews: viewUses(views.Removed)})
+	}
+	return errors.Join(a.printRemoved(c, removed), a.printViews(c, views))
 }
 
 func add(sum *store.Removed, r store.Removed) {

@@ -42,7 +42,11 @@ func (a *app) ps(c *cli.Context) error {
 	}
 	var rows [][]string
 	for _, s := range running {
-		rows = append(rows, []string{s.Name, s.ID, s.Image, ago(s.Started, time.Now()), string(s.Project), commandLine(s.Command)})
+		project := string(s.Project)
+		if s.Review {
+			project += " (review)"
+		}
+		rows = append(rows, []string{s.Name, s.ID, s.Image, ago(s.Started, time.Now()), project, commandLine(s.Command)})
 	}
 	return writeTable(a.Stdout, []string{"NAME", "ID", "IMAGE", "STARTED", "PROJECT", "COMMAND"}, rows)
 }

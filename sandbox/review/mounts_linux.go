@@ -154,10 +154,14 @@ func Shown(mounts []Mount, source, project string) []string {
 	return out
 }
 
-// sameFile reports whether two names are of one file; they are not where a further mount covers one.
+// sameFile reports whether two names are of one file; they are not where a further mount covers one. In doubt they are.
 func sameFile(one, other string) bool {
 	var a, b unix.Stat_t
-	return unix.Lstat(one, &a) == nil && unix.Lstat(other, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
+	err1, err2 := unix.Lstat(one, &a), unix.Lstat(other, &b)
+	if err1 == unix.ENOENT || err1 == unix.ENOTDIR {
+		return false
+	}
+	return err1 != nil || err2 != nil || a.Dev == b.Dev && a.Ino == b.Ino
 }
 
 // sortByDepth puts folders before what lies in them.

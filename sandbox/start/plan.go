@@ -45,7 +45,7 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 		return nil, err
 	}
 	if c.Command == "try" {
-		onlyRead(in.Profile)
+		distrust(in.Profile)
 	}
 	if err = source.UseLock(l, in.Profile); err != nil {
 		return nil, err

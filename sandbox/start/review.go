@@ -39,9 +39,10 @@ func (c *Call) review(in *sandbox.Input, s *store.Store) (*sandbox.Review, error
 	return r, err
 }
 
-// onlyRead makes a profile's mounts read-only for a command that is not trusted: what they are of is in no view. One that was
-// typed is what it is.
-func onlyRead(p *config.Profile) {
+// distrust takes from a command that is not trusted what its profile grants beyond reading: mounts are read-only, since what
+// they are of is in no view, and nothing of the caller's session can be used. A mount that was typed is what it is.
+func distrust(p *config.Profile) {
+	p.Integrations = config.Integrations{}
 	for i := range p.Mounts {
 		if p.OriginOf(fmt.Sprintf("mount[%d]", i)).Kind != config.FromFlag {
 			p.Mounts[i].Mode = "ro"
