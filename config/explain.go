@@ -30,7 +30,7 @@ func (g Grant) Meaning() string {
 	case GrantProtect:
 		return "What is written there acts outside of every sandbox, as you, when you use git or cove the next time."
 	case GrantHost:
-		return "It uses this in your name for as long as the sandbox runs. cove takes apart what it asks, and keeps a log: `cove host log`."
+		return "It uses this in your name. While the sandbox runs `cove host log` tells each use, and what was refused."
 	case GrantLimit:
 		return "It may use more of this machine than you would let it."
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"unicode"
@@ -15,10 +16,21 @@ import (
 // Integrations are what of the caller's own session can be used inside: the table [host].
 type Integrations struct {
 	SSHAgent SSHAgent
+	Git      Git
+	Browser  bool // web pages are opened in the caller's browser
+	Notify   bool // notifications are shown on the caller's desktop
 }
 
 // Any says whether something was asked for.
-func (i Integrations) Any() bool { return len(i.SSHAgent.Keys) > 0 }
+func (i Integrations) Any() bool {
+	return len(i.SSHAgent.Keys) > 0 || i.Git.Identity || len(i.Git.Credentials) > 0 || i.Browser || i.Notify
+}
+
+// Git is what of the caller's git goes inside.
+type Git struct {
+	Identity    bool     // user.name and user.email
+	Credentials []string // HOST[:PORT] whose passwords can be asked for, over https
+}
 
 // SSHAgent are the keys of the caller's ssh agent that sign for who asks inside.
 type SSHAgent struct {
@@ -69,6 +81,57 @@ func setSSHConfirm(p *Profile, c *change) {
 		return
 	}
 	c.bool(p, &p.Integrations.SSHAgent.Confirm)
+}
+
+func setGitIdentity(p *Profile, c *change) { c.bool(p, &p.Integrations.Git.Identity) }
+
+func setBrowser(p *Profile, c *change) { c.bool(p, &p.Integrations.Browser) }
+
+func setNotify(p *Profile, c *change) { c.bool(p, &p.Integrations.Notify) }
+
+func setGitCredentials(p *Profile, c *change) {
+	list, ok := c.list(`["github.com"]`)
+	have := p.Integrations.Git.Credentials
+	var all []string
+	for i, s := range list {
+		switch err := checkGitHost(s); {
+		case err != nil:
+			c.bad(elementOf(c.key, i), s, "%v", err)
+			ok = false
+		case c.add && slices.Contains(have, s):
+			continue
+		case slices.Contains(all, s):
+			c.bad(elementOf(c.key, i), s, "is already in the list")
+			ok = false
+		}
+		all = append(all, s)
+	}
+	if ok {
+		replace(p, c, &p.Integrations.Git.Credentials, all)
+	}
+}
+
+// checkGitHost takes a host as git writes it in what it asks a credential helper (git-credential(1)): NAME[:PORT].
+func checkGitHost(s string) error {
+	name, port, hasPort := strings.Cut(s, ":")
+	switch {
+	case s == "":
+		return errors.New("is empty")
+	case strings.Contains(s, "/"):
+		return errors.New("want a host such as github.com, without https:// and without a path")
+	case strings.ToLower(name) != name:
+		return fmt.Errorf("a host is written in lower case: %q", strings.ToLower(s))
+	case strings.Contains(name, "*"):
+		return errors.New("each host is named by itself: a password of another must not be had by a pattern")
+	case name == "" || len(name) > 253 || !only(name, letters+digits+".-") || strings.ContainsRune(".-", rune(name[0])):
+		return errors.New("is not a host such as github.com")
+	}
+	if hasPort {
+		if _, err := parsePort(port); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const fingerprintPrefix = "SHA256:"
@@ -136,6 +199,26 @@ func (p *Profile) integrationGrants(grant func(key, kind, format string, args ..
 		grant(elementOf("host.ssh_agent.keys", i), GrantHost,
 			"sign with the key %s of your ssh agent%s: whoever runs inside can log in as you wherever that key is let in", quotePlain(k.String()), asked)
 	}
+	p.sessionGrants(grant)
+}
+
+// sessionGrants are those of git and the desktop.
+func (p *Profile) sessionGrants(grant func(key, kind, format string, args ...any) *Grant) {
+	in := p.Integrations
+	if in.Git.Identity {
+		grant("host.git.identity", GrantHost, "commit in your name: read user.name and user.email of your git")
+	}
+	for i, host := range in.Git.Credentials {
+		grant(elementOf("host.git.credentials", i), GrantHost,
+			"get the password or token that your git has for https://%s: whoever runs inside can do there what you can, and keep it", quotePlain(host))
+	}
+	if in.Browser {
+		grant("host.browser", GrantHost,
+			"open web pages in your browser, of any address: what is written into one is sent there, and your browser is logged in where you are")
+	}
+	if in.Notify {
+		grant("host.notify", GrantHost, "show notifications on your desktop, under the sandbox's name")
+	}
 }
 
 func (p *Profile) showIntegrations(put func(key string, value any)) {
@@ -145,6 +228,10 @@ func (p *Profile) showIntegrations(put func(key string, value any)) {
 	}
 	put("host.ssh_agent.keys", keys)
 	put("host.ssh_agent.confirm", p.Integrations.SSHAgent.Confirm)
+	put("host.git.identity", p.Integrations.Git.Identity)
+	put("host.git.credentials", list(p.Integrations.Git.Credentials))
+	put("host.browser", p.Integrations.Browser)
+	put("host.notify", p.Integrations.Notify)
 }
 
 // checkIntegrations refuses what would be about nothing.

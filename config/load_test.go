@@ -151,7 +151,8 @@ func TestFull(t *testing.T) {
 		Security: Security{Caps: []string{"default", "SYS_PTRACE"}, NewPrivileges: true, Nested: true,
 			Seccomp: Seccomp{File: r.project + "/seccomp.json", Data: filter}},
 		Integrations: Integrations{SSHAgent: SSHAgent{Confirm: true, Keys: []SSHKey{{Text: "me@laptop"},
-			{Text: "SHA256:dK8IRXEXubABSK1VzMS+UBl5eeXZUsdX6ETAXD+2Fis", Fingerprint: "SHA256:dK8IRXEXubABSK1VzMS+UBl5eeXZUsdX6ETAXD+2Fis"}}}},
+			{Text: "SHA256:dK8IRXEXubABSK1VzMS+UBl5eeXZUsdX6ETAXD+2Fis", Fingerprint: "SHA256:dK8IRXEXubABSK1VzMS+UBl5eeXZUsdX6ETAXD+2Fis"}}},
+			Git: Git{Identity: true, Credentials: []string{"github.com", "git.example.com:8443"}}, Browser: true, Notify: true},
 	}
 	want.own, want.owners, want.imageText = Limits{PIDs: DefaultPIDs}, []int{os.Geteuid()}, want.Image
 	want.Origin, want.hash, want.base, want.home, want.cwd = p.Origin, hashOf(data), r.project, r.home, r.project

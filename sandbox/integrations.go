@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"cove/sandbox/integration"
+	"cove/sandbox/spec"
+	"cove/userns/fork"
 )
 
 const hostLogName = "host.log"
@@ -20,9 +22,21 @@ func (b *box) openIntegrations(ctx context.Context) error {
 	if b.opts.Integrations == nil {
 		return errors.New("bug: nobody serves the integrations")
 	}
+	if len(b.spec.Integrations.Programs()) > 0 {
+		file, ok := fork.Executable()
+		if !ok {
+			return fmt.Errorf("find this program's own file: %q is not this program any more: start cove anew", file)
+		}
+		b.spec.Integrations.Program = spec.Path(file)
+	}
 	log := b.newLog(hostLogName)
 	b.undo(func() error { log.end(); return nil })
-	opened, err := b.opts.Integrations.Open(ctx, b.spec, func(e integration.Event) { log.add(e) })
+	opened, err := b.opts.Integrations.Open(ctx, b.spec, func(e integration.Event) {
+		log.add(e)
+		if e.Notice != "" {
+			_ = b.control.conn.Send(spec.ToInit{Notice: e.Notice})
+		}
+	})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"cove/sandbox/integration"
@@ -15,7 +16,10 @@ func (p *planner) integrations() error {
 	if !want.Any() {
 		return nil
 	}
-	p.spec.Integrations = &spec.Integrations{}
+	p.spec.Integrations = &spec.Integrations{Browser: want.Browser, Notify: want.Notify}
+	if want.Git.Identity || len(want.Git.Credentials) > 0 {
+		p.spec.Integrations.Git = &spec.Git{Identity: want.Git.Identity, Credentials: slices.Clone(want.Git.Credentials)}
+	}
 	if err := p.sshAgent(); err != nil {
 		return err
 	}
@@ -61,8 +65,27 @@ func (p *planner) sshAgent() error {
 // integrationEnv are the variables by which programs find what is served.
 func (p *planner) integrationEnv() [][2]string {
 	var out [][2]string
-	if i := p.spec.Integrations; i != nil && i.SSHAgent != nil {
+	i := p.spec.Integrations
+	if i == nil {
+		return nil
+	}
+	if i.SSHAgent != nil {
 		out = append(out, [2]string{"SSH_AUTH_SOCK", path.Join(spec.IntegrationsDir, spec.AgentSocket)})
 	}
+	if i.Git != nil {
+		// The lowest of git's levels: what a repository or the home inside says of itself stays (git-config(1); git 2.32).
+		out = append(out, [2]string{"GIT_CONFIG_SYSTEM", path.Join(spec.IntegrationsDir, spec.GitConfig)})
+	}
+	if i.Browser {
+		out = append(out, [2]string{"BROWSER", path.Join(spec.IntegrationsDir, spec.ProgramsDir, spec.OpenProgram)})
+	}
 	return out
+}
+
+// searchPath is PATH with the programs before it that have no other name by which they are found.
+func (p *planner) searchPath(list string) string {
+	if i := p.spec.Integrations; i != nil && (i.Browser || i.Notify) {
+		return path.Join(spec.IntegrationsDir, spec.ProgramsDir) + ":" + list
+	}
+	return list
 }

@@ -109,7 +109,8 @@ func TestPlanGolden(t *testing.T) {
 			in.Profile.Network = config.Network{Mode: "user", Driver: "pasta", Publish: []config.Publish{{HostIP: "127.0.0.1", HostPort: 80, ContainerPort: 8080, Proto: "tcp"}}}
 		}),
 		"integrations": input(func(in *Input) {
-			in.Profile.Integrations = config.Integrations{SSHAgent: config.SSHAgent{Keys: []config.SSHKey{{Text: "me"}, {Text: "./k.pub", Fingerprint: "SHA256:x"}}, Confirm: true}}
+			in.Profile.Integrations = config.Integrations{SSHAgent: config.SSHAgent{Keys: []config.SSHKey{{Text: "me"}, {Text: "./k.pub", Fingerprint: "SHA256:x"}}, Confirm: true},
+				Git: config.Git{Identity: true, Credentials: []string{"example.com"}}, Browser: true, Notify: true}
 			in.Profile.Env.Pass = []string{"SSH_AUTH_SOCK"}
 			setEnvironment(in, map[string]string{"SSH_AUTH_SOCK": "/tmp/ssh-1/agent", "SSH_ASKPASS": "/usr/bin/ask"})
 		}),

@@ -117,6 +117,7 @@ func (p *planner) environment() []string {
 	for _, name := range names {
 		set(name, p.profile.Env.Set[name])
 	}
+	values["PATH"] = p.searchPath(values["PATH"])
 	out := make([]string, 0, len(order))
 	for _, name := range order {
 		out = append(out, name+"="+values[name])

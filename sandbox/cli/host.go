@@ -17,7 +17,7 @@ func (a *app) hostCommand() *cli.Command {
 		Usage: "look at what a sandbox does with what [host] grants it",
 		Subcommands: []*cli.Command{{
 			Name:      "log",
-			Usage:     "each use of your ssh agent, and what was refused",
+			Usage:     "each use of your ssh agent, git, browser and so on, and what was refused",
 			UsageText: "cove host log [--follow] [--json] [NAME]",
 			Flags: []cli.Flag{
 				jsonFlag(),

@@ -26,16 +26,17 @@ type Opened interface {
 // Event is one use of an integration, or a use that was refused.
 type Event struct {
 	Time    time.Time `json:"time"`
-	Kind    string    `json:"kind"`           // ssh-agent
-	What    string    `json:"what"`           // list, sign, or what was refused: add, remove, lock
-	On      string    `json:"on,omitempty"`   // the key
-	Text    string    `json:"text,omitempty"` // what the caller's agent calls it
+	Kind    string    `json:"kind"`           // ssh-agent, git, browser, notify
+	What    string    `json:"what"`           // list, sign, get, open, show, or what was refused: add, remove, lock
+	On      string    `json:"on,omitempty"`   // the key, host or address
+	Text    string    `json:"text,omitempty"` // what the caller's agent calls the key; a notification's title
 	To      string    `json:"to,omitempty"`   // the key of the server that it is said to be for
 	Allowed bool      `json:"allowed"`
 	Reason  string    `json:"reason,omitempty"`  // why it was refused
 	Error   string    `json:"error,omitempty"`   // what went wrong with what was allowed
 	PID     int       `json:"pid,omitempty"`     // outside, of the process inside that asked
 	Program string    `json:"program,omitempty"` // what that calls itself
+	Notice  string    `json:"-"`                 // what who works in the sandbox is told of it, outside
 }
 
 // MissingError says that this machine, or this session, lacks what an integration needs.

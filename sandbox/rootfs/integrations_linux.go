@@ -3,6 +3,7 @@ package rootfs
 import (
 	"fmt"
 	"os"
+	"path"
 	"strconv"
 
 	"cove/sandbox/spec"
@@ -30,8 +31,53 @@ func (r *Root) integrations() error {
 			return fmt.Errorf("listen on %s: %w", name, err)
 		}
 	}
+	if err := r.integrationPrograms(mount); err != nil {
+		return err
+	}
+	for _, f := range r.spec.Integrations.Files {
+		name := path.Base(string(f.Target))
+		if err := (tree{fd: mount}).writeNew(name, []byte(f.Content)); err != nil {
+			return fmt.Errorf("place %s: %w", f.Target, err)
+		}
+	}
 	// Read-only it can be connected to as well as before, and nobody puts another socket in its place.
 	return restrict(mount, unix.MOUNT_ATTR_RDONLY, false)
+}
+
+// integrationPrograms puts cove itself there under each of the names by which it is a client of the parent: it is the one program that
+// runs in every image. It is read-only as the file system is, and nobody gets at it by /proc/PID/exe either.
+func (r *Root) integrationPrograms(dir int) error {
+	names := r.spec.Integrations.Programs()
+	if len(names) == 0 {
+		return nil
+	}
+	if err := unix.Mkdirat(dir, spec.ProgramsDir, 0o755); err != nil {
+		return err
+	}
+	for i, name := range names {
+		at := spec.ProgramsDir + "/" + name
+		if err := (tree{fd: dir}).writeNew(at, nil); err != nil {
+			return fmt.Errorf("place %s: %w", name, err)
+		}
+		if err := bindProgram(r.src.programs[i], dir, at); err != nil {
+			return fmt.Errorf("place %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// bindProgram takes the mount over.
+func bindProgram(mount, dir int, at string) error {
+	defer unix.Close(mount)
+	if err := restrict(mount, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, false); err != nil {
+		return err
+	}
+	target, err := unix.Openat(dir, at, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(target)
+	return attach(mount, target)
 }
 
 // backlog is how many connections wait for the parent, which takes so many at a time; others are refused.

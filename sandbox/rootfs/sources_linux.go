@@ -23,6 +23,8 @@ type Sources struct {
 	host    []hostEntry
 	fuse    int          // /dev/fuse
 	top     *unix.Stat_t // of the topmost layer's own directory
+	// programs are detached mounts of cove's own file, one for each of Integrations.Programs.
+	programs []int
 }
 
 // hostEntry is one entry of the root directory of a host root file system.
@@ -73,6 +75,13 @@ func Open(s *spec.Spec, idmapped []*os.File) (*Sources, error) {
 			return nil, fmt.Errorf("mount %q: open %q: %w", m.Target, m.Source, err)
 		}
 		src.binds[i] = fd
+	}
+	for range s.Integrations.Programs() {
+		fd, err := clone(unix.AT_FDCWD, string(s.Integrations.Program))
+		if err != nil {
+			return nil, fmt.Errorf("open %q: %w", s.Integrations.Program, err)
+		}
+		src.programs = append(src.programs, fd)
 	}
 	for _, name := range deviceNodes {
 		fd, err := clone(unix.AT_FDCWD, "/dev/"+name)

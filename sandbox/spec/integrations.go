@@ -4,13 +4,36 @@ package spec
 // in IntegrationsDir; there is no folder of the host's behind it.
 type Integrations struct {
 	SSHAgent *SSHAgent `json:"sshAgent,omitempty"`
+	Git      *Git      `json:"git,omitempty"`
+	Browser  bool      `json:"browser,omitempty"` // web pages are opened outside
+	Notify   bool      `json:"notify,omitempty"`  // notifications are shown outside
+	Program  Path      `json:"program,omitempty"` // cove's own file, which is each of Programs; known when it starts
+	Files    []File    `json:"files,omitempty"`   // generated, when it starts; their targets are below IntegrationsDir
 }
 
 // IntegrationsDir is a file system of its own, read-only once the sockets are in it.
 const IntegrationsDir = "/run/cove"
 
-// AgentSocket is the socket of SSHAgent, in IntegrationsDir.
-const AgentSocket = "ssh-agent.sock"
+// The names of what is in IntegrationsDir.
+const (
+	AgentSocket = "ssh-agent.sock" // of SSHAgent
+	HostSocket  = "host.sock"      // of what Programs ask for
+	ProgramsDir = "bin"            // of Programs
+	GitConfig   = "gitconfig"      // of Git
+)
+
+// The programs by which those inside reach HostSocket.
+const (
+	OpenProgram       = "xdg-open"
+	NotifyProgram     = "notify-send"
+	CredentialProgram = "git-credential-cove"
+)
+
+// Git is what of the caller's git goes inside.
+type Git struct {
+	Identity    bool     `json:"identity,omitempty"`
+	Credentials []string `json:"credentials,omitempty"` // HOST[:PORT], over https
+}
 
 // SSHAgent are some keys of the caller's ssh agent, to sign with.
 type SSHAgent struct {
@@ -26,11 +49,29 @@ type SSHKey struct {
 	Comment     string `json:"comment,omitempty"`
 }
 
+// Programs are the names under which cove itself lies in ProgramsDir.
+func (i *Integrations) Programs() []string {
+	var names []string
+	if i != nil && i.Browser {
+		names = append(names, OpenProgram)
+	}
+	if i != nil && i.Notify {
+		names = append(names, NotifyProgram)
+	}
+	if i != nil && i.Git != nil && len(i.Git.Credentials) > 0 {
+		names = append(names, CredentialProgram)
+	}
+	return names
+}
+
 // Sockets are the names of the sockets that init makes, in the order in which it sends them to the parent.
 func (i *Integrations) Sockets() []string {
 	var names []string
 	if i != nil && i.SSHAgent != nil {
 		names = append(names, AgentSocket)
+	}
+	if len(i.Programs()) > 0 {
+		names = append(names, HostSocket)
 	}
 	return names
 }

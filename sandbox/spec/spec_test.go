@@ -42,10 +42,12 @@ func full() Spec {
 			Seccomp: Seccomp{Policy: "/home/\xff.json", Digest: "sha256:00", Program: []byte{6, 0, 0, 0, 0, 0, 0xff, 0x7f}, Programs32: true}},
 		Process: Process{Argv: []Arg{"sh", "-c", "\xfe\x80\ufffd<&>\u2028"}, Env: []Arg{"A=\xff", "B="}, Cwd: "/\xe9", MakeCwd: true,
 			User: "0:0", Home: "/home/\xff"},
-		Landlock:     &Landlock{ABI: 7, Grants: []Grant{{Path: "/\xff", Beneath: "/", Write: true, Optional: true}}, HostNetwork: true, Private: "/store/\xff"},
-		Lost:         []string{"two"},
-		Warnings:     []string{"one"},
-		Integrations: &Integrations{SSHAgent: &SSHAgent{Socket: "/tmp/\xff", Keys: []SSHKey{{Fingerprint: "SHA256:x", Comment: "me"}}, Confirm: true, Askpass: "/ask/\xff"}},
+		Landlock: &Landlock{ABI: 7, Grants: []Grant{{Path: "/\xff", Beneath: "/", Write: true, Optional: true}}, HostNetwork: true, Private: "/store/\xff"},
+		Lost:     []string{"two"},
+		Warnings: []string{"one"},
+		Integrations: &Integrations{SSHAgent: &SSHAgent{Socket: "/tmp/\xff", Keys: []SSHKey{{Fingerprint: "SHA256:x", Comment: "me"}}, Confirm: true, Askpass: "/ask/\xff"},
+			Git: &Git{Identity: true, Credentials: []string{"example.com"}}, Browser: true, Notify: true, Program: "/bin/\xff",
+			Files: []File{{Target: "/run/cove/gitconfig", Kind: FileWrite, Content: "[user]\xff"}}},
 	}
 }
 

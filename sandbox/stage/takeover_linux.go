@@ -6,6 +6,7 @@ import (
 	"runtime"
 
 	"cove/sandbox/early"
+	"cove/sandbox/integration/inside"
 	"cove/userns"
 	"cove/userns/fdpass"
 )
@@ -22,6 +23,9 @@ const (
 func init() {
 	if len(os.Args) == 0 {
 		return
+	}
+	if program := inside.Program(os.Args[0]); program != nil {
+		os.Exit(program(os.Args[1:]))
 	}
 	// What stages give up or take on, and what they fork, is a thread's affair: it stays the main one.
 	if name := os.Args[0]; name == ConfineName {

@@ -73,6 +73,14 @@ func (c *Call) profileFlags(l Line) ([]config.Flag, error) {
 	if l.IsSet("ssh-agent-confirm") {
 		out = append(out, config.Flag{Name: "--ssh-agent-confirm", Key: "host.ssh_agent.confirm", Value: l.Bool("ssh-agent-confirm")})
 	}
+	if list := l.Words("git-credentials"); len(list) > 0 {
+		out = append(out, config.Flag{Name: "--git-credentials", Key: "host.git.credentials", Value: list, Add: true})
+	}
+	for _, f := range [][2]string{{"git", "host.git.identity"}, {"browser", "host.browser"}, {"notify", "host.notify"}} {
+		if l.IsSet(f[0]) {
+			out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: l.Bool(f[0])})
+		}
+	}
 	if l.IsSet("learn-network") {
 		if how := l.String("learn-network"); how != "refuse" && how != "allow" {
 			return nil, Usagef("--learn-network=%s: unknown (refuse, allow)", how)

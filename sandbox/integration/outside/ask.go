@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,7 +58,7 @@ func (a *asker) ask(ctx context.Context, question string) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	out, err := runOutside(ctx, nil, []string{"SSH_ASKPASS_PROMPT=confirm"}, a.program, question)
+	out, err := runOutside(ctx, nil, append(environWithout(), "SSH_ASKPASS_PROMPT=confirm"), a.program, question)
 	said := strings.TrimSpace(string(out))
 	yes := err == nil && (said == "" || strings.EqualFold(said, "yes"))
 	if !yes {
@@ -66,13 +67,21 @@ func (a *asker) ask(ctx context.Context, question string) bool {
 	return yes
 }
 
+// environWithout is this process's environment without some variables.
+func environWithout(names ...string) []string {
+	return slices.DeleteFunc(os.Environ(), func(e string) bool {
+		name, _, _ := strings.Cut(e, "=")
+		return slices.Contains(names, name)
+	})
+}
+
 // maxOutput bounds what a program of the caller's may say.
 const maxOutput = 64 << 10
 
 // runOutside runs a program of the caller's, which cannot reach the terminal: it has a session of its own.
 func runOutside(ctx context.Context, input []byte, env []string, program string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(os.Environ(), env...)
+	cmd.Env = env
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

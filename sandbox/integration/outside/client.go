@@ -88,3 +88,12 @@ func known(conn net.Conn) *client {
 func (c *client) event(kind, what string) integration.Event {
 	return integration.Event{Time: time.Now(), Kind: kind, What: what, PID: c.pid, Program: c.program}
 }
+
+// short is a word of somebody's inside for the log: one that is long only in part.
+func short(word string) string {
+	const most = 500
+	if len(word) > most {
+		return oci.Clean(word[:most]) + "..."
+	}
+	return oci.Clean(word)
+}

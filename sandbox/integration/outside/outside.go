@@ -19,12 +19,13 @@ var _ integration.Driver = Integrations{}
 
 // opened are the integrations of one sandbox.
 type opened struct {
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
-	name    string // the sandbox's
-	tell    func(integration.Event)
-	agent   *sshAgent // nil without
-	servers sync.WaitGroup
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+	name     string // the sandbox's
+	tell     func(integration.Event)
+	agent    *sshAgent // nil without
+	services services
+	servers  sync.WaitGroup
 
 	mu        sync.Mutex
 	listeners []net.Listener
@@ -39,8 +40,41 @@ func (Integrations) Open(ctx context.Context, s *spec.Spec, tell func(integratio
 			return nil, err
 		}
 	}
+	if err := o.openServices(ctx, s); err != nil {
+		return nil, err
+	}
 	o.ctx, o.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return o, nil
+}
+
+// openServices makes ready what is asked for on the host socket.
+func (o *opened) openServices(ctx context.Context, s *spec.Spec) error {
+	o.services = services{}
+	in := s.Integrations
+	if in.Git != nil {
+		g, err := openGit(ctx, s)
+		if err != nil {
+			return err
+		}
+		if len(in.Git.Credentials) > 0 {
+			o.services[integration.Credential] = g
+		}
+	}
+	if in.Browser {
+		b, err := newBrowser()
+		if err != nil {
+			return err
+		}
+		o.services[integration.Open] = b
+	}
+	if in.Notify {
+		n, err := newNotifier(s.Name)
+		if err != nil {
+			return err
+		}
+		o.services[integration.Notify] = n
+	}
+	return nil
 }
 
 // Serve implements integration.Opened.
@@ -59,6 +93,8 @@ func (o *opened) Serve(name string, listening *os.File) error {
 	switch {
 	case name == spec.AgentSocket && o.agent != nil:
 		answer = o.serveAgent
+	case name == spec.HostSocket:
+		answer = o.serveHost
 	default:
 		return errors.Join(l.Close(), fmt.Errorf("bug: nobody serves %s", name))
 	}
