@@ -111,6 +111,7 @@ func scripts(t *testing.T, dir string) {
 			"status":   status,
 			"pty":      pty,
 			"layout":   layout,
+			"programs": programs,
 			"heavy":    heavy,
 			"peak":     peak,
 			"registry": registry,
@@ -769,3 +770,48 @@ func layout(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(registrytest.WriteLayout(ts.MkAbs(args[0]), images()))
 }
+
+// programs DIR: writes an OCI layout with one image, "sh", that has programs of its own: this machine's shell and a few
+// others, with the libraries that they need. What runs where nothing can be lent to it runs in this.
+func programs(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: programs DIR")
+	}
+	image, err := shell()
+	ts.Check(err)
+	ts.Check(registrytest.WriteLayout(ts.MkAbs(args[0]), map[string]registrytest.Image{"sh": image}))
+	if s, ok := ts.Value("served").(*served); ok && s.Registry != nil {
+		s.Add("sh:v1", image)
+	}
+}
+
+var shell = sync.OnceValues(func() (registrytest.Image, error) {
+	entries := []registrytest.Entry{registrytest.Dir("bin"), registrytest.Dir("etc"), registrytest.Dir("tmp"), registrytest.Dir("root"), registrytest.Dir("srv"),
+		registrytest.File("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/srv:/bin/sh\n"), registrytest.File("etc/group", "root:x:0:\napp:x:1000:\n")}
+	seen := map[string]bool{}
+	for _, name := range []string{"sh", "cat", "chown", "chmod", "env", "id", "ln", "ls", "mkdir", "mkfifo", "mv", "rm", "sleep", "stat", "touch", "true"} {
+		file, err := exec.LookPath(name)
+		if err != nil {
+			return registrytest.Image{}, err
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return registrytest.Image{}, err
+		}
+		entries = append(entries, registrytest.Program("bin/"+name, string(data)))
+		out, _ := exec.Command("ldd", file).Output() // of a static program it says that it is one, and fails
+		for _, library := range regexp.MustCompile(`/\S+`).FindAllString(string(out), -1) {
+			if seen[library] {
+				continue
+			}
+			seen[library] = true
+			if data, err = os.ReadFile(library); err != nil {
+				return registrytest.Image{}, err
+			}
+			entries = append(entries, registrytest.Program(strings.TrimPrefix(library, "/"), string(data)))
+		}
+	}
+	image := registrytest.Simple(entries...)
+	image.Config = v1.ImageConfig{WorkingDir: "/srv", Env: []string{"PATH=/bin", "IMAGE=yes"}, Cmd: []string{"sh"}}
+	return image, nil
+})

@@ -31,6 +31,8 @@ func (g Grant) Meaning() string {
 		return "What is written there acts outside of every sandbox, as you, when you use git or cove the next time."
 	case GrantHost:
 		return "It uses this in your name. While the sandbox runs `cove host log` tells each use, and what was refused."
+	case GrantSetup:
+		return "Programs that it brings into the image are what runs, in this project and in others that ask for the same. It sees nothing of yours."
 	case GrantLimit:
 		return "It may use more of this machine than you would let it."
 	}
@@ -65,6 +67,9 @@ func (p *Profile) Has() []Fact {
 		f.put("image", "this machine's own /usr, /etc, /opt and /nix, read-only, as its root file system")
 	} else {
 		f.put("image", "the files of the image %s; what it writes there is its own copy", quotePlain(p.Image))
+	}
+	if p.Persist {
+		f.put("persist", "what earlier runs for this project have changed in these files, which is kept")
 	}
 	switch at := p.workspaceAt(); {
 	case at == "":

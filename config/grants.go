@@ -21,6 +21,7 @@ const (
 	GrantProtect       = "protect"
 	GrantLimit         = "limit"
 	GrantHost          = "host"
+	GrantSetup         = "setup"
 )
 
 // Grant is one wish of a profile that reaches past the project folder, or that lets what runs inside act later,
@@ -75,6 +76,7 @@ func (p *Profile) reaches(from func(Origin) bool) []Grant {
 		return &all[len(all)-1]
 	}
 	p.imageGrant(grant)
+	p.setupGrants(grant)
 	for i, m := range p.Mounts {
 		key := elementOf("mount", i)
 		if !m.Within {
@@ -97,23 +99,7 @@ func (p *Profile) reaches(from func(Origin) bool) []Grant {
 	for i, name := range p.Env.Pass {
 		grant(elementOf("env.pass", i), GrantEnv, "read your environment variable %s", quotePlain(name))
 	}
-	switch p.Network.Mode {
-	case "user":
-		if p.Network.Allow == nil {
-			grant("network.mode", GrantNetwork, "use the network, private addresses excepted (mode %s)", quotePlain("user"))
-		}
-		for i, e := range p.Network.Allow {
-			grant(elementOf("network.allow", i), GrantNetwork, "reach %s", quotePlain(e.String())).egress = &e
-		}
-		if p.Network.Proxy {
-			grant("network.proxy", GrantNetwork, "connect through the proxy that your environment names, with what it holds of passwords")
-		}
-		for i, port := range p.Network.HostPorts {
-			grant(elementOf("network.host_ports", i), GrantNetwork, "reach port %d of this machine's loopback", port)
-		}
-	case "host":
-		grant("network.mode", GrantNetwork, "use this machine's own network, with everything that listens on it (mode %s)", quotePlain("host"))
-	}
+	p.networkGrants(p.Network, grant)
 	if p.Network.PublishAuto {
 		grant(publishAuto, GrantPublish, "listen on 127.0.0.1 of this machine for every port that is listened on inside")
 	}
@@ -132,7 +118,34 @@ func (p *Profile) reaches(from func(Origin) bool) []Grant {
 		grant("security.seccomp", GrantSeccomp, "be held to the system calls that %s (%s) allows instead of docker's", quotePlain(s.File), s.Digest())
 	}
 	p.integrationGrants(grant)
-	return all
+	var once []Grant
+	for _, g := range all {
+		if !slices.ContainsFunc(once, g.same) {
+			once = append(once, g)
+		}
+	}
+	return once
+}
+
+// networkGrants are for what can be reached.
+func (p *Profile) networkGrants(n Network, grant func(key, kind, format string, args ...any) *Grant) {
+	switch n.Mode {
+	case "user":
+		if n.Allow == nil {
+			grant("network.mode", GrantNetwork, "use the network, private addresses excepted (mode %s)", quotePlain("user"))
+		}
+		for i, e := range n.Allow {
+			grant(elementOf("network.allow", i), GrantNetwork, "reach %s", quotePlain(e.String())).egress = &e
+		}
+		if n.Proxy {
+			grant("network.proxy", GrantNetwork, "connect through the proxy that your environment names, with what it holds of passwords")
+		}
+		for i, port := range n.HostPorts {
+			grant(elementOf("network.host_ports", i), GrantNetwork, "reach port %d of this machine's loopback", port)
+		}
+	case "host":
+		grant("network.mode", GrantNetwork, "use this machine's own network, with everything that listens on it (mode %s)", quotePlain("host"))
+	}
 }
 
 func readOrWrite(mode string) string {

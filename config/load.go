@@ -84,6 +84,7 @@ func Load(opts LoadOptions) (*Profile, []Warning, error) {
 	l := &loader{p: p, opts: opts, finder: f, at: at, failed: map[string]bool{}}
 	l.user()
 	l.project()
+	p.file()
 	l.flags()
 	p.protectKeys()
 	l.noWorkspace()

@@ -134,9 +134,11 @@ func TestFull(t *testing.T) {
 	want := &Profile{
 		File: r.project + "/cove.toml", Dir: r.project,
 		Image: "docker.io/library/golang:1.26-bookworm", Command: []string{"bash", "-l"}, User: "me",
-		Workspace: Workspace{Mode: "rw", At: "/src", Protect: []string{".git/hooks", "cove.toml"}},
-		Verify:    []Demand{{Keys: []Key{{File: key, Data: []byte("a key")}}, Origin: Origin{Kind: FromProfile, File: r.project + "/cove.toml", Line: 2, Col: 11}}},
-		Home:      Home{Mode: "temp"},
+		Setup: []string{"apt-get update && apt-get install -y make", "printf '\\033[2J\n'"}, Persist: true,
+		SetupNetwork: []Egress{{Name: "debian.org", Below: true, FromPort: 80, ToPort: 80, Proto: "tcp"}},
+		Workspace:    Workspace{Mode: "rw", At: "/src", Protect: []string{".git/hooks", "cove.toml"}},
+		Verify:       []Demand{{Keys: []Key{{File: key, Data: []byte("a key")}}, Origin: Origin{Kind: FromProfile, File: r.project + "/cove.toml", Line: 2, Col: 11}}},
+		Home:         Home{Mode: "temp"},
 		Mounts: []Mount{
 			{Source: r.home + "/.cache/go-build", Target: "~/.cache/go-build", Mode: "rw"},
 			{Source: r.project + "/data, with: odd\\chars\n", Target: "/data", Mode: "ro", Within: true}},
@@ -155,6 +157,7 @@ func TestFull(t *testing.T) {
 			Git: Git{Identity: true, Credentials: []string{"github.com", "git.example.com:8443"}}, Browser: true, Notify: true},
 	}
 	want.own, want.owners, want.imageText = Limits{PIDs: DefaultPIDs}, []int{os.Geteuid()}, want.Image
+	want.filed = p.filed
 	want.Origin, want.hash, want.base, want.home, want.cwd = p.Origin, hashOf(data), r.project, r.home, r.project
 	if !reflect.DeepEqual(p, want) {
 		t.Errorf("loaded\n%+v, want\n%+v", p, want)
@@ -285,7 +288,7 @@ func TestUserConfig(t *testing.T) {
 	opts.Flags = []Flag{{Name: "--user", Key: "user", Value: "rot"}}
 	_, _, err := Load(opts)
 	want := file + `:2:10: mount[0].source = "./x": want an absolute path or ~/...; a relative one has no meaning here` + "\n" +
-		`cove.toml:1:1: unknown key "imag"; did you mean "image"? (image, verify, command, user, workspace, home, mount, env, network, limits, security, host)` + "\n" +
+		`cove.toml:1:1: unknown key "imag"; did you mean "image"? (image, verify, command, user, setup, setup_network, persist, workspace, home, mount, env, network, limits, security, host)` + "\n" +
 		`--user: user = "rot": unknown user; did you mean "root"? (root, me, image)`
 	if err == nil || err.Error() != want {
 		t.Errorf("error is\n%v, want\n%s", err, want)
@@ -424,11 +427,11 @@ func TestOddFiles(t *testing.T) {
 	for text, want := range map[string]string{
 		"image = \"\xff\"":                 "cove.toml:1:10: byte 0xff is not valid UTF-8",
 		"# ok\nuser = \"a\x00b\"":          "cove.toml:2:10: control character '\\x00'; in a string it is written \\u0000",
-		"\ufeffimagee = 1":                 `cove.toml:1:1: unknown key "imagee"; did you mean "image"? (image, verify, command, user, workspace, home, mount, env, network, limits, security, host)`,
+		"\ufeffimagee = 1":                 `cove.toml:1:1: unknown key "imagee"; did you mean "image"? (image, verify, command, user, setup, setup_network, persist, workspace, home, mount, env, network, limits, security, host)`,
 		strings.Repeat("#", maxSize+1):     "read profile HOME/src/project/cove.toml: larger than 1048576 bytes",
 		"image = \"a\\u001b[31m\\u202eb\"": "cove.toml:1:9: image = \"a\\u001B[31m\\u202Eb\": \"a\\x1b[31m\\u202eb\" is not part of an image's name (a registry reference, host, oci:, oci-archive:, docker-archive:, dir:)",
-		"\"\\u001b[2J\" = 1":               `cove.toml:1:1: unknown key "\x1b[2J" (image, verify, command, user, workspace, home, mount, env, network, limits, security, host)`,
-		"protect = []":                     `cove.toml:1:1: unknown key "protect"; did you mean "workspace.protect"? (image, verify, command, user, workspace, home, mount, env, network, limits, security, host)`,
+		"\"\\u001b[2J\" = 1":               `cove.toml:1:1: unknown key "\x1b[2J" (image, verify, command, user, setup, setup_network, persist, workspace, home, mount, env, network, limits, security, host)`,
+		"protect = []":                     `cove.toml:1:1: unknown key "protect"; did you mean "workspace.protect"? (image, verify, command, user, setup, setup_network, persist, workspace, home, mount, env, network, limits, security, host)`,
 		"mount = 5":                        "cove.toml:1:9: mount: want [[mount]] tables, not an integer",
 		"[mount]\nsource = 1":              "cove.toml:1:1: mount: want [[mount]] tables, not a table",
 		"workspace = \"rw\"":               "cove.toml:1:13: workspace: want a table [workspace], not a string",

@@ -29,6 +29,7 @@ const (
 type Lock struct {
 	File  string // absolute
 	Image LockedImage
+	Setup []string // its commands, not what came of them
 
 	data []byte // as it was read
 }
@@ -186,6 +187,7 @@ func (l *Lock) Text() []byte {
 		}
 		b.WriteString("]\n")
 	}
+	l.writeSetup(&b)
 	return []byte(b.String())
 }
 

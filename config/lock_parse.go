@@ -22,8 +22,9 @@ func parseLock(data []byte) (*Lock, []Mistake) {
 	}
 	l := &Lock{}
 	if r.version(r.doc.tree["version"]) {
-		r.known("", r.doc.tree, "version", "image")
+		r.known("", r.doc.tree, "version", "image", "setup")
 		r.image(l, r.doc.tree["image"])
+		r.setup(l, r.doc.tree["setup"])
 	}
 	if len(r.mistakes) > 0 {
 		return nil, r.mistakes

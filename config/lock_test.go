@@ -17,7 +17,7 @@ func digestOf(s string) oci.Digest { return oci.FromString(s) }
 
 // anyLock is a lock with everything that there can be in one.
 func anyLock() *Lock {
-	return &Lock{Image: LockedImage{Ref: "docker.io/library/debian:12", Platforms: []LockedPlatform{
+	return &Lock{Setup: []string{"apt-get update", "printf '\x1b[2J\r\n' \"\u202e\" # \\ ü"}, Image: LockedImage{Ref: "docker.io/library/debian:12", Platforms: []LockedPlatform{
 		{Name: "linux/amd64", Index: digestOf("index"), Manifest: digestOf("amd64"), Layers: []oci.Digest{digestOf("base"), digestOf("top")}},
 		{Name: "linux/arm/v7", Manifest: digestOf("arm")},
 	}}}
@@ -27,7 +27,7 @@ func TestLockText(t *testing.T) {
 	l := anyLock()
 	golden(t, "lock.golden", string(l.Text()))
 	got, mistakes := parseLock(l.Text())
-	if len(mistakes) > 0 || !reflect.DeepEqual(got.Image, l.Image) {
+	if len(mistakes) > 0 || !reflect.DeepEqual(got.Image, l.Image) || !reflect.DeepEqual(got.Setup, l.Setup) {
 		t.Errorf("read again: %+v, %v", got, mistakes)
 	}
 	// The order of the entries is no fact.
@@ -40,13 +40,14 @@ func TestLockText(t *testing.T) {
 
 func TestLockMistakes(t *testing.T) {
 	whole := string(anyLock().Text())
+	anySetup := whole[strings.Index(whole, "text = ["):]
 	a, b := string(digestOf("amd64")), string(digestOf("arm"))
 	for _, c := range []struct{ name, old, new, want string }{
 		{"empty", whole, "", "1:1: version is missing: this is no lock of cove's"},
 		{"another's", whole, "[package]\nname = 'x'\n", "1:1: version is missing"},
-		{"newer", "version = 1", "version = 2\nsetup = []", "2:11: version = 2: this cove knows 1; it takes the one that wrote it"},
+		{"newer", "version = 1", "version = 2\nmore = []", "2:11: version = 2: this cove knows 1; it takes the one that wrote it"},
 		{"no number", "version = 1", "version = '1'", `2:11: version = "1": want 1`},
-		{"unknown key", "version = 1", "version = 1\nsetup = []", `3:1: unknown key "setup"`},
+		{"unknown key", "version = 1", "version = 1\nmore = []", `3:1: unknown key "more"`},
 		{"unknown key of the image", "[image]", "[image]\ntag = 'x'", `5:1: unknown key "image.tag"`},
 		{"unknown key of a platform", "index =", "indx =", `9:1: unknown key "image.platform[0].indx"; did you mean "index"?`},
 		{"no image", whole, "version = 1", "1:1: image: want a table [image]; there is none"},
@@ -66,6 +67,10 @@ func TestLockMistakes(t *testing.T) {
 		{"no layers", "layers = []\n", "", "16:1: image.platform[1].layers: want a list of digests; there is none"},
 		{"a layer that is none", "[\n    \"", "[\n    3, \"", "12:5: image.platform[0].layers[0]: want a digest, not an integer"},
 		{"too many layers", "layers = []", "layers = [" + strings.Repeat(`"`+a+`",`, 501) + "]", "19:10: image.platform[1].layers: more than 500 layers"},
+		{"a setup that is none", "[setup]\n", "[x]\n", `unknown key "x"`},
+		{"another key of a setup", "text = [", "texts = [", `unknown key "setup.texts"; did you mean "text"?`},
+		{"a setup without commands", anySetup, "text = []\n", "setup.text: want a list of commands, not an array"},
+		{"a command that is none", "text = [", "text = [3,", "setup.text[0]: want a string, not an integer"},
 		{"what a merge left", "name = \"linux/amd64\"\n", "<<<<<<< HEAD\nname = \"linux/amd64\"\n=======\n", "8:"},
 		{"cut", whole[len(whole)/2:], "", ":"},
 	} {

@@ -19,6 +19,8 @@ type Profile struct {
 	Verify    []Demand // what the image must be signed with: each of them
 	Command   []string // what a shell starts; nil means the image's shell
 	User      string   // root, me, image
+	Setup     []string // commands that the image is set up with, once
+	Persist   bool     // the root file system's changes are kept
 	Workspace Workspace
 	Home      Home
 	Mounts    []Mount
@@ -29,6 +31,8 @@ type Profile struct {
 	// Integrations are what of the caller's session can be used inside.
 	Integrations Integrations
 	Approved     Approved // what the user agrees to before it is asked
+	// SetupNetwork is what setup's commands can reach; nil: what the sandbox can. See ForSetup.
+	SetupNetwork []Egress
 
 	// Origin says where a value came from, by dotted key: "network.mode", "mount[0]", "mount[0].source",
 	// "env.set.NAME", "network.publish[1]". See OriginOf.
@@ -44,6 +48,7 @@ type Profile struct {
 
 	unread []unreadKey // keys that are read when the profile is trusted
 
+	filed  *filed  // nil without a setup in a file
 	own    Limits  // the limits before the project's profile had its say
 	asked  []Grant // what Trust.Check looked at last, and so what was shown and is to be agreed to
 	folder string  // and which folder that was

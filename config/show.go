@@ -34,6 +34,11 @@ func (p *Profile) Show() []Setting {
 	}
 	put("command", list(p.Command))
 	put("user", p.User)
+	put("setup", list(p.Setup))
+	if p.SetupNetwork != nil {
+		put("setup_network", texts(p.SetupNetwork))
+	}
+	put("persist", p.Persist)
 	put("workspace.mode", p.Workspace.Mode)
 	put("workspace.at", p.Workspace.At)
 	put("workspace.protect", list(p.Workspace.Protect))

@@ -33,6 +33,8 @@ type CommitRequest struct {
 	Command string   // that is said to have done it
 	Changes []string // to the config: "CMD ...", "ENV K=V"
 	Created time.Time
+	// Setup says that it is what a profile's setup has made of Base: Ref is then the store's own name for it.
+	Setup *store.Setup
 }
 
 // Committed says what it has become.
@@ -48,7 +50,10 @@ type Committed struct {
 // Commit makes an image of the store out of another and what was done on it, as one more layer. Nothing is left of it
 // when it fails, or when ctx ends.
 func Commit(ctx context.Context, r CommitRequest) (*Committed, error) {
-	names, err := commitNames(r.Ref)
+	names, err := []string{r.Ref}, error(nil)
+	if r.Setup == nil {
+		names, err = commitNames(r.Ref)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -269,6 +274,9 @@ func (c *committer) publish(add *store.Adding, rec *store.Record, l *store.Layer
 		}
 	}
 	name := store.Name{Ref: c.names[0], Platform: c.platform(), Manifest: rec.Manifest}
+	if c.Setup != nil {
+		rec.Setup, name.Platform, name.Base = c.Setup, c.rec.Platform, c.rec.Manifest
+	}
 	for _, typed := range c.names {
 		if err := add.PutRecord(rec, name, typed); err != nil {
 			return err

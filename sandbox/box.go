@@ -43,6 +43,8 @@ type box struct {
 	verdict   *verdict      // what a limit did; under verdictMu
 	verdictMu sync.Mutex
 
+	persisted *store.Run // what is kept of the root file system; nil where it is not
+
 	removeRun func() error // removes the run's directory; nil without one
 	removal   chan error   // yields how that went, where it was begun beside other things
 	portsMu   sync.Mutex

@@ -22,12 +22,13 @@ type Input struct {
 	Entrypoint []string // --entrypoint; only when HasEntrypoint
 	// HasEntrypoint tells an --entrypoint "" (none) from the absence of the flag.
 	HasEntrypoint bool
-	UseEntrypoint bool   // `run` prefixes the image's ENTRYPOINT, shell and exec do not
-	Shell         bool   // an interactive shell is meant when Argv is empty
-	Cwd           string // the working directory outside
-	Workdir       string // -w
-	User          string // -u; "" is the profile's
-	ReadOnly      bool   // --read-only
+	UseEntrypoint bool          // `run` prefixes the image's ENTRYPOINT, shell and exec do not
+	Shell         bool          // an interactive shell is meant when Argv is empty
+	Cwd           string        // the working directory outside
+	Workdir       string        // -w
+	User          string        // -u; "" is the profile's
+	ReadOnly      bool          // --read-only
+	Kept          spec.RootKind // of a root file system whose changes are kept; "" where none are yet
 	Tmpfs         []Tmpfs
 	DropCaps      []string // --cap-drop, after the profile's caps
 	AddCaps       []string // --cap-add

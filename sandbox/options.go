@@ -16,6 +16,7 @@ type Options struct {
 	Image      *store.Handle  // of the layers that are to be kept while it runs; nil without
 	RuntimeDir string         // $XDG_RUNTIME_DIR/cove, verified to be ours
 	Network    network.Driver // for a user-mode network and published ports
+	Persist    *Persist       // where the root file system's changes are kept; nil: nowhere
 	// Integrations serve what Spec.Integrations has.
 	Integrations integration.Driver
 	Project      string // the project's folder: a second shell there joins the first

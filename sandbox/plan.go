@@ -116,7 +116,10 @@ func (p *planner) root() error {
 	for _, l := range img.Layers {
 		root.Layers = append(root.Layers, spec.Path(l))
 	}
+	root.Persist = p.profile.Persist
 	switch {
+	case root.Persist && p.in.Kept != "":
+		return p.keptRoot()
 	case len(img.Layers) == 0:
 		root.Kind = spec.RootCopy // of nothing: an overlay needs something to lie on
 	case h.NativeOverlay.OK:

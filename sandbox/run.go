@@ -112,6 +112,9 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 		return box, err
 	}
 	box.log("started init and mapped its ids", "pid", box.child.Pid(), "idmap", s.IDMap)
+	if err := box.holdPersisted(); err != nil {
+		return box, err
+	}
 	if err := box.awaitLimits(ctx, limits); err != nil {
 		return box, err
 	}
@@ -178,6 +181,9 @@ func (b *box) useStore(ctx context.Context) error {
 			return fmt.Errorf("use image %s: %w", root.Image, err)
 		}
 		b.undo(func() error { release(); return nil })
+	}
+	if b.opts.Persist != nil {
+		return b.usePersisted(ctx)
 	}
 	run, err := b.makeRun(ctx, func(string) {})
 	if err != nil {
@@ -336,9 +342,9 @@ func (b *box) adopt(m *mappingIDs) error {
 // mustWait reports whether init is to be killed before anything else is undone, and its end waited for. Where it was alone
 // that is the kernel's work only: to take namespaces and mounts apart, a tenth of a short run's time. But
 // fuse-overlayfs writes to the run's directory until its mount is gone, and no control group is removed with a process in it.
-// A view is another's as soon as it is let go: two overlays must not write to the same upper directory.
+// A view, or a root file system that is kept, is another's as soon as it is let go: two overlays must not write to the same upper directory.
 func (b *box) mustWait() bool {
-	return !b.deserted || b.view != nil || b.spec.Root.Kind == spec.RootFuse || b.spec.Limits.Cgroup == spec.CgroupDelegated
+	return !b.deserted || b.view != nil || b.persisted != nil || b.spec.Root.Kind == spec.RootFuse || b.spec.Limits.Cgroup == spec.CgroupDelegated
 }
 
 // attachNetwork starts the user-mode network, while init still waits in the host's mounts.

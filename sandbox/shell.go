@@ -38,6 +38,7 @@ type keeperStart struct {
 	Project       spec.Path
 	ProfileHash   string
 	FuseOverlayfs string
+	Persist       *Persist
 }
 
 // keeperReply is the keeper's answer when its sandbox waits for shells, or did not come up.
@@ -146,7 +147,7 @@ func startKeeper(ctx context.Context, s *spec.Spec, o Options) (string, error) {
 	}
 	defer func() { _ = cmd.Process.Release() }()
 	theirs.Close()
-	start := keeperStart{Spec: s, RuntimeDir: spec.Path(o.RuntimeDir), Image: o.Image, Project: spec.Path(o.Project), ProfileHash: o.ProfileHash, FuseOverlayfs: o.FuseOverlayfs}
+	start := keeperStart{Spec: s, RuntimeDir: spec.Path(o.RuntimeDir), Image: o.Image, Project: spec.Path(o.Project), ProfileHash: o.ProfileHash, FuseOverlayfs: o.FuseOverlayfs, Persist: o.Persist}
 	if o.Store != nil {
 		start.StoreDir = spec.Path(o.Store.Dir())
 	}
@@ -181,7 +182,7 @@ func KeeperMain(driver network.Driver, integrations integration.Driver) int {
 	defer cancel()
 	var warnings bytes.Buffer
 	o := Options{RuntimeDir: string(first.RuntimeDir), Image: first.Image, Project: string(first.Project), ProfileHash: first.ProfileHash,
-		FuseOverlayfs: first.FuseOverlayfs, Network: driver, Integrations: integrations, Warn: &warnings, shell: true}
+		FuseOverlayfs: first.FuseOverlayfs, Persist: first.Persist, Network: driver, Integrations: integrations, Warn: &warnings, shell: true}
 	box, err := keep(ctx, &first, o)
 	if err != nil {
 		failed := &spec.Failed{Text: err.Error()}

@@ -165,6 +165,7 @@ type Name struct {
 	Manifest oci.Digest `json:"manifest"`
 	Index    oci.Digest `json:"index,omitempty"` // what the ref names, where that is an index
 	Stamp    string     `json:"stamp,omitempty"` // of a file on this machine: the state that was read
+	Base     oci.Digest `json:"base,omitempty"`  // of an image that was set up: what it was made of, without which it goes too
 }
 
 // PutRecord makes the image known: the record first, then its name, and the short form that it

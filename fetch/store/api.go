@@ -20,6 +20,7 @@ type Record struct {
 	Config    oci.ImageConfig `json:"imageConfig"`
 	Layers    []LayerRecord   `json:"layers"` // lowest first
 	Signed    []Signed        `json:"signed,omitempty"`
+	Setup     *Setup          `json:"setup,omitempty"` // what it was made by, of an image that was set up
 }
 
 // Signed is a signature of an image that was found right when it was pulled.
@@ -73,4 +74,5 @@ type Summary struct {
 	Size     int64      `json:"size"` // unpacked bytes, layers shared with other images counted too
 	Layers   int        `json:"layers"`
 	InUse    bool       `json:"inUse"`
+	Setup    *Setup     `json:"setup,omitempty"` // of an image that a profile's setup has made
 }

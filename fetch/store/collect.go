@@ -19,6 +19,7 @@ import (
 type Removed struct {
 	Names  []string     `json:"names"`  // references
 	Images []oci.Digest `json:"images"` // manifests
+	Setups int          `json:"setups"` // of Images, those that profiles' setups had made
 	Layers int          `json:"layers"`
 	Bytes  int64        `json:"bytes"` // on the disk
 	Kept   []oci.Digest `json:"kept"`  // images that something runs from: the next collection takes them
@@ -163,6 +164,12 @@ func (c *collector) dropRecords() (*liveSet, error) {
 	s := c.s
 	names, err := s.dropNames(c.dry)
 	if err != nil {
+		return nil, err
+	}
+	if names, err = c.dropSetups(names); err != nil {
+		return nil, err
+	}
+	if err := c.dropSetupFiles(names); err != nil {
 		return nil, err
 	}
 	named := map[oci.Digest]bool{}

@@ -14,6 +14,9 @@
 //	lists/KEY/HEX.damaged          a check found that layer damaged: the next pull replaces it
 //	locks/KEY.HEX                  held while that layer is made
 //	tmp/ID/                        a session's own files; its lock is on the directory
+//	setups/KEY.{lock,log}          held while an image is set up; what the commands wrote
+//	persist/HASH/                  a root file system's changes that are kept: like a run's directory, and persisted.json,
+//	                               which says what they are of; the lock is on the directory
 //	run/ID/{upper,work}            a sandbox's writable files; the lock is on the directory
 //
 // Everything is made under another name, synced, and renamed, so that a kill at any moment

@@ -256,7 +256,7 @@ func (s *Store) summaries(handles []Handle, names []Name) []Summary {
 		sum := byDigest[h.Manifest]
 		if sum == nil {
 			sum = &Summary{Names: []string{}, Digest: h.Manifest, ID: rec.ConfigID, Platform: rec.Platform, Created: rec.Created,
-				Pulled: rec.Pulled, Layers: len(rec.Layers)}
+				Pulled: rec.Pulled, Layers: len(rec.Layers), Setup: rec.Setup}
 			for _, l := range rec.Layers {
 				sum.Size += l.Bytes
 			}

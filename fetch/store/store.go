@@ -22,6 +22,9 @@ var ErrNotFound = errors.New("not in the store")
 // Store is a directory that holds images. Its methods may be called at the same time, in any
 // number of processes.
 type Store struct {
+	// SetupWanted tells whether anybody still asks for an image that a profile's setup has made; nil: somebody does.
+	SetupWanted func(*Setup) bool
+
 	dir string
 }
 

@@ -46,6 +46,9 @@ func (c *collector) sweep(measure bool) error {
 	for _, id := range runs {
 		errs = append(errs, c.sweepRun(id, measure))
 	}
+	if measure {
+		errs = append(errs, c.sweepPersists())
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}

@@ -34,6 +34,7 @@ func newApp(ctx context.Context) *app {
 	a := &app{Call: &start.Call{Ctx: ctx, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Log: slog.New(slog.DiscardHandler),
 		Network: driver.Network{}, Integrations: outside.Integrations{}}}
 	a.Warn, a.Agree, a.Pull, a.Review = a.warn, a.agree, a.pullShown, a.inReview
+	a.SetUp, a.SetupWanted = a.setUp, setupWanted
 	return a
 }
 

@@ -97,11 +97,29 @@ func (a *app) addStoreUse(checks []check) {
 	k := &checks[i]
 	s, err := store.Open(dir)
 	if err == nil {
+		s.SetupWanted = setupWanted
 		var u *store.Usage
 		if u, err = s.Usage(a.Ctx); err == nil {
 			k.Found += fmt.Sprintf(": %d images, %s on disk, %s reclaimable (cove gc), %s free", len(u.Images), size(u.Disk), size(u.Reclaimable), size(u.Free)) + a.viewsFound(s)
+			k.Found += persistSum(a, s)
 			return
 		}
 	}
 	k.OK, k.Lost = false, err.Error()
+}
+
+// persistSum says how much is kept by persist, which no collection takes by itself.
+func persistSum(a *app, s *store.Store) string {
+	kept, err := s.Persists(a.Ctx)
+	if err != nil {
+		return "; what persist has kept: " + err.Error()
+	}
+	if len(kept) == 0 {
+		return ""
+	}
+	var sum int64
+	for _, p := range kept {
+		sum += p.Bytes
+	}
+	return fmt.Sprintf("; %s in %s kept by persist (cove gc --dry-run)", size(sum), plural(len(kept), "root file system"))
 }

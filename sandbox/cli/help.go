@@ -21,6 +21,7 @@ var helpTexts embed.FS
 // topics are the texts that belong to no command.
 var topics = [][2]string{
 	{"profile", "cove.toml, key by key"},
+	{"setup", "a toolchain that is set up once, and changes that are kept"},
 	{"review", "a project that is seen, and not changed before you say so"},
 	{"images", "what an image can be, and where it is kept"},
 	{"signatures", "which images are let in, and by whose signature"},

@@ -94,6 +94,22 @@ var hints = []func(a *app, err error) string{
 		return "platforms of different makes do not go into one lock by themselves; `cove update` moves all of them to what the tag names now"
 	},
 	func(a *app, err error) string {
+		var e *sandbox.PersistError
+		switch {
+		case !errors.As(err, &e):
+			return ""
+		case e.Holder != "":
+			return "`cove exec " + shellWord(e.Holder) + " COMMAND` runs one in there, `cove stop " + shellWord(e.Holder) + "` ends it; --persist=false runs beside it, without what is kept"
+		}
+		return "--rebuild drops what is kept and begins anew; --persist=false leaves it alone and runs without it"
+	},
+	func(a *app, err error) string {
+		if e := (&errSetupOffline{}); !errors.As(err, &e) {
+			return ""
+		}
+		return "where there is a network, a run without --offline makes it"
+	},
+	func(a *app, err error) string {
 		var e *fetch.OfflineError
 		if !errors.As(err, &e) {
 			return ""
@@ -261,8 +277,11 @@ var hints = []func(a *app, err error) string{
 	},
 	func(a *app, err error) string {
 		var e *errDamaged
-		if !errors.As(err, &e) || len(e.refs)+len(e.local) == 0 {
+		if !errors.As(err, &e) || len(e.refs)+len(e.local)+len(e.setups) == 0 {
 			return ""
+		}
+		if len(e.refs)+len(e.local) == 0 {
+			return "it is of a profile's setup: in the project `cove run --rebuild` makes it anew"
 		}
 		if len(e.refs) == 0 {
 			return madeHere(e.local)

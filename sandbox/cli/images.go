@@ -61,7 +61,14 @@ func namesOf(i store.Summary) []string {
 	if len(i.Names) == 0 {
 		return []string{"<none>"}
 	}
-	return i.Names
+	if i.Setup == nil {
+		return i.Names
+	}
+	out := make([]string, len(i.Names))
+	for n, name := range i.Names {
+		out[n] = name + " of " + i.Setup.Of
+	}
+	return out
 }
 
 // imageSizes is `images --size`.
@@ -82,8 +89,10 @@ func (a *app) imageSizes(c *cli.Context, s *store.Store) error {
 	if err := writeTable(a.Stdout, []string{"REF", "DIGEST", "PLATFORM", "ON DISK", "SHARED", "UNIQUE"}, rows); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.Stdout, "%s on disk, %s reclaimable (`cove gc`), %s free\n", size(u.Disk), size(u.Reclaimable), size(u.Free))
-	return err
+	if _, err = fmt.Fprintf(a.Stdout, "%s on disk, %s reclaimable (`cove gc`), %s free\n", size(u.Disk), size(u.Reclaimable), size(u.Free)); err != nil {
+		return err
+	}
+	return a.tellPersists(s)
 }
 
 func (a *app) rmiCommand() *cli.Command {
@@ -119,8 +128,9 @@ func (a *app) gcCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "gc",
 		Usage:     "give disk back: what no image needs, and what killed commands left",
-		UsageText: "cove gc [--dry-run] [--views] [--json]",
+		UsageText: "cove gc [--dry-run] [--views] [--json] [--persist DIR]...",
 		Flags: []cli.Flag{jsonFlag(),
+			wordsFlag("persist", "drop what persist has kept for the project in `DIR` too"),
 			&cli.BoolFlag{Name: "dry-run", Usage: "remove nothing, say what would be"},
 			&cli.BoolFlag{Name: "views", Usage: "remove also what waits for review of projects that are gone"}},
 		Action: a.action(a.gc),
@@ -135,26 +145,36 @@ func (a *app) gc(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	removed, err := s.Collect(a.Ctx, c.Bool("dry-run"))
+	dry := c.Bool("dry-run")
+	dropped, err := a.dropPersists(s, (line{c}).Words("persist"), dry)
 	if err != nil {
 		return err
 	}
-	views, err := review.Sweep(a.Ctx, s.Dir(), c.Bool("views"), c.Bool("dry-run"))
+	removed, err := s.Collect(a.Ctx, dry)
+	if err != nil {
+		return err
+	}
+	views, err := review.Sweep(a.Ctx, s.Dir(), c.Bool("views"), dry)
 	if err != nil {
 		return err
 	}
 	removed.Leftovers += views.Leftovers
 	removed.Bytes += views.Bytes
-	if c.Bool("json") {
-		return writeJSON(a.Stdout, collected{Removed: removed, Views: viewUses(views.Views), RemovedViews: viewUses(views.Removed)})
+	kept, err := a.persistsBut(s, dropped)
+	if err != nil {
+		return err
 	}
-	return errors.Join(a.printRemoved(c, removed), a.printViews(c, views))
+	if c.Bool("json") {
+		return writeJSON(a.Stdout, collected{Removed: removed, Views: viewUses(views.Views), RemovedViews: viewUses(views.Removed), Persist: kept, RemovedPersist: dropped})
+	}
+	return errors.Join(a.printRemoved(c, removed), a.printPersists(dry, kept, dropped), a.printViews(c, views))
 }
 
 func add(sum *store.Removed, r store.Removed) {
 	sum.Names = append(sum.Names, r.Names...)
 	sum.Images = append(sum.Images, r.Images...)
 	sum.Kept = append(sum.Kept, r.Kept...)
+	sum.Setups += r.Setups
 	sum.Layers += r.Layers
 	sum.Leftovers += r.Leftovers
 	sum.Bytes += r.Bytes
@@ -177,6 +197,9 @@ func (a *app) printRemoved(c *cli.Context, r store.Removed) error {
 	}
 	for _, d := range r.Kept {
 		fmt.Fprintf(&b, "kept %s: it is in use; `cove gc` takes it later\n", short(d.String()))
+	}
+	if r.Setups > 0 {
+		fmt.Fprintf(&b, "%s of profiles' setups among them: nobody asks for what they made, or what they were made of is gone\n", plural(r.Setups, "image"))
 	}
 	if r.Leftovers > 0 {
 		fmt.Fprintf(&b, "%d leftovers of commands that were killed %s\n", r.Leftovers, removed)

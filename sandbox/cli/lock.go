@@ -156,6 +156,9 @@ func (a *app) checkLock(p *pinning) error {
 			return err
 		}
 	}
+	if err := p.profile.LockedSetup(p.old); err != nil {
+		return err
+	}
 	_, err := fmt.Fprintf(a.Stdout, "%s is up to date\n", escape(p.profile.ShownAs(p.old.File)))
 	return err
 }
@@ -231,14 +234,14 @@ func oneIndex(platforms []config.LockedPlatform) oci.Digest {
 
 // finishPinning writes the lock with what was found in it, and tells what came of it.
 func (a *app) finishPinning(c *cli.Context, p *pinning, found []fetch.Resolution) error {
-	lock := &config.Lock{Image: config.LockedImage{Ref: p.ref}}
+	lock := &config.Lock{Image: config.LockedImage{Ref: p.ref}, Setup: p.profile.LockableSetup()}
 	if p.sameRef() {
 		lock.Image.Platforms = slices.Clone(p.old.Image.Platforms)
 	}
 	for _, f := range found {
 		lock.Image.Put(config.LockedPlatform{Name: f.Platform, Index: f.Index, Manifest: f.Manifest, Layers: f.DiffIDs()})
 	}
-	report := lockReport{File: p.profile.LockFile(), Ref: p.ref, Changes: a.lockChanges(p, lock, found)}
+	report := lockReport{File: p.profile.LockFile(), Ref: p.ref, Setup: setupChange(p.old, lock), Changes: a.lockChanges(p, lock, found)}
 	changed := p.old == nil || string(p.old.Text()) != string(lock.Text())
 	if changed && !c.Bool("dry-run") {
 		if err := p.profile.WriteLock(lock, p.old); err != nil {

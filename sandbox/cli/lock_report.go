@@ -17,6 +17,7 @@ type lockReport struct {
 	File    string       `json:"file"`
 	Ref     string       `json:"ref"`
 	Written bool         `json:"written"`
+	Setup   string       `json:"setup,omitempty"` // what became of its text: new, changed, same, gone
 	Changes []lockChange `json:"platforms"`
 }
 
@@ -66,6 +67,25 @@ func (a *app) lockChanges(p *pinning, lock *config.Lock, found []fetch.Resolutio
 		changes = append(changes, c)
 	}
 	return changes
+}
+
+// setupChange says what became of the text of setup, "" where there is and was none.
+func setupChange(old, lock *config.Lock) string {
+	var was []string
+	if old != nil {
+		was = old.Setup
+	}
+	switch {
+	case slices.Equal(was, lock.Setup) && len(was) == 0:
+		return ""
+	case slices.Equal(was, lock.Setup):
+		return "same"
+	case len(was) == 0:
+		return "new"
+	case len(lock.Setup) == 0:
+		return "gone"
+	}
+	return "changed"
 }
 
 func sideOf(at config.LockedPlatform, r *fetch.Resolution) *lockSide {
@@ -142,6 +162,9 @@ func (a *app) showLockReport(r lockReport, file string, changed bool) error {
 	fmt.Fprintf(&b, "%s\n", escape(r.Ref))
 	for _, c := range r.Changes {
 		c.write(&b)
+	}
+	if r.Setup != "" {
+		fmt.Fprintf(&b, "  setup  %s\n", r.Setup)
 	}
 	switch {
 	case r.Written:

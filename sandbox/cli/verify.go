@@ -26,9 +26,10 @@ func (a *app) imageVerifyCommand() *cli.Command {
 
 // errDamaged says that a check has found something; what, is on stdout.
 type errDamaged struct {
-	found int64
-	refs  []string // that a pull would mend
-	local []string // made here, which none would
+	found  int64
+	refs   []string // that a pull would mend
+	local  []string // made here, which none would
+	setups []string // made by profiles' setups
 }
 
 func (e *errDamaged) Error() string {
@@ -64,8 +65,11 @@ func (a *app) imageVerify(c *cli.Context) error {
 		for _, ref := range p.Refs {
 			// What has no name cannot be pulled; `cove gc` takes it.
 			list := &e.refs
-			if image.IsLocal(ref) {
+			switch {
+			case image.IsLocal(ref):
 				list = &e.local
+			case store.IsSetup(ref):
+				list = &e.setups
 			}
 			if oci.Digest(ref).Validate() != nil && !slices.Contains(*list, ref) {
 				*list = append(*list, ref)

@@ -17,6 +17,9 @@ type collected struct {
 	store.Removed
 	Views        []viewUse `json:"views"` // that stay
 	RemovedViews []viewUse `json:"removedViews"`
+
+	Persist        []store.PersistUse `json:"persist"` // that stays
+	RemovedPersist []store.PersistUse `json:"removedPersist"`
 }
 
 // viewUse is a project's view, as JSON.

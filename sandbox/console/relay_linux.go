@@ -120,7 +120,10 @@ func (r *relays) output(name string, f *os.File) (*os.File, error) {
 }
 
 // pipe makes a pipe in blocking mode: the command shares the mode of the end that it gets.
-func (r *relays) pipe() (*os.File, *os.File, error) {
+func (r *relays) pipe() (*os.File, *os.File, error) { return Pipe() }
+
+// Pipe makes a pipe for a command to write to, and returns the side to read first.
+func Pipe() (*os.File, *os.File, error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, nil, os.NewSyscallError("pipe", err)

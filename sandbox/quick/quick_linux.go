@@ -107,6 +107,7 @@ func newCall(ctx context.Context, l start.Line) *start.Call {
 		Pull:  find,
 		// What a view holds is told, which takes more than is ready here.
 		Review: func(string, string) (*review.Record, error) { return nil, errOrdinary },
+		SetUp:  func(*start.SetUp) (*image.Image, error) { return nil, errOrdinary },
 	}
 }
 

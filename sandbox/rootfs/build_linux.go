@@ -98,7 +98,7 @@ func (src *Sources) mountRoot(s *spec.Spec, serveFuse func(*os.File, int) error)
 	}
 	switch s.Root.Kind {
 	case spec.RootOverlay:
-		return src.mountOverlay(flags)
+		return src.mountOverlay(flags, s.Root.Persist)
 	case spec.RootFuse:
 		return mountFuse(base+"/root", src.fuse, flags, func(fuse *os.File) error { return serveFuse(fuse, 0) })
 	case spec.RootCopy:
@@ -139,7 +139,7 @@ func (src *Sources) rootLikeTop() error {
 // mountOverlay names the layers by their descriptors' numbers, relative to /proc/self/fd: a path
 // may hold colons and commas, may be out of reach of the ids inside, would be shown by mountinfo
 // inside, and 150 of them would not fit the page that mount(2) takes.
-func (src *Sources) mountOverlay(flags uintptr) error {
+func (src *Sources) mountOverlay(flags uintptr, persist bool) error {
 	var lower []string
 	for i := len(src.layers) - 1; i >= 0; i-- {
 		lower = append(lower, strconv.Itoa(src.layers[i]))
@@ -148,8 +148,12 @@ func (src *Sources) mountOverlay(flags uintptr) error {
 		return fmt.Errorf("mount overlay: chdir /proc/self/fd: %w", err)
 	}
 	// userxattr: the markers are user.overlay.*, the only ones an unprivileged mount may use
-	// (Linux 5.11). volatile (5.10): no sync, since the upper directory is thrown away.
-	data := fmt.Sprintf("lowerdir=%s,upperdir=%d,workdir=%d,userxattr,volatile", strings.Join(lower, ":"), src.upper, src.work)
+	// (Linux 5.11). volatile (5.10): no sync, where the upper directory is thrown away. One that was mounted so the kernel
+	// refuses to mount again.
+	data := fmt.Sprintf("lowerdir=%s,upperdir=%d,workdir=%d,userxattr", strings.Join(lower, ":"), src.upper, src.work)
+	if !persist {
+		data += ",volatile"
+	}
 	err := unix.Mount("overlay", base+"/root", "overlay", flags, data)
 	if cd := unix.Chdir("/"); err == nil {
 		err = cd

@@ -35,6 +35,7 @@ type Root struct {
 	Layers   []Path   `json:"layers,omitempty"` // directories, lowest first
 	RunDir   Path     `json:"rundir,omitempty"` // holds upper and work (overlay, fuse) or rootfs (copy)
 	ReadOnly bool     `json:"readonly"`
+	Persist  bool     `json:"persist,omitempty"` // what is changed stays in RunDir, which a later sandbox takes over
 }
 
 // RootKind is how the root file system is put together.

@@ -37,6 +37,12 @@ type Call struct {
 	// Review lets a project be worked in under review: in the view that the store has kept, which it returns, or in a new one.
 	Review func(store, project string) (*review.Record, error)
 
+	// SetUp makes an image by a profile's setup.
+	SetUp func(*SetUp) (*image.Image, error)
+
+	// SetupWanted tells the store whether anybody still asks for an image that was set up; nil: somebody does.
+	SetupWanted func(*store.Setup) bool
+
 	Known *host.Host // what was asked of this machine already
 }
 
@@ -76,7 +82,11 @@ func (c *Call) OpenStore() (*store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return store.Open(dir)
+	s, err := store.Open(dir)
+	if err == nil {
+		s.SetupWanted = c.SetupWanted
+	}
+	return s, err
 }
 
 // LoadProfile finds and reads the profile, lays flags above it, and says what there is to say.

@@ -19,6 +19,7 @@ func (c *Call) profileFlags(l Line) ([]config.Flag, error) {
 		for _, f := range [][2]string{{"workspace.mode", "review"}, {"home.mode", "temp"}, {"network.mode", "none"}} {
 			out = append(out, config.Flag{Name: "cove try", Key: f[0], Value: f[1]})
 		}
+		out = append(out, config.Flag{Name: "cove try", Key: "persist", Value: false})
 	}
 	for _, f := range [][2]string{
 		{"image", "image"}, {"workspace", "workspace.mode"}, {"home", "home.mode"}, {"network", "network.mode"}, {"driver", "network.driver"},
@@ -53,6 +54,12 @@ func (c *Call) profileFlags(l Line) ([]config.Flag, error) {
 			return nil, Usagef("--security-opt %s: %v", strconv.Quote(v), err)
 		}
 		out = append(out, f)
+	}
+	if words := l.Words("setup"); len(words) > 0 {
+		out = append(out, config.Flag{Name: "--setup", Key: "setup", Value: words})
+	}
+	if l.IsSet("persist") {
+		out = append(out, config.Flag{Name: "--persist", Key: "persist", Value: l.Bool("persist")})
 	}
 	if l.IsSet("nested") {
 		out = append(out, config.Flag{Name: "--nested", Key: "security.nested", Value: l.Bool("nested")})

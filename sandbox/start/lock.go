@@ -61,6 +61,11 @@ func (s *Source) UseLock(l Line, p *config.Profile) error {
 	case err != nil:
 		return err
 	case at != nil:
+		if frozen {
+			if err := p.LockedSetup(lock); err != nil {
+				return err
+			}
+		}
 		s.Locked = &image.Locked{Manifest: at.Manifest, Layers: at.Layers, Index: at.Index, By: p.ShownAs(lock.File)}
 		return nil
 	case !frozen:

@@ -71,6 +71,13 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err = c.setUp(&in, stored, l); err != nil {
+		return nil, err
+	}
+	persist, err := persist(&in, stored, l)
+	if err != nil {
+		return nil, err
+	}
 	if in.HomeDir, err = projectHome(in.Profile, !l.Bool("dry-run")); err != nil {
 		return nil, err
 	}
@@ -92,7 +99,7 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 		c.Warn("%s", w)
 	}
 	options, err := c.options(&in, stored)
-	options.Frozen = l.Bool("frozen")
+	options.Frozen, options.Persist = l.Bool("frozen"), persist
 	return &Planned{Spec: s, Options: options, Learn: learn}, err
 }
 

@@ -1,0 +1,154 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+
+	"cove/fetch/oci"
+
+	"golang.org/x/sys/unix"
+)
+
+// Setup says of an image that it was made of another one by the commands of a profile.
+type Setup struct {
+	Of   string     `json:"of"`   // what the other one was called
+	Base oci.Digest `json:"base"` // its manifest
+	Text []string   `json:"text"` // the commands
+	For  []string   `json:"for"`  // the profiles that have asked for it
+}
+
+// setupPrefix begins the names of such images. No reference can be written so: nobody gets one by its name who has not the
+// image that it was made of, and the text.
+const setupPrefix = "setup+"
+
+// SetupName is what an image is called that was set up: the key is of all that it came from.
+func SetupName(key string) string { return setupPrefix + key }
+
+// A SetupWork is the making of one image that is set up. One process at a time has it.
+type SetupWork struct {
+	Log  string // the file of what the commands write
+	lock *os.File
+}
+
+// BeginSetup takes the right to make the image of that key. While another process has it, it waits, and says so.
+func (s *Store) BeginSetup(ctx context.Context, key string, waiting func()) (*SetupWork, error) {
+	if err := s.mkdir(s.path("setups")); err != nil {
+		return nil, err
+	}
+	path := s.path("setups", key)
+	lock, err := tryLock(path+".lock", unix.LOCK_EX)
+	if err == nil && lock == nil {
+		waiting()
+		lock, err = waitLock(ctx, path+".lock", unix.LOCK_EX)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &SetupWork{Log: path + ".log", lock: lock}, nil
+}
+
+// End lets another process begin.
+func (w *SetupWork) End() { w.lock.Close() }
+
+// NoteSetup remembers who else asks for an image that was set up. What cannot be written is made once more some day.
+func (s *Store) NoteSetup(h Handle, who string) {
+	rec, err := s.Record(h)
+	if err != nil || rec.Setup == nil || slices.Contains(rec.Setup.For, who) {
+		return
+	}
+	release, err := s.Use(h)
+	if err != nil {
+		return
+	}
+	defer release()
+	rec.Setup.For = append(rec.Setup.For, who)
+	_ = s.writeJSON(s.recordPath(h), rec)
+}
+
+// setupWanted tells whether an image that was set up is to stay: as long as what it was made of has a name, and somebody
+// asks for it.
+func (c *collector) setupWanted(n Name, named map[oci.Digest]bool) bool {
+	if !named[n.Base] {
+		return false
+	}
+	if c.s.SetupWanted == nil {
+		return true
+	}
+	handles, err := c.s.records()
+	if err != nil {
+		return true
+	}
+	for _, h := range handles {
+		rec := &Record{}
+		if h.Manifest == n.Manifest && readJSON(c.s.recordPath(h), rec) == nil && rec.Setup != nil && c.s.SetupWanted(rec.Setup) {
+			return true
+		}
+	}
+	return false
+}
+
+// dropSetups takes the names of images that were set up and are not wanted any more out of names.
+func (c *collector) dropSetups(names []Name) ([]Name, error) {
+	named := map[oci.Digest]bool{}
+	for _, n := range names {
+		if n.Base == "" {
+			named[n.Manifest] = true
+		}
+	}
+	var kept []Name
+	for _, n := range names {
+		if n.Base == "" || c.setupWanted(n, named) {
+			kept = append(kept, n)
+			continue
+		}
+		c.r.Setups++
+		if c.dry {
+			continue
+		}
+		if err := removeIfThere(c.s.namePath(n.key(), n.Platform)); err != nil {
+			return nil, err
+		}
+	}
+	return kept, nil
+}
+
+// dropSetupFiles removes the logs of images that are not there, and locks that nobody holds.
+func (c *collector) dropSetupFiles(names []Name) error {
+	files, err := listDir(c.s.path("setups"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		key := strings.TrimSuffix(strings.TrimSuffix(f, ".log"), ".lock")
+		if slices.ContainsFunc(names, func(n Name) bool { return n.Ref == SetupName(key) }) {
+			continue
+		}
+		path := c.s.path("setups", key)
+		lock, err := tryLock(path+".lock", unix.LOCK_EX)
+		if err != nil {
+			return err
+		}
+		if lock == nil {
+			continue // it is being made
+		}
+		c.r.Bytes += blocks(path + ".log")
+		if !c.dry {
+			err = removeIfThere(path + ".log")
+		}
+		err = errors.Join(err, removeIfThere(path+".lock"))
+		lock.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AskedBy tells whether somebody is known to ask for it.
+func (u *Setup) AskedBy(who string) bool { return who == "" || slices.Contains(u.For, who) }
+
+// IsSetup tells the name of an image that was set up.
+func IsSetup(ref string) bool { return strings.HasPrefix(ref, setupPrefix) }
