@@ -105,6 +105,11 @@ func (rt *netlink) configure(p *plan) error {
 		if err := rt.addAddress(p.index, a); err != nil {
 			return fmt.Errorf("add address %s: %w", a, err)
 		}
+		if a.IP.Is6() {
+			if err := rt.add(localRoute(p.index, a.IP)); err != nil {
+				return fmt.Errorf("take what is sent to %s: %w", a, err)
+			}
+		}
 	}
 	if p.tun {
 		return rt.routeAll(p)
@@ -166,6 +171,17 @@ func (rt *netlink) addAddress(index uint32, a spec.Prefix) error {
 	m.attr(unix.IFA_ADDRESS, a.IP)
 	m.attr32(unix.IFA_FLAGS, unix.IFA_F_NOPREFIXROUTE|unix.IFA_F_NODAD)
 	return rt.do(m)
+}
+
+// localRoute makes packets for an IPv6 address of ours ours. The kernel adds the same by itself, but from a work queue, when duplicate
+// address detection is over, or is found to be left out (addrconf_dad_work); the address can be sent from before that, and what is
+// answered would be forwarded, which nobody may. IPv4 knows no such time.
+func localRoute(index uint32, a spec.IP) *message {
+	m := newMessage(unix.RTM_NEWROUTE, newRoute,
+		rtmsg(spec.Prefix{IP: a, Bits: 8 * len(a)}, unix.RT_TABLE_LOCAL, unix.RTN_LOCAL, unix.RT_SCOPE_UNIVERSE, 0))
+	m.attr(unix.RTA_DST, a)
+	m.attr32(unix.RTA_OIF, index)
+	return m
 }
 
 // add adds a route and is content with one that is there already.

@@ -2,6 +2,7 @@ package network
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -9,12 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"cove/sandbox/spec"
+	"cove/userns"
 
 	"golang.org/x/sys/unix"
 )
@@ -282,4 +285,105 @@ func addrs(texts ...string) (out []spec.IP) {
 		out = append(out, netip.MustParseAddr(text).AsSlice())
 	}
 	return out
+}
+
+// What is sent to an address right after it was given is taken: an answer comes within microseconds, and a datagram is not sent again.
+func TestConfigureTakesAtOnce(t *testing.T) {
+	if !inNetns(t) {
+		return
+	}
+	link := spec.Link{Interface: "tap0", Tun: true, MTU: 1500, Addresses: prefixes("10.0.2.100/24", "fd00::100/64")}
+	const tries = 100
+	lost := map[string]int{}
+	for range tries {
+		err := inNewNetns(func() error {
+			tun, err := OpenTun(link, userns.IDMap{})
+			if err != nil {
+				return err
+			}
+			defer tun.Close()
+			if err := Configure(link); err != nil {
+				return err
+			}
+			for _, p := range []struct {
+				name   string
+				domain int
+				bound  unix.Sockaddr
+				packet []byte
+			}{
+				{"IPv6", unix.AF_INET6, &unix.SockaddrInet6{Port: 9}, datagram6("2001:db8::1", "fd00::100")},
+				{"IPv4", unix.AF_INET, &unix.SockaddrInet4{Port: 9}, datagram4("192.0.2.1", "10.0.2.100")},
+			} {
+				fd, err := unix.Socket(p.domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+				if err != nil {
+					return err
+				}
+				defer unix.Close(fd)
+				if p.domain == unix.AF_INET6 {
+					_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+				}
+				if err := unix.Bind(fd, p.bound); err != nil {
+					return err
+				}
+				if _, err := tun.Write(append(make([]byte, 10), p.packet...)); err != nil {
+					return err
+				}
+				if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100); n != 1 {
+					lost[p.name]++
+					if err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, n := range lost {
+		t.Errorf("%s: %d of %d datagrams were lost", name, n, tries)
+	}
+}
+
+// inNewNetns runs f on a thread in a network namespace of its own, which ends with it.
+func inNewNetns(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for ever
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// datagram6 and datagram4 are UDP from port 9 to port 9, with one byte.
+func datagram6(from, to string) []byte {
+	a, b := netip.MustParseAddr(from).As16(), netip.MustParseAddr(to).As16()
+	udp := []byte{0, 9, 0, 9, 0, 9, 0, 0, 'x'}
+	pseudo := slices.Concat(a[:], b[:], []byte{0, 0, 0, 9, 0, 0, 0, unix.IPPROTO_UDP}, udp)
+	binary.BigEndian.PutUint16(udp[6:], ^checksum(pseudo))
+	return slices.Concat([]byte{0x60, 0, 0, 0, 0, 9, unix.IPPROTO_UDP, 64}, a[:], b[:], udp)
+}
+
+func datagram4(from, to string) []byte {
+	a, b := netip.MustParseAddr(from).As4(), netip.MustParseAddr(to).As4()
+	ip := slices.Concat([]byte{0x45, 0, 0, 29, 0, 0, 0, 0, 64, unix.IPPROTO_UDP, 0, 0}, a[:], b[:])
+	binary.BigEndian.PutUint16(ip[10:], ^checksum(ip))
+	return slices.Concat(ip, []byte{0, 9, 0, 9, 0, 9, 0, 0, 'x'}) // without a checksum of its own
+}
+
+// checksum is the Internet's (RFC 1071).
+func checksum(b []byte) uint16 {
+	sum := uint32(0)
+	for i, c := range b {
+		sum += uint32(c) << (8 * (1 - i%2))
+	}
+	for sum > 0xffff {
+		sum = sum&0xffff + sum>>16
+	}
+	return uint16(sum)
 }
