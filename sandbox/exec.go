@@ -68,6 +68,8 @@ func setEnv(env []spec.Arg, entry string) []spec.Arg {
 func join(dir string, p spec.Process, o Options) (Status, error) {
 	said := listenVerdict(dir)
 	defer said.close()
+	refused := listenRefused(dir)
+	defer refused.close()
 	conn, err := dialSocket(dir)
 	if err != nil {
 		return Status{}, err
@@ -76,6 +78,7 @@ func join(dir string, p spec.Process, o Options) (Status, error) {
 	if err := conn.Send(request{Session: true}); err != nil {
 		return Status{}, err
 	}
+	defer refused.tell(o.warn)
 	exited, err := console.Run(conn, p, console.Stdio{In: o.Stdin, Out: o.Stdout, Err: o.Stderr, TTY: console.UseTTY(o.Stdin, o.Stdout)})
 	if v := said.get(errors.Is(err, console.ErrLost)); v != nil {
 		return Status{Code: v.Code, Text: v.Text}, nil

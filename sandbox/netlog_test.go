@@ -1,8 +1,16 @@
 package sandbox
 
 import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"cove/config"
 	"cove/sandbox/network"
@@ -59,7 +67,7 @@ func FuzzEntryFor(f *testing.F) {
 
 // A connection may end after the network has been told to: what it says still must not meet the summary halfway.
 func TestNetLogLate(t *testing.T) {
-	l := &netLog{log: &stateLog{dir: t.TempDir(), name: netLogName}, refused: map[string]int{}, closed: map[string]bool{}}
+	l := newNetLog(&stateLog{dir: t.TempDir(), name: netLogName}, nil)
 	var all sync.WaitGroup
 	for i := range 4 {
 		all.Go(func() {
@@ -72,8 +80,124 @@ func TestNetLogLate(t *testing.T) {
 		l.learned()
 	}
 	all.Wait()
-	l.log.end()
+	l.end()
 	if entries, closed := l.learned(); len(entries) != maxRefused || len(closed) > 0 {
 		t.Errorf("%d entries, %d closed", len(entries), len(closed))
+	}
+}
+
+func readLog(t *testing.T, dir string) (lines []network.Decision) {
+	t.Helper()
+	f, err := os.Open(filepath.Join(dir, netLogName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		var d network.Decision
+		if err := json.Unmarshal(s.Bytes(), &d); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, d)
+	}
+	return lines
+}
+
+// What comes to nothing over and over is one line and a number; what is carried has a line each; and of ever different ones there are
+// only so many. Nothing is lost to the counts.
+func TestNetLogAgain(t *testing.T) {
+	dir := t.TempDir()
+	l := newNetLog(&stateLog{dir: dir, name: netLogName}, nil)
+	now := time.Now()
+	for range 1000 {
+		l.add(network.Decision{Time: now, Kind: "tcp", Address: "203.0.113.1", Port: 22, Reason: "not-listed"})
+		l.add(network.Decision{Time: now, Kind: "tcp", Address: "203.0.113.1", Port: 23, Allowed: true, Error: "connection refused"})
+	}
+	for range 3 {
+		l.add(network.Decision{Time: now, Kind: "tcp", Address: "203.0.113.1", Port: 443, Allowed: true})
+	}
+	for port := range 10 * maxInPause {
+		l.add(network.Decision{Time: now, Kind: "udp", Address: "203.0.113.2", Port: uint16(port + 1), Reason: "not-listed"})
+	}
+	l.end()
+	sums, lines := map[string]int{}, readLog(t, dir)
+	for _, d := range lines {
+		key := fmt.Sprint(d.Kind, d.Port)
+		if d.Kind == "udp" || d.Kind == network.More {
+			key = d.Kind
+		}
+		sums[key] += max(d.Count, 1)
+	}
+	if sums["tcp22"] != 1000 || sums["tcp23"] != 1000 || sums["tcp443"] != 3 || sums["udp"]+sums[network.More] != 10*maxInPause || len(lines) > maxInPause+10 {
+		t.Errorf("%d lines: %v", len(lines), sums)
+	}
+	if l.refused.count["203.0.113.1:22"] != 1000 {
+		t.Errorf("%v", l.refused.count)
+	}
+}
+
+// A pause ends by itself: whoever follows the log sees how often without waiting for the end.
+func TestNetLogPause(t *testing.T) {
+	dir := t.TempDir()
+	l := newNetLog(&stateLog{dir: dir, name: netLogName}, nil)
+	defer l.end()
+	for range 5 {
+		l.add(network.Decision{Kind: "tcp", Address: "203.0.113.1", Port: 22, Reason: "not-listed"})
+	}
+	if lines := readLog(t, dir); len(lines) != 1 || lines[0].Count != 0 {
+		t.Errorf("at once: %+v", lines)
+	}
+	for end := time.Now().Add(10 * logPause); len(readLog(t, dir)) < 2 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	l.add(network.Decision{Kind: "tcp", Address: "203.0.113.1", Port: 22, Reason: "not-listed"})
+	if lines := readLog(t, dir); len(lines) != 3 || lines[1].Count != 4 || lines[2].Count != 0 {
+		t.Errorf("after a pause: %+v", lines)
+	}
+}
+
+// Who comes later is told what was refused since, and of the end even when the directory has gone.
+func TestRefusedSince(t *testing.T) {
+	dir := t.TempDir()
+	l := newNetLog(&stateLog{dir: dir, name: netLogName}, []string{"example.com", "*.example.org"})
+	if err := l.refused.share(dir); err != nil {
+		t.Fatal(err)
+	}
+	refuse := func(name string) {
+		l.add(network.Decision{Kind: "dns", Name: name, Reason: "not-listed"})
+	}
+	said := func(r *refusedFor) (text string) {
+		r.tell(func(format string, args ...any) { text += fmt.Sprintf(format, args...) + "\n" })
+		return text
+	}
+	refuse("before.example")
+	refuse("both.example")
+	first := listenRefused(dir)
+	defer first.close()
+	if got := said(first); got != "" {
+		t.Errorf("nothing was refused since: %q", got)
+	}
+	refuse("both.example")
+	refuse("after.example")
+	refuse("after.example")
+	// The longest that a client can say is told or left out, and those behind it are where they belong.
+	refuse(strings.Repeat("a.", 126) + "a")
+	long := network.Decision{Kind: "tcp", Address: strings.Repeat("1", 500), Port: 1, Reason: "not-listed"}
+	l.add(long)
+	refuse("last.example")
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	got := said(first)
+	want := `allow = ["example.com", "*.example.org", "both.example", "after.example", "` + strings.Repeat("a.", 126) + `a", "last.example"]` + "\n"
+	if !strings.HasSuffix(got, want) || !strings.HasPrefix(got, "the network refused what was asked of it 5 times ") {
+		t.Errorf("%q", got)
+	}
+	l.end()
+	if none := listenRefused(dir); none.file != nil || said(none) != "" {
+		t.Error("a sandbox without such a network has told something")
+	}
+	if !slices.Equal(l.refused.order[:3], []string{"before.example", "both.example", "after.example"}) {
+		t.Errorf("%q", l.refused.order)
 	}
 }

@@ -352,7 +352,11 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 	if b.spec.Network.Mode != "user" {
 		return spec.Link{}, b.resolvConf(nil)
 	}
-	link, err := b.opts.Network.Attach(ctx, b.child.Pid(), &b.spec.Network, b.netLog())
+	decide, err := b.netLog()
+	if err != nil {
+		return spec.Link{}, err
+	}
+	link, err := b.opts.Network.Attach(ctx, b.child.Pid(), &b.spec.Network, decide)
 	if err != nil {
 		return spec.Link{}, fmt.Errorf("attach network: %w", err)
 	}

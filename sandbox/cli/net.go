@@ -147,6 +147,9 @@ func decisionLine(d network.Decision) string {
 	if !d.Allowed {
 		verdict = "refused"
 	}
+	if d.Kind == network.More {
+		return fmt.Sprintf("%s and %d more that came to nothing: too many to be told apart", d.Time.Local().Format("15:04:05.000"), d.Count)
+	}
 	fmt.Fprintf(&b, "%s %s %-4s ", d.Time.Local().Format("15:04:05.000"), verdict, d.Kind)
 	switch {
 	case d.Kind == "dns":
@@ -170,6 +173,9 @@ func decisionLine(d network.Decision) string {
 	}
 	if d.Allowed && d.Kind != "dns" && d.Error == "" {
 		fmt.Fprintf(&b, " %s out, %s in, %s", size(d.Sent), size(d.Got), d.Took.Round(time.Millisecond))
+	}
+	if d.Count > 1 {
+		fmt.Fprintf(&b, ", %d times", d.Count)
 	}
 	return b.String()
 }

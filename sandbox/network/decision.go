@@ -19,4 +19,9 @@ type Decision struct {
 	Sent    int64         `json:"sent,omitempty"`   // bytes, by the sandbox
 	Got     int64         `json:"got,omitempty"`
 	Took    time.Duration `json:"ns,omitempty"`
+	// Count says of what came to nothing that it did so that often since the line before on it; 0 is once.
+	Count int `json:"count,omitempty"`
 }
+
+// More is the kind of a line that stands for Count others, which were too many to be told apart.
+const More = "more"
