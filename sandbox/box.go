@@ -1,13 +1,11 @@
 package sandbox
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -177,7 +175,11 @@ func (b *box) resolvConf(dns []spec.IP) error {
 		add("/etc/resolv.conf", "")
 		return nil
 	case "user":
-		add("/etc/resolv.conf", resolvText(dns, searchDomains()))
+		content, err := os.ReadFile("/etc/resolv.conf")
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("read the host's /etc/resolv.conf: %w", err)
+		}
+		add("/etc/resolv.conf", resolvText(dns, string(content)))
 		return nil
 	}
 	for _, name := range []string{"/etc/resolv.conf", "/etc/hosts"} {
@@ -188,31 +190,4 @@ func (b *box) resolvConf(dns []spec.IP) error {
 		add(name, string(content))
 	}
 	return nil
-}
-
-func resolvText(dns []spec.IP, search []string) string {
-	var out strings.Builder
-	for _, server := range dns {
-		fmt.Fprintf(&out, "nameserver %s\n", server)
-	}
-	if len(search) > 0 {
-		fmt.Fprintf(&out, "search %s\n", strings.Join(search, " "))
-	}
-	return out.String()
-}
-
-// searchDomains are the host's, as resolv.conf(5) has them.
-func searchDomains() []string {
-	content, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil {
-		return nil
-	}
-	var search []string
-	for line := range bytes.Lines(content) {
-		fields := strings.Fields(string(line))
-		if len(fields) > 1 && (fields[0] == "search" || fields[0] == "domain") {
-			search = fields[1:]
-		}
-	}
-	return search
 }
