@@ -8,7 +8,11 @@ import (
 	"cove/sandbox/network/egress"
 )
 
+// log tells of a decision. It is called before who asked is answered, where the answer is no: what they do next finds it told.
 func (n *Network) log(d network.Decision) {
+	if !d.Allowed {
+		n.pace.charge()
+	}
 	if n.opts.Log != nil {
 		n.opts.Log(d)
 	}

@@ -48,6 +48,7 @@ func (n *Network) echo(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bo
 	select {
 	case n.echoes <- struct{}{}:
 	default:
+		n.pace.charge()
 		n.end()
 		return true
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -33,11 +34,12 @@ type link struct {
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
 	readers    sync.WaitGroup
-	lost       func(error) // told when the interface can no longer be read
+	lost       func(error)          // told when the interface can no longer be read
+	owed       func() time.Duration // asked before each packet: how long to leave the sandbox's packets where they are
 }
 
 // newLink takes file over: a tun interface that init has made with IFF_VNET_HDR.
-func newLink(file *os.File, mtu uint32, lost func(error)) (*link, error) {
+func newLink(file *os.File, mtu uint32, owed func() time.Duration, lost func(error)) (*link, error) {
 	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	file.Close()
 	if err != nil {
@@ -47,7 +49,7 @@ func newLink(file *os.File, mtu uint32, lost func(error)) (*link, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	l := &link{file: os.NewFile(uintptr(fd), "tun"), mtu: mtu, lost: lost}
+	l := &link{file: os.NewFile(uintptr(fd), "tun"), mtu: mtu, owed: owed, lost: lost}
 	if l.raw, err = l.file.SyscallConn(); err != nil {
 		l.file.Close()
 		return nil, err
@@ -73,6 +75,9 @@ func (l *link) read() {
 	view := buffer.NewViewSize(vnetHeader + maxPacket)
 	defer func() { view.Release() }()
 	for {
+		if wait := l.owed(); wait > 0 {
+			time.Sleep(wait)
+		}
 		n, err := l.file.Read(view.AsSlice())
 		if err != nil {
 			if !errors.Is(err, os.ErrClosed) && l.lost != nil {

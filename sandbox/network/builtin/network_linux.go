@@ -70,6 +70,7 @@ type Network struct {
 	flows  chan struct{} // of datagrams
 	asking chan struct{} // questions to name servers
 	echoes chan struct{}
+	pace   pacer
 
 	keepIdle, keepEvery time.Duration
 
@@ -85,9 +86,12 @@ const (
 	// may have fewer, spareFiles of them stay for everything else.
 	maxConnections = 16384
 	spareFiles     = 1024
-	maxFlows       = 4096
-	maxAsking      = 256
-	maxEchoes      = 64
+	// maxPublished bounds what comes in by published ports. A socket to either side, and a pipe for each direction, which splice(2) takes.
+	maxPublished     = 4096
+	filesOfPublished = 6
+	maxFlows         = 4096
+	maxAsking        = 256
+	maxEchoes        = 64
 	// maxDialing bounds the connections that are being made: beyond it a SYN is lost, and comes again.
 	maxDialing = 2048
 )
@@ -118,19 +122,34 @@ func New(o Options) (*Network, error) {
 }
 
 // connections is how many there may be at a time. What is inside must not take the descriptors that its end needs.
-func connections() int {
-	var files unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
-		return spareFiles
-	}
-	return connectionsOf(files.Cur)
+func connections() int { return connectionsOf(openFiles()) }
+
+func connectionsOf(files uint64) int { return int(max(min(spendable(files)*3/4, maxConnections), 1)) }
+
+// Published is how many connections through published ports there may be at a time, each of filesOfPublished descriptors, and how
+// many flows of datagrams, each of one: a quarter of what connections leaves.
+func Published() (connections, flows int) { return publishedOf(openFiles()) }
+
+func publishedOf(files uint64) (connections, flows int) {
+	share := spendable(files) / 4
+	return int(max(min(share*3/4/filesOfPublished, maxPublished), 1)), int(max(min(share/4, maxPublished), 1))
 }
 
-func connectionsOf(files uint64) int {
-	if files < 2*spareFiles {
-		return max(int(files/2), 1)
+// openFiles is how many descriptors this process may have (Go has raised it to what may be).
+func openFiles() uint64 {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return 2 * spareFiles
 	}
-	return int(min(files-spareFiles, maxConnections))
+	return files.Cur
+}
+
+// spendable is what is left of them for the sandbox's connections, in both directions.
+func spendable(files uint64) uint64 {
+	if files < 2*spareFiles {
+		return files / 2
+	}
+	return files - spareFiles
 }
 
 // closed tells what no name and no open list opens: what is closed everywhere, this network, and this machine's addresses.
@@ -156,7 +175,7 @@ func prefix(p netip.Prefix) spec.Prefix {
 
 // Serve begins to carry: tun is the interface that init made, and is taken over.
 func (n *Network) Serve(tun *os.File) error {
-	l, err := newLink(tun, mtu, func(error) { n.stop() })
+	l, err := newLink(tun, mtu, n.pace.owed, func(error) { n.stop() })
 	if err != nil {
 		return fmt.Errorf("take over the sandbox's interface: %w", err)
 	}
@@ -204,7 +223,7 @@ func (n *Network) newStack(l *link) (*stack.Stack, error) {
 	wait, linger := tcpip.TCPTimeWaitTimeoutOption(timeWait), tcpip.TCPLingerTimeoutOption(lingerTime)
 	must("time wait", s.SetTransportProtocolOption(tcp.ProtocolNumber, &wait))
 	must("linger", s.SetTransportProtocolOption(tcp.ProtocolNumber, &linger))
-	s.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s, 0, maxDialing, n.acceptTCP).HandlePacket)
+	s.SetTransportProtocolHandler(tcp.ProtocolNumber, n.incomingTCP(tcp.NewForwarder(s, 0, maxDialing, n.acceptTCP).HandlePacket))
 	s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s, n.acceptUDP).HandlePacket)
 	s.SetTransportProtocolHandler(icmp.ProtocolNumber4, n.echo)
 	s.SetTransportProtocolHandler(icmp.ProtocolNumber6, n.echo)

@@ -545,9 +545,13 @@ func TestOwnAddresses(t *testing.T) {
 
 // A process that may have few descriptors keeps some for itself.
 func TestConnectionsBound(t *testing.T) {
-	for files, want := range map[uint64]int{1: 1, 256: 128, 1024: 512, 4096: 3072, 1 << 20: maxConnections, 1 << 63: maxConnections} {
+	for files, want := range map[uint64]int{1: 1, 256: 96, 1024: 384, 4096: 2304, 1 << 20: maxConnections, 1 << 63: maxConnections} {
 		if got := connectionsOf(files); got != want {
 			t.Errorf("%d descriptors: %d connections, want %d", files, got, want)
+		}
+		in, flows := publishedOf(files)
+		if left := int(min(files, 1<<40)) - want - in*filesOfPublished - flows; files > 64 && (left < int(min(files/2, spareFiles)) || in < 1 || flows < 1) {
+			t.Errorf("%d descriptors: %d connections and %d flows through published ports leave %d", files, in, flows, left)
 		}
 	}
 }
@@ -599,4 +603,93 @@ func FuzzPackets(f *testing.F) {
 			t.Fatal("Close hangs")
 		}
 	})
+}
+
+// A flood of what is refused takes a bounded part of this process's time, whatever it is that is refused; the log hears of every one that
+// was answered, and afterwards the network is as it was.
+func TestRefusedFlood(t *testing.T) {
+	closed := netip.MustParseAddr("192.0.2.1")
+	question := "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x02no\x07example\x00\x00\x01\x00\x01"
+	stray := syn(netip.MustParseAddr("10.0.2.200"), netip.AddrPortFrom(closed, 80), 1024)
+	stray[header.IPv4MinimumSize+13] = byte(header.TCPFlagAck)
+	for what, packet := range map[string][]byte{
+		"connections":                  syn(netip.MustParseAddr("10.0.2.200"), netip.AddrPortFrom(closed, 80), 1024),
+		"packets without a connection": stray,
+		"datagrams":                    datagram(netip.MustParseAddr("10.0.2.200"), netip.AddrPortFrom(closed, 9), 1024, []byte("x")),
+		"questions":                    datagram(netip.MustParseAddr("10.0.2.100"), netip.MustParseAddrPort("10.0.2.3:53"), 1024, []byte(question)),
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := newInside(t)
+			addr := serve(t, sayBack)
+			raw, err := s.socket(unix.SOCK_RAW, unix.IPPROTO_RAW)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(raw)
+			const flood = time.Second
+			to := &unix.SockaddrInet4{Addr: [4]byte(packet[16:20])}
+			var sent int
+			var inside, all time.Duration
+			s.do(func() {
+				began, beganInside, beganAll := time.Now(), used(unix.RUSAGE_THREAD), used(unix.RUSAGE_SELF)
+				for time.Since(began) < flood {
+					if unix.Sendto(raw, packet, 0, to) == nil {
+						sent++
+					}
+				}
+				inside, all = used(unix.RUSAGE_THREAD)-beganInside, used(unix.RUSAGE_SELF)-beganAll
+			})
+			logged := s.logged()
+			t.Logf("%d packets in %v took %v of this process's time beside %v of the sender's; %d were decided on", sent, flood, all-inside, inside, logged)
+			if sent < 10_000 {
+				t.Errorf("%d packets are no flood", sent)
+			}
+			if most := int((refusalCredit + flood + maxOwed) / refusalTime); logged > most*11/10 {
+				t.Errorf("%d were decided on, want at most %d", logged, most)
+			}
+			if all-inside > flood/2 {
+				t.Errorf("it took %v of this process's time", all-inside)
+			}
+			start := time.Now()
+			c := s.mustDial(addr)
+			_, _ = c.Write([]byte("after"))
+			if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("a connection afterwards took %v", took)
+			}
+		})
+	}
+}
+
+func (s *inside) logged() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.log)
+}
+
+// used is the processor time of the thread, or of the process.
+func used(who int) time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(who, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// What an ordinary program is refused in a second costs it no time.
+func TestRefusalsAreQuick(t *testing.T) {
+	s := newInside(t)
+	start := time.Now()
+	for range 500 {
+		if _, err := s.dial("192.0.2.1:80"); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("500 refusals took %v", took)
+	}
+	// Each was told before it was answered.
+	if n := s.logged(); n != 500 {
+		t.Errorf("%d were logged", n)
+	}
 }

@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -41,34 +43,60 @@ func addrPort(a tcpip.Address, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(addr, port)
 }
 
+// incomingTCP takes a packet that belongs to no connection. A connection that is refused costs no goroutine and no memory, for whoever
+// is inside may ask for as many as they like; the stack answers with a reset.
+func (n *Network) incomingTCP(accept func(stack.TransportEndpointID, *stack.PacketBuffer) bool) func(stack.TransportEndpointID, *stack.PacketBuffer) bool {
+	return func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+		if header.TCP(pkt.TransportHeader().Slice()).Flags()&(header.TCPFlagSyn|header.TCPFlagAck) != header.TCPFlagSyn {
+			n.pace.charge()
+			return false
+		}
+		to := addrPort(id.LocalAddress, id.LocalPort)
+		if isNames(to) {
+			return accept(id, pkt)
+		}
+		if _, v := n.decide("tcp", to); !v.OK {
+			n.log(n.decision("tcp", to, v)) // before the answer: it is told to who asks when the answer is there
+			return false
+		}
+		return accept(id, pkt)
+	}
+}
+
+// isNames tells where the name server is.
+func isNames(to netip.AddrPort) bool {
+	return (to.Addr() == dns4 || to.Addr() == dns6) && to.Port() == dnsPort
+}
+
 // acceptTCP carries out one connection of the sandbox's. It runs on a goroutine of its own.
 func (n *Network) acceptTCP(r *tcp.ForwarderRequest) {
 	id := r.ID()
 	to := addrPort(id.LocalAddress, id.LocalPort)
 	if !n.take() {
+		n.pace.charge()
 		r.Complete(true)
 		return
 	}
 	defer n.release()
-	if (to.Addr() == dns4 || to.Addr() == dns6) && to.Port() == dnsPort {
+	if isNames(to) {
 		if c := n.create(r); c != nil {
 			n.serveNames(c)
 		}
 		return
 	}
-	target, v := n.decide("tcp", to)
+	target, v := n.decide("tcp", to) // once more: incomingTCP has held nothing
 	d := n.decision("tcp", to, v)
 	if !v.OK {
-		r.Complete(true)
 		n.log(d)
+		r.Complete(true)
 		return
 	}
 	defer n.policy.Hold(to.Addr(), v.Names)()
 	out, err := n.dial(target, d.Name)
 	if err != nil {
-		r.Complete(true)
 		d.Error = bareError(err)
 		n.log(d)
+		r.Complete(true)
 		return
 	}
 	defer out.Close()
@@ -77,8 +105,10 @@ func (n *Network) acceptTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	n.carry(in, out, to, v, &d)
-	d.Took = time.Since(d.Time)
-	n.log(d)
+	if d.Allowed { // else upward has
+		d.Took = time.Since(d.Time)
+		n.log(d)
+	}
 }
 
 // decide asks the policy, and says where a connection really leads: the host's loopback has a name and an address inside.
@@ -178,10 +208,14 @@ func (n *Network) carry(in *inner, out *net.TCPConn, to netip.AddrPort, v egress
 	defer in.Close()
 	var sent, got atomic.Int64
 	var both sync.WaitGroup
+	var answer *egress.Answer
+	if v.Say != egress.Nothing {
+		answer = egress.NewAnswer()
+	}
 	down := make(chan struct{}) // closed when nothing more comes from outside
 	downAll := sync.OnceFunc(func() { close(down) })
 	both.Go(func() {
-		err := n.upward(in, out, to, v, d, &sent)
+		err := n.upward(in, out, to, v, d, answer, &sent, &got)
 		if err != nil {
 			breakBoth()
 			return
@@ -193,7 +227,10 @@ func (n *Network) carry(in *inner, out *net.TCPConn, to netip.AddrPort, v egress
 	})
 	both.Go(func() {
 		defer downAll()
-		if err := downward(in, out, &got); err != nil {
+		if answer != nil {
+			defer answer.End() // upward may wait for it
+		}
+		if err := downward(in, out, answer, &got); err != nil {
 			breakBoth()
 			return
 		}
@@ -226,13 +263,14 @@ func (c *inner) goneBefore(done <-chan struct{}) bool {
 }
 
 // upward copies what the sandbox sends, once it has said a name that it may mean.
-func (n *Network) upward(in *inner, out *net.TCPConn, to netip.AddrPort, v egress.Verdict, d *network.Decision, sent *atomic.Int64) error {
+func (n *Network) upward(in *inner, out *net.TCPConn, to netip.AddrPort, v egress.Verdict, d *network.Decision, answer *egress.Answer, sent, got *atomic.Int64) error {
 	w := &counted{w: out, n: sent}
 	if v.Say != egress.Nothing {
 		c := egress.NewClient(in, v.Say, to.Port(), func(name string) egress.Verdict {
 			d.Name = shortName(name)
 			return n.policy.Said(v.Say, name, "tcp", to.Port())
 		})
+		c.Switched = answer.Switched
 		for done := false; !done; {
 			var data []byte
 			var err error
@@ -245,6 +283,8 @@ func (n *Network) upward(in *inner, out *net.TCPConn, to netip.AddrPort, v egres
 			switch {
 			case errors.As(err, &refused):
 				d.Allowed, d.Reason, d.Entry, d.Error = false, refused.Reason, refused.Entry, refused.Detail
+				d.Sent, d.Got, d.Took = sent.Load(), got.Load(), time.Since(d.Time)
+				n.log(*d) // before the reset
 				return err
 			case err == io.EOF:
 				return nil
@@ -304,8 +344,8 @@ func (c *counted) Write(p []byte) (int, error) {
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, copyBytes); return &b }}
 
-// downward copies what comes from outside. Without anything to copy it holds no buffer: idle connections cost little.
-func downward(in *inner, out *net.TCPConn, got *atomic.Int64) error {
+// downward copies what comes from outside; answer, which may be nil, is shown the beginning. Without anything to copy it holds no buffer: idle connections cost little.
+func downward(in *inner, out *net.TCPConn, answer *egress.Answer, got *atomic.Int64) error {
 	raw, err := out.SyscallConn()
 	if err != nil {
 		return err
@@ -332,6 +372,9 @@ func downward(in *inner, out *net.TCPConn, got *atomic.Int64) error {
 			err = rerr
 		}
 		if err == nil && size > 0 {
+			if answer != nil && !answer.Watch((*buf)[:size]) {
+				answer = nil
+			}
 			_, err = in.Write((*buf)[:size])
 			got.Add(int64(size))
 		} else if err == nil {

@@ -30,7 +30,7 @@ const (
 func (n *Network) acceptUDP(r *udp.ForwarderRequest) bool {
 	id := r.ID()
 	to := addrPort(id.LocalAddress, id.LocalPort)
-	isDNS := (to.Addr() == dns4 || to.Addr() == dns6) && to.Port() == dnsPort
+	isDNS := isNames(to)
 	var v egress.Verdict
 	if !isDNS {
 		if _, v = n.decide("udp", to); !v.OK {
@@ -39,6 +39,7 @@ func (n *Network) acceptUDP(r *udp.ForwarderRequest) bool {
 		}
 	}
 	if !n.takeFlow() {
+		n.pace.charge()
 		return false
 	}
 	c := &flow{}

@@ -23,7 +23,12 @@ type Client struct {
 	left  int64 // of a body, or of a chunk with its end
 	head  []byte
 	slow  bool // the first line did not end in time
-	after bool // a request for a WebSocket was passed: what follows may be no HTTP any more
+
+	// Switched waits for the server's answer to the first request, and tells whether it was 101: what follows is no HTTP any more. nil:
+	// no server ever says so.
+	Switched func() bool
+	requests int
+	asked    bool // the first request asked for a WebSocket, and what came of it is not known
 }
 
 type state int

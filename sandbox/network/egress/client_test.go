@@ -17,6 +17,11 @@ import (
 
 // pass runs what a client sends through a Client: what came out, and how it ended (nil: at the end).
 func pass(in io.Reader, say Say, port uint16, allowed ...string) (out []byte, err error) {
+	return passAnswered(in, say, port, nil, allowed...)
+}
+
+// passAnswered is pass where the server answers the first request.
+func passAnswered(in io.Reader, say Say, port uint16, switched func() bool, allowed ...string) (out []byte, err error) {
 	r := bufio.NewReader(in)
 	c := NewClient(r, say, port, func(name string) Verdict {
 		for _, a := range allowed {
@@ -26,6 +31,7 @@ func pass(in io.Reader, say Say, port uint16, allowed ...string) (out []byte, er
 		}
 		return Verdict{OK: say != Allowed, Reason: OtherName}
 	})
+	c.Switched = switched
 	for {
 		data, done, err := c.Next()
 		out = append(out, data...)
@@ -147,51 +153,44 @@ func TestHTTP(t *testing.T) {
 		ok: "", ok + ok: "", "GET / HTTP/1.0\r\nHost: GOOD.example:80\r\n\r\n": "", "GET http://good.example/ HTTP/1.1\r\nHost: good.example\r\n\r\n": "",
 		"OPTIONS * HTTP/1.1\r\nhost:good.example.\r\n\r\n": "",
 		post("Content-Length: 5", "12345") + ok:            "", post("Content-Length: 0", "") + "\r\n" + ok: "",
-		post("Transfer-Encoding: chunked", "5;x=y\r\n12345\r\n0\r\nT: v\r\n\r\n") + ok:                                      "",
-		"GET / HTTP/1.1\r\nHost: good.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x85abcdhello" + evil: "",
+		post("Transfer-Encoding: chunked", "5;x=y\r\n12345\r\n0\r\nT: v\r\n\r\n") + ok: "",
 		evil: OtherName, ok + evil: OtherName,
 		// Blanks where servers forgive them, on whatever port: Python's http.server splits at any, Go's takes any method.
 		" " + evil: BadForm, "\t" + evil: BadForm, "GET\t/\tHTTP/1.1\r\nHost: evil.example\r\n\r\n": BadForm,
 		"GET\v/\xa0HTTP/1.1\r\nHost: evil.example\r\n\r\n": BadForm, "GET / HTTP/1.1 \r\nHost: evil.example\r\n\r\n": BadForm,
-		strings.Repeat("A", 70) + " / HTTP/1.1\r\nHost: evil.example\r\n\r\n": OtherName,
-		"GET / HTTP/1.1\r\x00\nHost: evil.example\r\n\r\n":                    BadForm,
-		// A server that speaks no WebSocket reads the next request, and may pass over what stands before it.
-		"GET / HTTP/1.1\r\nHost: good.example\r\nUpgrade: websocket\r\n\r\n " + evil:        BadForm,
-		"GET / HTTP/1.1\r\nHost: good.example\r\nUpgrade: websocket\r\n\r\n\x01" + evil:     BadForm,
-		"GET / HTTP/1.1\r\nHost: good.example\r\nUpgrade: websocket\r\n\r\n\x85" + evil:     BadForm,
-		"GET / HTTP/1.1\r\nHost: good.example\r\nUpgrade: websocket\r\n\r\n\x00\x80" + evil: BadForm,
-		post("Content-Length: 5", "12345") + evil:                                           OtherName,
-		post("Content-Length: 5", "1234") + evil:                                            OtherName, // its G is the body's
-		post("Transfer-Encoding: chunked", "5\r\n12345\r\n0\r\n\r\n") + evil:                OtherName,
-		post("Transfer-Encoding: chunked", "5\r\n123456\r\n0\r\n\r\n"):                      BadForm,
-		post("Transfer-Encoding: chunked", "0x5\r\n12345\r\n0\r\n\r\n"):                     BadForm,
-		post("Transfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n"):                BadForm,
-		post("Transfer-Encoding: gzip, chunked", ""):                                        BadForm,
-		post("Transfer-Encoding : chunked", ""):                                             BadForm,
-		post("Content-Length: 5\r\nContent-Length: 5", ""):                                  BadForm,
-		post("Content-Length: +5", ""):                                                      BadForm,
-		post("Content-Length: 5, 5", ""):                                                    BadForm,
-		"GET / HTTP/1.1\r\n\r\n":                                                            NoName,
-		"GET / HTTP/1.0\r\n\r\n":                                                            NoName,
-		"GET http://evil.example/ HTTP/1.1\r\nHost: good.example\r\n\r\n":                   OtherName,
-		"GET http://good.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n":                   OtherName,
-		"GET http://good.example@evil.example/ HTTP/1.1\r\nHost: good.example\r\n\r\n":      BadForm,
-		"GET http://good.example\\@evil.example/ HTTP/1.1\r\nHost: good.example\r\n\r\n":    "",
-		"GET / HTTP/1.1\r\nHost: good.example\r\nHost: evil.example\r\n\r\n":                BadForm,
-		"GET / HTTP/1.1\r\nHost: good.example, evil.example\r\n\r\n":                        BadForm,
-		"GET / HTTP/1.1\r\nHost: good.example\r\n X: y\r\n\r\n":                             BadForm,
-		"GET / HTTP/1.1\nHost: evil.example\n\n":                                            BadForm,
-		"GET / HTTP/1.1\r\nHost: good.example\r\nX: a\rHost: evil.example\r\n\r\n":          BadForm,
-		"GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n":                                  OtherName,
-		"GET / HTTP/1.1\r\nHost: good.example:evil.example\r\n\r\n":                         BadForm,
-		"CONNECT evil.example:443 HTTP/1.1\r\nHost: good.example\r\n\r\n":                   BadForm,
-		"GET / HTTP/1.1\r\nHost: good.example\r\nUpgrade: h2c\r\n\r\n":                      BadForm,
-		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n":                                                  BadForm,
-		"GET /\r\n":                                                                         BadForm,
-		"\r\n" + evil:                                                                       BadForm,
-		"get  / HTTP/1.1\r\nHost: evil.example\r\n\r\n":                                     BadForm,
-		"GET / HTTP/1.1\r\nHost: good.example\r\nUpgrade: websocket\r\n\r\n" + evil:         OtherName,
-		"GET /" + strings.Repeat("a", maxHead) + " HTTP/1.1\r\nHost: good.example\r\n\r\n":  BadForm,
+		strings.Repeat("A", 70) + " / HTTP/1.1\r\nHost: evil.example\r\n\r\n":              OtherName,
+		"GET / HTTP/1.1\r\x00\nHost: evil.example\r\n\r\n":                                 BadForm,
+		post("Content-Length: 5", "12345") + evil:                                          OtherName,
+		post("Content-Length: 5", "1234") + evil:                                           OtherName, // its G is the body's
+		post("Transfer-Encoding: chunked", "5\r\n12345\r\n0\r\n\r\n") + evil:               OtherName,
+		post("Transfer-Encoding: chunked", "5\r\n123456\r\n0\r\n\r\n"):                     BadForm,
+		post("Transfer-Encoding: chunked", "0x5\r\n12345\r\n0\r\n\r\n"):                    BadForm,
+		post("Transfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n"):               BadForm,
+		post("Transfer-Encoding: gzip, chunked", ""):                                       BadForm,
+		post("Transfer-Encoding : chunked", ""):                                            BadForm,
+		post("Content-Length: 5\r\nContent-Length: 5", ""):                                 BadForm,
+		post("Content-Length: +5", ""):                                                     BadForm,
+		post("Content-Length: 5, 5", ""):                                                   BadForm,
+		"GET / HTTP/1.1\r\n\r\n":                                                           NoName,
+		"GET / HTTP/1.0\r\n\r\n":                                                           NoName,
+		"GET http://evil.example/ HTTP/1.1\r\nHost: good.example\r\n\r\n":                  OtherName,
+		"GET http://good.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n":                  OtherName,
+		"GET http://good.example@evil.example/ HTTP/1.1\r\nHost: good.example\r\n\r\n":     BadForm,
+		"GET http://good.example\\@evil.example/ HTTP/1.1\r\nHost: good.example\r\n\r\n":   "",
+		"GET / HTTP/1.1\r\nHost: good.example\r\nHost: evil.example\r\n\r\n":               BadForm,
+		"GET / HTTP/1.1\r\nHost: good.example, evil.example\r\n\r\n":                       BadForm,
+		"GET / HTTP/1.1\r\nHost: good.example\r\n X: y\r\n\r\n":                            BadForm,
+		"GET / HTTP/1.1\nHost: evil.example\n\n":                                           BadForm,
+		"GET / HTTP/1.1\r\nHost: good.example\r\nX: a\rHost: evil.example\r\n\r\n":         BadForm,
+		"GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n":                                 OtherName,
+		"GET / HTTP/1.1\r\nHost: good.example:evil.example\r\n\r\n":                        BadForm,
+		"CONNECT evil.example:443 HTTP/1.1\r\nHost: good.example\r\n\r\n":                  BadForm,
+		"GET / HTTP/1.1\r\nHost: good.example\r\nUpgrade: h2c\r\n\r\n":                     BadForm,
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n":                                                 BadForm,
+		"GET /\r\n":                                                                        BadForm,
+		"\r\n" + evil:                                                                      BadForm,
+		"get  / HTTP/1.1\r\nHost: evil.example\r\n\r\n":                                    BadForm,
+		"GET /" + strings.Repeat("a", maxHead) + " HTTP/1.1\r\nHost: good.example\r\n\r\n": BadForm,
 	} {
 		for _, port := range []uint16{80, 12345} {
 			out, err := pass(iotest.OneByteReader(strings.NewReader(sent)), Allowed, port, "good.example")
@@ -256,7 +255,7 @@ func FuzzClient(f *testing.F) {
 			if !strings.EqualFold(strings.TrimSuffix(host, "."), "good.example") {
 				t.Fatalf("HTTP: Go's server reads the host %q in %q", req.Host, out)
 			}
-			if _, err := io.Copy(io.Discard, req.Body); err != nil || req.Header.Get("Upgrade") != "" {
+			if _, err := io.Copy(io.Discard, req.Body); err != nil {
 				return
 			}
 		}
@@ -282,4 +281,87 @@ func goServerName(first []byte) (name string, ok bool) {
 		return nil, errors.New("enough")
 	}}).HandshakeContext(ctx)
 	return name, ok
+}
+
+// A WebSocket passes behind the server's 101, and behind nothing else: a client that only says it wants one is checked as ever.
+func TestUpgrade(t *testing.T) {
+	const ask = "GET / HTTP/1.1\r\nHost: good.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+	const ok, evil = "GET / HTTP/1.1\r\nHost: good.example\r\n\r\n", "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n"
+	const frame = "\x81\x85abcdhello\r\n"
+	for _, c := range []struct {
+		sent, answer, want string
+	}{
+		{ask + frame + evil, "HTTP/1.1 101 Switching Protocols\r\n\r\n", ""},
+		{ask + frame + evil, "HTTP/1.1 101\r\n", ""},
+		{ask + evil, "HTTP/1.1 103 Early Hints\r\nLink: x\r\nA: b\r\n\r\nHTTP/1.1 101 x\r\n\r\n", ""},
+		{ask + evil, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 x\r\n\r\n", ""},
+		{ask + frame + "\r\n", "HTTP/1.1 200 OK\r\n\r\n", BadForm},
+		{ask + frame + evil, "HTTP/1.1 404 Not Found\r\n\r\n", BadForm},
+		{ask + evil, "HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\r\n", OtherName},
+		{ask + "\x81\x85 / HTTP/1.1\r\nHost: evil.example\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n", BadForm},
+		{ask + ok + evil, "HTTP/1.1 426 Upgrade Required\r\n\r\nHTTP/1.1 101 x\r\n", OtherName},
+		{ask + ok, "HTTP/1.1 426 Upgrade Required\r\n\r\n", ""},
+		{ask + evil, "HTTP/1.1 103 Early Hints\r\nLink: HTTP/1.1 101 x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", OtherName},
+		{ask + evil, "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 x\r\n", OtherName},
+		{ask + evil, "HTTP/1.1 1010 x\r\n", OtherName}, {ask + evil, "HTTP/1.1 10a x\r\n", OtherName}, {ask + evil, "HTTP/2 101\r\n", OtherName},
+		{ask + evil, " HTTP/1.1 101 x\r\n", OtherName}, {ask + evil, "\r\nHTTP/1.1 101 x\r\n", OtherName},
+		{ask + evil, "", OtherName}, {ask + evil, "HTTP/1.1 101", OtherName}, {ask + evil, strings.Repeat("x", 2*maxAnswer), OtherName},
+		{ask + evil, "HTTP/1.1 103 x\r\n" + strings.Repeat("x: y\r\n", maxAnswer) + "\r\nHTTP/1.1 101 x\r\n", OtherName},
+		{ok + ask + frame, "HTTP/1.1 101 x\r\n\r\n", BadForm}, {ask + ask, "HTTP/1.1 401 x\r\n\r\n", BadForm},
+	} {
+		for _, oneByOne := range []bool{false, true} {
+			a := NewAnswer()
+			go func() {
+				defer a.End()
+				for data := []byte(c.answer); len(data) > 0; {
+					n := len(data)
+					if oneByOne {
+						n = 1
+					}
+					if !a.Watch(data[:n]) {
+						return
+					}
+					data = data[n:]
+				}
+			}()
+			out, err := passAnswered(strings.NewReader(c.sent), Allowed, 80, a.Switched, "good.example")
+			if got := reasonOf(err); got != c.want || got == "" && string(out) != c.sent || strings.Contains(string(out), "evil") && c.want != "" {
+				t.Errorf("%.200q answered by %.60q: %q (%v), want %q; %q passed", c.sent, c.answer, got, err, c.want, out)
+			}
+		}
+	}
+}
+
+// FuzzAnswer: only what Go's reader of answers takes for a 101, behind interim answers alone, is one.
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 103 x\r\nA: b\r\n\r\nHTTP/1.1 101 x\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 100 x\r\n\r\nHTTP/1.1 200 x\r\n\r\nHTTP/1.1 101 x\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, said []byte) {
+		whole, parts := NewAnswer(), NewAnswer()
+		whole.Watch(said)
+		whole.End()
+		for i := range said {
+			parts.Watch(said[i : i+1])
+		}
+		parts.End()
+		if whole.Switched() != parts.Switched() {
+			t.Fatalf("%q: at once %v, byte by byte %v", said, whole.Switched(), parts.Switched())
+		}
+		if !whole.Switched() {
+			return
+		}
+		for r := bufio.NewReader(bytes.NewReader(said)); ; {
+			answer, err := http.ReadResponse(r, nil)
+			if err != nil {
+				return // one whose headers make no sense, or do not end
+			}
+			if answer.StatusCode == http.StatusSwitchingProtocols {
+				return
+			}
+			if answer.StatusCode < 100 || answer.StatusCode >= 200 {
+				t.Fatalf("%q: behind an answer of %d", said, answer.StatusCode)
+			}
+		}
+	})
 }

@@ -66,16 +66,14 @@ func saysHTTP(line []byte) bool { return bytes.Contains(bytes.ToUpper(line), []b
 
 // request reads the head of the next request.
 func (c *Client) request() ([]byte, error) {
-	first, err := c.r.Peek(1)
-	if err != nil {
+	if _, err := c.r.Peek(1); err != nil {
 		return nil, err
 	}
-	if c.after && isFrameStart(first[0]) {
-		// What masks its data is a client's frame. No server takes its two bytes for a request's, or for something to pass over
-		// before one: one that speaks no WebSocket would read on.
-		if two, err := c.r.Peek(2); err != nil || two[1] >= 0x80 {
+	if c.asked {
+		// Whatever a client sends behind such a request, a server that speaks no WebSocket reads on for the next one.
+		if c.asked = false; c.Switched != nil && c.Switched() {
 			c.state = opaque
-			return nil, err
+			return nil, nil
 		}
 	}
 	c.head = nil
@@ -99,7 +97,12 @@ func (c *Client) request() ([]byte, error) {
 	if refused := c.judge(r); refused != nil {
 		return nil, refused
 	}
-	c.after = c.after || r.websocket
+	if r.websocket && c.requests > 0 {
+		// Which answer of several is the one to it could be read in two ways.
+		return c.odd("HTTP: an Upgrade to a WebSocket behind other requests: it takes a connection of its own")
+	}
+	c.asked = r.websocket
+	c.requests++
 	switch {
 	case r.chunked:
 		c.state = atChunk
@@ -107,13 +110,6 @@ func (c *Client) request() ([]byte, error) {
 		c.state, c.left = inBody, r.length
 	}
 	return c.take(), nil
-}
-
-// isFrameStart tells the first byte of a WebSocket's first frames (RFC 6455 5.2): whole or the first part, compressed or not,
-// of text or binary; or of control. That of a compressed part is a letter too, and taken for one.
-func isFrameStart(b byte) bool {
-	kind := b & 0x0f
-	return b&0x30 == 0 && (b < 0x40 || b >= 0x80) && (kind == 1 || kind == 2 || b >= 0x80 && kind >= 8 && kind <= 10)
 }
 
 func (c *Client) take() []byte {

@@ -1,0 +1,43 @@
+package builtin
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// pacer bounds this process's time for what comes to nothing: connections, datagrams and questions that are refused, and packets that
+// belong to nothing. No limit of the sandbox's holds this process. Each costs refusalTime, and who owes more than
+// refusalCredit of it has the packets that it sends left in its interface's queue meanwhile, which is short: what floods is
+// slow, and loses packets, in all that it does. An ordinary program never gets there.
+type pacer struct{ paid atomic.Int64 } // the time until which it is paid, in nanoseconds since began; the algorithm is GCRA
+
+const (
+	refusalTime   = time.Millisecond
+	refusalCredit = 2000 * refusalTime
+	// maxOwed bounds the debt, and maxPause one wait: the end of the network waits for it too.
+	maxOwed  = time.Second
+	maxPause = 10 * time.Millisecond
+)
+
+var began = time.Now()
+
+// charge counts one. It may be called from many goroutines.
+func (p *pacer) charge() {
+	now := int64(time.Since(began))
+	for {
+		paid := p.paid.Load()
+		next := min(max(paid, now)+int64(refusalTime), now+int64(refusalCredit+maxOwed))
+		if p.paid.CompareAndSwap(paid, next) {
+			return
+		}
+	}
+}
+
+// owed is how long to wait before the next packet.
+func (p *pacer) owed() time.Duration {
+	paid := p.paid.Load()
+	if paid == 0 {
+		return 0 // nothing has ever been refused, and the clock costs something
+	}
+	return min(time.Duration(paid)-time.Since(began)-refusalCredit, maxPause)
+}
