@@ -13,14 +13,14 @@ import (
 	"syscall"
 	"time"
 
+	"cove/sandbox/network/builtin"
 	"cove/sandbox/spec"
 )
 
 // Dialer gives a socket that is connected to a port inside the sandbox, made by its init.
 type Dialer func(proto string, port uint16) (*os.File, error)
 
-// maxConnections bounds the connections that one published port carries at a time: each costs two
-// descriptors here. More wait in the listener's backlog.
+// maxConnections bounds the connections that one published port carries at a time. More wait in the listener's backlog.
 const maxConnections = 1024
 
 // Published is a set of ports that are listened on. Its methods may be called at the same time.
@@ -29,6 +29,9 @@ type Published struct {
 	cancel context.CancelFunc
 	dial   Dialer
 	wg     sync.WaitGroup
+	// Of all ports together: each connection, and each flow of datagrams, costs descriptors, of which this process has only so many.
+	slots chan struct{}
+	flows chan struct{}
 
 	mu   sync.Mutex
 	open []*opened
@@ -45,8 +48,13 @@ type opened struct {
 // Publish listens on each port and carries what comes to a socket of dial's. All ports are bound when it
 // returns; on error none is. It ends with Close or with ctx.
 func Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (*Published, error) {
+	connections, flows := builtin.Published()
+	return publishBounded(ctx, ports, dial, connections, flows)
+}
+
+func publishBounded(ctx context.Context, ports []spec.Port, dial Dialer, connections, flows int) (*Published, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	p := &Published{ctx: ctx, cancel: cancel, dial: dial}
+	p := &Published{ctx: ctx, cancel: cancel, dial: dial, slots: make(chan struct{}, connections), flows: make(chan struct{}, flows)}
 	for _, port := range ports {
 		if _, err := p.Add(port); err != nil {
 			p.Close()
@@ -171,7 +179,7 @@ func (p *Published) listen(ctx context.Context, port spec.Port) (*opened, error)
 			return nil, bindError(addr, "udp", err)
 		}
 		port.HostPort = uint16(c.LocalAddr().(*net.UDPAddr).Port)
-		p.wg.Go(func() { newFlows(c.(*net.UDPConn), port.ContainerPort, p.dial).serve(ctx) })
+		p.wg.Go(func() { newFlows(c.(*net.UDPConn), port.ContainerPort, p.dial, p.flows).serve(ctx) })
 		return &opened{port: port, addr: c.LocalAddr(), closer: c}, nil
 	}
 	return nil, fmt.Errorf("publish port %d: unknown protocol %q", port.ContainerPort, port.Proto)
@@ -196,16 +204,11 @@ func bindError(addr netip.AddrPort, proto string, err error) error {
 }
 
 func (p *Published) serveTCP(ctx context.Context, l net.Listener, port uint16, dial Dialer) {
-	slots := make(chan struct{}, maxConnections)
+	// One port leaves some to the others, where there are few.
+	own := make(chan struct{}, min(maxConnections, max(cap(p.slots)*3/4, 1)))
 	for {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
 		c, err := l.Accept()
 		if err != nil {
-			<-slots
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
@@ -216,10 +219,29 @@ func (p *Published) serveTCP(ctx context.Context, l net.Listener, port uint16, d
 			}
 			continue
 		}
+		// Behind Accept: a port that nobody uses holds no slot.
+		if !take(ctx, own) {
+			c.Close()
+			return
+		}
+		if !take(ctx, p.slots) {
+			c.Close()
+			return
+		}
 		p.wg.Go(func() {
-			defer func() { <-slots }()
+			defer func() { <-p.slots; <-own }()
 			carryTCP(ctx, c.(*net.TCPConn), port, dial)
 		})
+	}
+}
+
+// take waits for a slot; false at the end.
+func take(ctx context.Context, slots chan struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

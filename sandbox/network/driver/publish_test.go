@@ -210,7 +210,7 @@ func TestFlowsExpireAndAreBounded(t *testing.T) {
 	fs := newFlows(outside.(*net.UDPConn), localPort(t, server.LocalAddr()), func(proto string, port uint16) (*os.File, error) {
 		dialled++
 		return network.Dial(proto, port)
-	})
+	}, make(chan struct{}, maxFlows))
 	fs.idle = 50 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -250,4 +250,97 @@ func TestFlowsExpireAndAreBounded(t *testing.T) {
 
 func netipPort(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), uint16(i+1))
+}
+
+// All ports together take a bounded part of this process's descriptors; who has to wait is served when another has gone, and a port that
+// nobody uses takes nothing of it.
+func TestPublishBounded(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = c.Write([]byte("hello"))
+				_, _ = io.Copy(io.Discard, c)
+			}()
+		}
+	}()
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	go func() {
+		buf := make([]byte, 10)
+		for {
+			n, from, err := server.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(buf[:n], from)
+		}
+	}()
+	tcp := spec.Port{ContainerPort: localPort(t, l.Addr()), Proto: "tcp"}
+	udp := spec.Port{ContainerPort: localPort(t, server.LocalAddr()), Proto: "udp"}
+	p, err := publishBounded(t.Context(), []spec.Port{tcp, tcp, tcp, udp, udp}, network.Dial, 2, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	greeted := make(chan net.Conn, 10)
+	dial := func(port int) {
+		c, err := net.Dial("tcp", p.Addrs()[port].String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(func() { c.Close() })
+		go func() {
+			if _, err := io.ReadFull(c, make([]byte, 5)); err == nil {
+				greeted <- c
+			}
+		}()
+	}
+	for _, port := range []int{1, 1, 2, 0} {
+		dial(port)
+	}
+	first := []net.Conn{<-greeted, <-greeted}
+	select {
+	case <-greeted:
+		t.Error("three connections where two may be")
+	case <-time.After(300 * time.Millisecond):
+	}
+	for _, c := range first {
+		c.Close()
+		select {
+		case <-greeted:
+		case <-time.After(5 * time.Second):
+			t.Fatal("nobody is served in the place of who has gone")
+		}
+	}
+	echo := func(port int) error {
+		c, err := net.Dial("udp", p.Addrs()[port].String())
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { c.Close() })
+		_, _ = c.Write([]byte("x"))
+		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		_, err = c.Read(make([]byte, 10))
+		return err
+	}
+	if err := echo(3); err != nil {
+		t.Error(err)
+	}
+	if err := echo(4); err == nil {
+		t.Error("two flows where one may be")
+	}
 }

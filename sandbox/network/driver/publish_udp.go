@@ -25,6 +25,7 @@ type flows struct {
 	port    uint16
 	dial    Dialer
 	idle    time.Duration
+	slots   chan struct{} // of all ports
 	mu      sync.Mutex
 	byPeer  map[netip.AddrPort]*flow
 	wg      sync.WaitGroup
@@ -32,8 +33,8 @@ type flows struct {
 
 type flow struct{ queue chan []byte }
 
-func newFlows(outside *net.UDPConn, port uint16, dial Dialer) *flows {
-	return &flows{outside: outside, port: port, dial: dial, idle: flowIdle, byPeer: map[netip.AddrPort]*flow{}}
+func newFlows(outside *net.UDPConn, port uint16, dial Dialer, slots chan struct{}) *flows {
+	return &flows{outside: outside, port: port, dial: dial, idle: flowIdle, slots: slots, byPeer: map[netip.AddrPort]*flow{}}
 }
 
 // serve returns when the outer socket is closed and all flows have ended.
@@ -70,10 +71,16 @@ func (fs *flows) flow(ctx context.Context, peer netip.AddrPort) *flow {
 	if len(fs.byPeer) >= maxFlows {
 		return nil
 	}
+	select {
+	case fs.slots <- struct{}{}:
+	default:
+		return nil
+	}
 	f := &flow{queue: make(chan []byte, flowQueue)}
 	fs.byPeer[peer] = f
 	fs.wg.Go(func() {
 		defer func() {
+			<-fs.slots
 			fs.mu.Lock()
 			delete(fs.byPeer, peer)
 			fs.mu.Unlock()
