@@ -99,6 +99,10 @@ const killAfter = 10 * time.Second
 func (b *box) stop(sig unix.Signal) {
 	b.stopped.Store(true)
 	_ = b.control.conn.Send(spec.ToInit{Stop: &spec.Stop{Signal: int(sig)}})
+	if b.opts.shell && sig == unix.SIGTERM {
+		// An interactive shell ignores SIGTERM, and on SIGHUP it writes its history and ends: bash(1), SIGNALS.
+		_ = b.control.conn.Send(spec.ToInit{Stop: &spec.Stop{Signal: int(unix.SIGHUP)}})
+	}
 	select {
 	case <-b.ended:
 	case <-time.After(killAfter):

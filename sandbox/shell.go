@@ -67,15 +67,29 @@ func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined 
 		tell := watchGit(s.Protect, o.warn)
 		status, err = join(dir, s.Process, o)
 		tell()
-		// The last shell may have left between the look and the call; then there is none to join.
-		if joined && (errors.Is(err, console.ErrLost) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)) {
-			if running, lerr := alive(dir); lerr != nil || !running {
-				continue
-			}
+		// The last shell may have left between the look and the call; then there is none to join. A command that has run
+		// is never begun again, whatever became of its sandbox.
+		if notStarted(err) && awaitEnd(dir) {
+			continue
 		}
 		return blame(status, s, o), joined, err
 	}
 	return Status{}, false, errors.New("the project's sandbox ended again and again while it was joined")
+}
+
+// notStarted reports whether a shell found nobody to start it.
+func notStarted(err error) bool {
+	return errors.Is(err, console.ErrNotStarted) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)
+}
+
+// awaitEnd waits for a sandbox that is being taken down, and reports whether it is gone.
+func awaitEnd(dir string) bool {
+	for deadline := time.Now().Add(killAfter); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if running, err := alive(dir); err != nil || !running {
+			return true
+		}
+	}
+	return false
 }
 
 // sameImage compares the image of a sandbox that is to be joined with the one that would be started now. A record of

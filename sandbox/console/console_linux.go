@@ -31,6 +31,9 @@ func UseTTY(in, out *os.File) bool {
 // ErrLost says that the sandbox went away before the command's end was known.
 var ErrLost = errors.New("the sandbox ended before its command did")
 
+// ErrNotStarted is an ErrLost of a command that has not run at all.
+var ErrNotStarted = fmt.Errorf("%w, and before it was started", ErrLost)
+
 // forwarded are the signals that are passed on to the command.
 var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT}
 
@@ -101,6 +104,9 @@ func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
 	start.Process = p
 	s.AwaitSignals()
 	if err := conn.Send(spec.FromClient{Start: start}, files...); err != nil {
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+			err = ErrNotStarted
+		}
 		return nil, fmt.Errorf("start the command: %w", err)
 	}
 	s.HandedOver()
@@ -112,6 +118,7 @@ func (s *Session) Follow(conn *fdpass.Conn) (*spec.Exited, error) {
 	s.conn = conn
 	defer s.Close()
 	_ = conn.Poll()
+	began := false
 	messages := make(chan toClient, 4)
 	go s.listen(messages)
 	if s.io.TTY {
@@ -123,8 +130,12 @@ func (s *Session) Follow(conn *fdpass.Conn) (*spec.Exited, error) {
 			switch {
 			case !ok:
 				s.relay.drain() // what the command wrote before
+				if !began {
+					return nil, ErrNotStarted
+				}
 				return nil, ErrLost
 			case m.Started != nil:
+				began = true
 				s.master = m.master
 				if err := s.started(); err != nil {
 					return nil, err
