@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"cove/config"
 	"cove/sandbox"
@@ -20,6 +19,7 @@ func (a *app) execCommand() *cli.Command {
 		UsageText: "cove exec [OPTIONS] NAME [--] COMMAND [ARG...]",
 		Flags: []cli.Flag{
 			wordsFlag("env", "set a variable `K=V`, or with K alone pass it from outside", "e"),
+			wordsFlag("env-file", "read variables from `FILE`, a line each: K=V, K alone, or # and a comment"),
 			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "start in `DIR` inside"},
 			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as `USER[:GROUP]` inside, names or numbers"},
 		},
@@ -42,19 +42,22 @@ func (a *app) exec(c *cli.Context) error {
 	if c.IsSet("workdir") && !filepath.IsAbs(in.Workdir) {
 		return start.Usagef("--workdir %s: want an absolute path inside", quote(in.Workdir))
 	}
-	for _, e := range (line{c}).Words("env") {
-		name, _, set := strings.Cut(e, "=")
-		if name == "" {
-			return start.Usagef("--env %s: names no variable", quote(e))
+	variables, err := start.Variables(line{c})
+	if err != nil {
+		return err
+	}
+	for _, v := range variables {
+		if v.Name == "" {
+			return start.Usagef("--env %s: names no variable", quote("="+v.Value))
 		}
-		if !set {
-			value, there := os.LookupEnv(name)
+		if v.Pass {
+			value, there := os.LookupEnv(v.Name)
 			if !there {
 				continue
 			}
-			e = name + "=" + value
+			v.Value = value
 		}
-		in.Env = append(in.Env, e)
+		in.Env = append(in.Env, v.Name+"="+v.Value)
 	}
 	dir, err := config.RuntimeDir(os.Getenv)
 	if err != nil {

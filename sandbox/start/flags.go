@@ -99,21 +99,8 @@ func (c *Call) profileFlags(l Line) ([]config.Flag, error) {
 	if list := l.Words("publish"); len(list) > 0 {
 		out = append(out, config.Flag{Name: "--publish", Key: "network.publish", Value: list, Add: true})
 	}
-	return append(out, envFlags(l)...), nil
-}
-
-// envFlags are the -e of run and shell: the last one for a name counts.
-func envFlags(l Line) []config.Flag {
-	var out []config.Flag
-	for _, v := range l.Words("env") {
-		name, value, set := strings.Cut(v, "=")
-		if set {
-			out = append(out, config.Flag{Name: "--env", Key: "env.set", Value: map[string]string{name: value}})
-		} else {
-			out = append(out, config.Flag{Name: "--env", Key: "env.pass", Value: []string{name}, Add: true})
-		}
-	}
-	return out
+	variables, err := envFlags(l)
+	return append(out, variables...), err
 }
 
 // parseVolume reads SRC:DST[:OPTIONS]. A backslash before a colon or a backslash takes away its meaning, and only there.

@@ -53,6 +53,7 @@ var Flags = []Flag{
 	{Name: "persist", Kind: Bool, Usage: "keep what is changed in the root file system, for this project's next run"},
 	{Name: "rebuild", Kind: Bool, Usage: "set the image up anew, and drop what persist has kept"},
 	{Name: "env", Short: "e", Kind: Words, Usage: "set a variable `K=V`, or with K alone pass it from outside"},
+	{Name: "env-file", Kind: Words, Usage: "read variables from `FILE`, a line each: K=V, K alone, or # and a comment"},
 	{Name: "workdir", Short: "w", Usage: "start in `DIR` inside"},
 	{Name: "user", Short: "u", Usage: "run as `USER[:GROUP]` inside, names or numbers"},
 	{Name: "network", Usage: "`MODE` none, user or host"},
