@@ -2,13 +2,11 @@ package cli
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"cove/fetch/store"
-	"cove/sandbox/review"
 	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
@@ -122,52 +120,6 @@ func (a *app) rmi(c *cli.Context) error {
 		add(&removed, r)
 	}
 	return a.printRemoved(c, removed)
-}
-
-func (a *app) gcCommand() *cli.Command {
-	return &cli.Command{
-		Name:      "gc",
-		Usage:     "give disk back: what no image needs, and what killed commands left",
-		UsageText: "cove gc [--dry-run] [--views] [--json] [--persist DIR]...",
-		Flags: []cli.Flag{jsonFlag(),
-			wordsFlag("persist", "drop what persist has kept for the project in `DIR` too"),
-			&cli.BoolFlag{Name: "dry-run", Usage: "remove nothing, say what would be"},
-			&cli.BoolFlag{Name: "views", Usage: "remove also what waits for review of projects that are gone"}},
-		Action: a.action(a.gc),
-	}
-}
-
-func (a *app) gc(c *cli.Context) error {
-	if c.Args().Present() {
-		return start.Usagef("takes no arguments")
-	}
-	s, err := a.OpenStore()
-	if err != nil {
-		return err
-	}
-	dry := c.Bool("dry-run")
-	dropped, err := a.dropPersists(s, (line{c}).Words("persist"), dry)
-	if err != nil {
-		return err
-	}
-	removed, err := s.Collect(a.Ctx, dry)
-	if err != nil {
-		return err
-	}
-	views, err := review.Sweep(a.Ctx, s.Dir(), c.Bool("views"), dry)
-	if err != nil {
-		return err
-	}
-	removed.Leftovers += views.Leftovers
-	removed.Bytes += views.Bytes
-	kept, err := a.persistsBut(s, dropped)
-	if err != nil {
-		return err
-	}
-	if c.Bool("json") {
-		return writeJSON(a.Stdout, collected{Removed: removed, Views: viewUses(views.Views), RemovedViews: viewUses(views.Removed), Persist: kept, RemovedPersist: dropped})
-	}
-	return errors.Join(a.printRemoved(c, removed), a.printPersists(dry, kept, dropped), a.printViews(c, views))
 }
 
 func add(sum *store.Removed, r store.Removed) {

@@ -20,6 +20,8 @@ type collected struct {
 
 	Persist        []store.PersistUse `json:"persist"` // that stays
 	RemovedPersist []store.PersistUse `json:"removedPersist"`
+
+	Homes []goneHome `json:"homes"` // of projects that are gone
 }
 
 // viewUse is a project's view, as JSON.

@@ -1,8 +1,6 @@
 package start
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +13,7 @@ import (
 	"cove/fetch/image"
 	"cove/fetch/store"
 	"cove/sandbox"
+	"cove/sandbox/homes"
 	"cove/sandbox/host"
 	"cove/sandbox/spec"
 	"cove/userns"
@@ -301,14 +300,11 @@ func projectHome(p *config.Profile, create bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(p.Dir))
-	dir := filepath.Join(data, "cove", "homes", hex.EncodeToString(sum[:8]))
-	if create {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return "", fmt.Errorf("make the project's home: %w", err)
-		}
+	data = filepath.Join(data, "cove")
+	if !create {
+		return homes.Find(data, p.Dir)
 	}
-	return dir, nil
+	return homes.Make(data, p.Dir)
 }
 
 // hidden are the folders that a mount does not show unless it is of them by name: cove's own, and those of the session's
