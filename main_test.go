@@ -265,6 +265,9 @@ func condition(name string) (bool, error) {
 	case "ssh-agent":
 		_, err := exec.LookPath("ssh-agent")
 		has = err == nil
+	case "zsh", "fish", "busybox":
+		_, err := exec.LookPath(name)
+		has = err == nil
 	case "strace":
 		_, err := exec.LookPath("strace")
 		has = err == nil

@@ -78,7 +78,11 @@ func (p *planner) names() {
 		name = base + idSuffix(p.in.ID)
 	}
 	p.spec.Name, p.spec.Hostname = name, p.in.Hostname
-	if p.spec.Hostname == "" {
+	switch {
+	case p.spec.Hostname != "":
+	case p.in.Shell:
+		p.spec.Hostname = shellHostname
+	default:
 		p.spec.Hostname = hostLabel(name)
 	}
 }

@@ -22,12 +22,16 @@ func (p *planner) process() error {
 		return err
 	}
 	proc := &p.spec.Process
+	user, home := p.user()
+	proc.User, proc.Home = user, spec.Path(home)
+	env := p.environment()
+	if p.in.Shell {
+		argv, env = p.prompt(argv, env)
+	}
 	for _, a := range argv {
 		proc.Argv = append(proc.Argv, spec.Arg(a))
 	}
-	user, home := p.user()
-	proc.User, proc.Home = user, spec.Path(home)
-	for _, e := range p.environment() {
+	for _, e := range env {
 		proc.Env = append(proc.Env, spec.Arg(e))
 	}
 	cwd, create := p.cwd()
@@ -96,6 +100,9 @@ func (p *planner) environment() []string {
 		values[name] = value
 	}
 	set("PATH", defaultPath)
+	if p.spec.Landlock == nil {
+		set("container", "cove") // as podman and systemd-nspawn say where one is, systemd(1)
+	}
 	for _, e := range p.in.Image.Config.Env {
 		if name, value, ok := strings.Cut(e, "="); ok && name != "" {
 			set(name, value)
@@ -164,6 +171,10 @@ func (p *planner) files() error {
 		p.file("/etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\t"+host+"\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 	}
 	p.file("/etc/hostname", host+"\n")
+	p.file("/run/.containerenv", p.containerEnv())
+	if p.in.Shell {
+		p.file(promptDir+"/.zshenv", zshPrompt("("+promptName(p.profile.Dir)+") ", p.in.HomeDir != ""))
+	}
 	if p.profile.User != "me" {
 		return nil
 	}
@@ -176,6 +187,25 @@ func (p *planner) files() error {
 		spec.File{Target: "/etc/passwd", Kind: spec.FileEntry, Content: spec.Arg(fmt.Sprintf("%s:x:%d:%d:%s:%s:%s", h.Name, h.UID, h.GID, h.Name, p.homeDir, shell))},
 		spec.File{Target: "/etc/group", Kind: spec.FileEntry, Content: spec.Arg(fmt.Sprintf("%s:x:%d:", h.Name, h.GID))})
 	return nil
+}
+
+// containerEnv is /run/.containerenv as podman writes it, from which scripts and prompts learn what they run in.
+func (p *planner) containerEnv() string {
+	// It is sourced by shells: no value may mean anything to one.
+	plain := func(text string) string {
+		return strings.Map(func(r rune) rune {
+			if r < ' ' || strings.ContainsRune("\"\\$`", r) {
+				return '_'
+			}
+			return r
+		}, text)
+	}
+	rootless := 1
+	if p.in.Host.UID == 0 {
+		rootless = 0
+	}
+	return fmt.Sprintf("engine=\"cove\"\nname=\"%s\"\nid=\"%s\"\nimage=\"%s\"\nimageid=\"%s\"\nrootless=%d\n",
+		plain(p.spec.Name), plain(p.spec.ID), plain(p.spec.Root.Image), plain(p.spec.Root.Digest), rootless)
 }
 
 func (p *planner) file(target, content string) {
