@@ -69,6 +69,7 @@ var schema = []struct {
 	{"workspace.protect", shape{form: isTexts, like: `^[^/~\x00][^\x00]*$`}, setProtect},
 	{"home", aTable, nil},
 	{"home.mode", aString, setHomeMode},
+	{"home.dotfiles", shape{form: isTexts, like: `^[^/~\x00][^\x00]*$`}, setDotfiles},
 	{"mount", someTables, addMount},
 	{"mount.source", shape{form: isText, like: `^(/|~(/|$)|\.\.?(/|$))[^\x00]*$`}, nil},
 	{"mount.target", shape{form: isText, like: aPathInside}, nil},

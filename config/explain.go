@@ -11,6 +11,8 @@ func (g Grant) Meaning() string {
 	switch g.Kind {
 	case GrantMount:
 		return "What runs inside sees these files as they are outside; where it may write, it can change and delete them for good."
+	case GrantDotfile:
+		return "It reads the file, or all that the folder holds, at the same place of its own home, and cannot change it."
 	case GrantNetwork:
 		return "Whatever it can read inside it can send there, and what answers there it can bring in."
 	case GrantEnv:

@@ -10,6 +10,7 @@ import (
 // The kinds of grant.
 const (
 	GrantMount         = "mount"
+	GrantDotfile       = "dotfile"
 	GrantNetwork       = "network"
 	GrantEnv           = "env"
 	GrantPublish       = "publish"
@@ -80,7 +81,7 @@ func (p *Profile) reaches(from func(Origin) bool) []Grant {
 	for i, m := range p.Mounts {
 		key := elementOf("mount", i)
 		if !m.Within {
-			g := grant(key, GrantMount, "%s the file or folder %s of this machine, as %s inside", readOrWrite(m.Mode), quotePlain(m.Source), quotePlain(m.Target))
+			g := grant(key, GrantMount, "%s the file or folder %s of this machine, as %s inside%s", readOrWrite(m.Mode), quotePlain(m.Source), quotePlain(m.Target), p.secretMount(m.Source))
 			g.mount, g.About = &m, m.Target
 			continue
 		}
@@ -89,6 +90,7 @@ func (p *Profile) reaches(from func(Origin) bool) []Grant {
 			grant(key, GrantProtect, "write %s of the project, which acts later, outside, through the mount at %s", quotePlain(protected), quotePlain(m.Target))
 		}
 	}
+	p.dotfileGrants(grant)
 	if p.Workspace.Mode == "rw" && p.Dir != "" {
 		for _, name := range p.mustProtect() {
 			if !slices.ContainsFunc(p.Workspace.Protect, func(kept string) bool { return inside(kept, name) }) {

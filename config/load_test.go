@@ -130,6 +130,11 @@ func TestFull(t *testing.T) {
 	}
 	r.write("seccomp.json", string(filter))
 	key := r.write("keys/release.pub", "a key")
+	r.write(r.home+"/.dots/vimrc", "")
+	r.write(r.home+"/.config/x", "")
+	if err := os.Symlink(".dots/vimrc", r.home+"/.vimrc"); err != nil {
+		t.Fatal(err)
+	}
 	p := r.profile(string(data))
 	want := &Profile{
 		File: r.project + "/cove.toml", Dir: r.project,
@@ -138,7 +143,8 @@ func TestFull(t *testing.T) {
 		SetupNetwork: []Egress{{Name: "debian.org", Below: true, FromPort: 80, ToPort: 80, Proto: "tcp"}},
 		Workspace:    Workspace{Mode: "rw", At: "/src", Protect: []string{".git/hooks", "cove.toml"}},
 		Verify:       []Demand{{Keys: []Key{{File: key, Data: []byte("a key")}}, Origin: Origin{Kind: FromProfile, File: r.project + "/cove.toml", Line: 2, Col: 11}}},
-		Home:         Home{Mode: "temp"},
+		Home: Home{Mode: "temp", Dotfiles: []Dotfile{{".vimrc", r.home + "/.dots/vimrc", r.home}, {".config", r.home + "/.config", r.home},
+			{Name: ".docker/config.json", Home: r.home}}},
 		Mounts: []Mount{
 			{Source: r.home + "/.cache/go-build", Target: "~/.cache/go-build", Mode: "rw"},
 			{Source: r.project + "/data, with: odd\\chars\n", Target: "/data", Mode: "ro", Within: true}},

@@ -86,7 +86,8 @@ type Workspace struct {
 
 // Home is the home folder inside.
 type Home struct {
-	Mode string // project: kept per project; temp: gone afterwards
+	Mode     string    // project: kept per project; temp: gone afterwards
+	Dotfiles []Dotfile // of the user's own home, shown in it
 }
 
 // Mount is one more file or folder of this machine, seen inside.

@@ -43,6 +43,11 @@ func (p *Profile) Show() []Setting {
 	put("workspace.at", p.Workspace.At)
 	put("workspace.protect", list(p.Workspace.Protect))
 	put("home.mode", p.Home.Mode)
+	dotfiles := []string{}
+	for _, d := range p.Home.Dotfiles {
+		dotfiles = append(dotfiles, d.Name)
+	}
+	put("home.dotfiles", dotfiles)
 	for i, m := range p.Mounts {
 		key := elementOf("mount", i)
 		put(key+".source", m.Source)

@@ -298,6 +298,17 @@ func (p *planner) mounts() error {
 			p.bind(p.profile.Dir, p.workspace, ws.Mode == "ro", "")
 		}
 	}
+	for _, d := range p.profile.Home.Dotfiles {
+		target, err := p.inHome("~/" + d.Name)
+		if err != nil {
+			return fmt.Errorf("home.dotfiles: where the home inside is only the image knows: set home.mode = %q, or user", "project")
+		}
+		if d.Source == "" {
+			continue // there is none
+		}
+		p.bind(d.Source, target, true, d.Home)
+		p.spec.Mounts[len(p.spec.Mounts)-1].Below = spec.Path(p.homeDir)
+	}
 	for _, m := range p.profile.Mounts {
 		target, err := p.inHome(m.Target)
 		if err != nil {

@@ -142,5 +142,8 @@ func (p *planner) warnLandlock() {
 	if p.spec.Landlock.HostNetwork {
 		warn("not protected: all of this machine's network, its loopback too; only sockets of files and abstract ones are closed")
 	}
+	if len(p.profile.Home.Dotfiles) > 0 {
+		warn("not there: home.dotfiles")
+	}
 	warn("not there: /proc of processes, /sys, /dev/shm, new terminals, a hostname of its own; /tmp is $TMPDIR")
 }

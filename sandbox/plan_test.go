@@ -91,6 +91,7 @@ func TestPlanGolden(t *testing.T) {
 		"host_me": input(as("me"), func(in *Input) {
 			in.HomeDir = "/data/homes/1"
 			in.Profile.Mounts = []config.Mount{{Source: "/cache", Target: "~/.cache", Mode: "rw"}, {Source: "/home/anna/My Project!/x", Target: "/opt/x", Mode: "ro", Within: true}}
+			in.Profile.Home.Dotfiles = []config.Dotfile{{Name: ".config/git", Source: "/home/anna/dots/git", Home: "/home/anna"}, {Name: ".vimrc", Home: "/home/anna"}}
 			in.Profile.Env = config.Env{Set: map[string]string{"B": "2", "A": "1"}, Pass: []string{"EDITOR"}}
 			setEnvironment(in, map[string]string{"EDITOR": "vi", "TERM": "xterm", "SECRET": "no"})
 		}),
@@ -259,11 +260,11 @@ func TestPlanEnvironment(t *testing.T) {
 		setEnvironment(in, map[string]string{"EDITOR": "vi", "APP": "outside", "LANG": "outside", "NO_COLOR": "", "TERM": "\xff", "Z": "outside",
 			"PATH": "/outside", "HOME": "/outside", "LD_PRELOAD": "/evil", "SSH_AUTH_SOCK": "/agent", "XDG_RUNTIME_DIR": "/run"})
 	})
-	want := []string{"PATH=/app/bin:/bin", "LANG=set", "APP=outside", "TERM=\xff", "NO_COLOR=", "EDITOR=vi", "Z=set", "A=a=b"}
+	want := []string{"PATH=/app/bin:/bin", "container=cove", "LANG=set", "APP=outside", "TERM=\xff", "NO_COLOR=", "EDITOR=vi", "Z=set", "A=a=b"}
 	if got := args(plan(t, in).Process.Env); !reflect.DeepEqual(got, want) {
 		t.Errorf("environment %q\nwant        %q", got, want)
 	}
-	if got := args(plan(t, input()).Process.Env); !reflect.DeepEqual(got, []string{"PATH=" + defaultPath}) {
+	if got := args(plan(t, input()).Process.Env); !reflect.DeepEqual(got, []string{"PATH=" + defaultPath, "container=cove"}) {
 		t.Errorf("of nothing: %q", got)
 	}
 }

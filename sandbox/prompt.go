@@ -17,7 +17,7 @@ import (
 //   - fish knows no variable for it; its function is wrapped after its files were read (fish(1), --init-command).
 
 // promptDir is where zsh finds our .zshenv.
-const promptDir = "/run/cove"
+const promptDir = "/run/.cove"
 
 // shellHostname is the name that a shell's prompt shows behind the user's.
 const shellHostname = "cove"

@@ -114,6 +114,52 @@ func (t tree) step(at, base string, dir bool) (link string, err error) {
 	return "", nil
 }
 
+// ensurePlain opens name below top, and makes what is missing of it, for top's owner. What lies there may be from an
+// earlier command: a link on the way could lead to where nothing must be made, and is refused.
+func ensurePlain(top int, name string, dir bool) (int, error) {
+	var owner unix.Stat_t
+	if err := unix.Fstat(top, &owner); err != nil {
+		return -1, err
+	}
+	at, err := unix.FcntlInt(uintptr(top), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return -1, err
+	}
+	parts := strings.Split(name, "/")
+	for i, part := range parts {
+		last := i == len(parts)-1
+		fd, err := openPlain(at, part)
+		if errors.Is(err, unix.ENOENT) {
+			if last && !dir {
+				err = unix.Mknodat(at, part, unix.S_IFREG|0o644, 0)
+			} else {
+				err = unix.Mkdirat(at, part, 0o755)
+			}
+			if err == nil {
+				err = unix.Fchownat(at, part, int(owner.Uid), int(owner.Gid), unix.AT_SYMLINK_NOFOLLOW)
+			}
+			if err == nil {
+				fd, err = openPlain(at, part)
+			}
+		}
+		_ = unix.Close(at)
+		if err != nil {
+			return -1, err
+		}
+		at = fd
+		// O_PATH with O_NOFOLLOW opens the link itself.
+		var st unix.Stat_t
+		if err = unix.Fstat(at, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			err = fmt.Errorf("%q is a link in the home inside, which is not followed", strings.Join(parts[:i+1], "/"))
+		}
+		if err != nil {
+			_ = unix.Close(at)
+			return -1, err
+		}
+	}
+	return at, nil
+}
+
 // note remembers what was made, unless that failed.
 func (t tree) note(at, base string, kind spec.PlacedKind, err error) error {
 	if err == nil && t.placed != nil {

@@ -108,10 +108,11 @@ func OpenSource(m spec.Mount) (int, error) {
 	if rel == "" {
 		return clone(dir, "")
 	}
-	fd, err := unix.Openat2(dir, rel, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	if m.Below != "" {
+		how.Resolve |= unix.RESOLVE_NO_SYMLINKS // of a path that had none when it was agreed to
+	}
+	fd, err := unix.Openat2(dir, rel, how)
 	if err != nil {
 		return -1, fmt.Errorf("stay beneath %q: %w", m.Beneath, err)
 	}

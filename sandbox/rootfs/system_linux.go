@@ -340,11 +340,7 @@ func (r *Root) mount(i int, m spec.Mount) error {
 	if err := unix.Fstat(mount, &st); err != nil {
 		return err
 	}
-	ensure := r.file
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		ensure = r.dir
-	}
-	target, err := ensure(string(m.Target))
+	target, err := r.target(m, st.Mode&unix.S_IFMT == unix.S_IFDIR)
 	if err == unix.EROFS {
 		return fmt.Errorf("the target is missing and its file system is read-only: %w", err)
 	}
@@ -356,6 +352,19 @@ func (r *Root) mount(i int, m spec.Mount) error {
 		return err
 	}
 	return attach(mount, target)
+}
+
+// target opens what a mount is put on, and makes what is missing of it.
+func (r *Root) target(m spec.Mount, dir bool) (int, error) {
+	if m.Below == "" {
+		return r.ensure(string(m.Target), dir)
+	}
+	top, err := r.dir(string(m.Below))
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(top)
+	return ensurePlain(top, strings.TrimPrefix(strings.TrimPrefix(string(m.Target), string(m.Below)), "/"), dir)
 }
 
 func (r *Root) ownedTmpfs(m spec.Mount) (int, error) {

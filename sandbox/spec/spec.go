@@ -59,17 +59,20 @@ const (
 
 // Mount is one mount below the root, its target resolved inside the root file system.
 type Mount struct {
-	Kind     MountKind `json:"kind"`
-	Source   Path      `json:"source,omitempty"`  // on the host; of a bind
-	Beneath  Path      `json:"beneath,omitempty"` // a folder that the Source must not leave by a link
-	Target   Path      `json:"target"`            // absolute, inside
-	ReadOnly bool      `json:"readonly,omitempty"`
-	Size     int64     `json:"sizeBytes,omitempty"` // of a tmpfs; 0: the kernel's half of memory
-	Mode     uint32    `json:"mode,omitempty"`      // permission bits of a tmpfs's root
-	UID      uint32    `json:"uid,omitempty"`       // owner inside, of a tmpfs's root
-	GID      uint32    `json:"gid,omitempty"`
-	Idmapped bool      `json:"idmapped,omitempty"` // a bind that the parent opens, and whose ids it translates (root on the host)
-	View     *View     `json:"view,omitempty"`
+	Kind    MountKind `json:"kind"`
+	Source  Path      `json:"source,omitempty"`  // on the host; of a bind
+	Beneath Path      `json:"beneath,omitempty"` // a folder that the Source must not leave by a link
+	Target  Path      `json:"target"`            // absolute, inside
+	// Below is a folder inside that Target lies in, and is reached from through no link: what is missing on the way is
+	// made there, for the folder's owner. The Source is then opened through no link either.
+	Below    Path   `json:"below,omitempty"`
+	ReadOnly bool   `json:"readonly,omitempty"`
+	Size     int64  `json:"sizeBytes,omitempty"` // of a tmpfs; 0: the kernel's half of memory
+	Mode     uint32 `json:"mode,omitempty"`      // permission bits of a tmpfs's root
+	UID      uint32 `json:"uid,omitempty"`       // owner inside, of a tmpfs's root
+	GID      uint32 `json:"gid,omitempty"`
+	Idmapped bool   `json:"idmapped,omitempty"` // a bind that the parent opens, and whose ids it translates (root on the host)
+	View     *View  `json:"view,omitempty"`
 }
 
 // View is where a MountView keeps what is written to it, apart from its Source.
