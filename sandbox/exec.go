@@ -76,7 +76,7 @@ func join(dir string, p spec.Process, o Options) (Status, error) {
 	}
 	defer conn.Close()
 	if err := conn.Send(request{Session: true}); err != nil {
-		return Status{}, err
+		return Status{}, fmt.Errorf("%w (%w)", console.ErrNotStarted, err)
 	}
 	defer refused.tell(o.warn)
 	exited, err := console.Run(conn, p, console.Stdio{In: o.Stdin, Out: o.Stdout, Err: o.Stderr, TTY: console.UseTTY(o.Stdin, o.Stdout)})
