@@ -22,17 +22,19 @@ type control struct {
 	tun  func(*os.File) error              // begins to carry the network's packets
 	// listening serves what of the host can be used inside.
 	listening func([]*os.File) error
-	step      func(what string) // takes what init says of its steps; may be nil
-	ready     chan error        // one value: nil, or why the set-up failed
-	held      chan *spec.Held   // init's answers to Hold
-	root      func() heldRoot   // what is read then
-	holds     sync.Mutex        // one reads at a time
-	counts    chan int          // open sessions, after each change; for a keeper
+	step      func(what string)  // takes what init says of its steps; may be nil
+	ready     chan error         // one value: nil, or why the set-up failed
+	held      chan *spec.Held    // init's answers to Hold
+	root      func() heldRoot    // what is read then
+	holds     sync.Mutex         // one reads at a time
+	counts    chan spec.Sessions // after each change; for a keeper
 
 	mu      sync.Mutex
 	serial  atomic.Uint64
 	waiting map[uint64]chan dialed
 	gone    bool
+	handed  int  // sessions
+	closed  bool // no more are
 }
 
 type dialed struct {
@@ -58,7 +60,7 @@ func newControl(conn *fdpass.Conn) *control {
 		conn.Same()
 		_ = conn.Poll() // else it takes a thread, and works all the same
 	}
-	return &control{conn: conn, ready: make(chan error, 1), held: make(chan *spec.Held, 1), counts: make(chan int, 1024), waiting: map[uint64]chan dialed{}}
+	return &control{conn: conn, ready: make(chan error, 1), held: make(chan *spec.Held, 1), counts: make(chan spec.Sessions, 1024), waiting: map[uint64]chan dialed{}}
 }
 
 // listen reads what init says until it is gone.
@@ -98,7 +100,7 @@ func (c *control) listen() {
 			files = nil
 		case m.Sessions != nil:
 			select {
-			case c.counts <- m.Sessions.Open:
+			case c.counts <- *m.Sessions:
 			default:
 			}
 		case m.Held != nil:
@@ -171,7 +173,23 @@ func (c *control) tell(err error) {
 
 // session hands a client's socket to init.
 func (c *control) session(f *os.File, main bool) error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return errInitGone
+	}
+	c.handed++
+	c.mu.Unlock()
 	return c.conn.Send(spec.ToInit{Session: &spec.Session{Main: main}}, f)
+}
+
+// closeIfEmpty takes no more sessions where init has none open, which it says, and has seen all that were handed to it. One
+// that comes later finds no sandbox, and its client starts another.
+func (c *control) closeIfEmpty(s spec.Sessions) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = c.closed || s.Open == 0 && s.Seen == c.handed
+	return c.closed
 }
 
 // dial returns a socket that is connected to a port of the sandbox's own loopback.

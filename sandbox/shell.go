@@ -238,17 +238,17 @@ func (b *box) keepUntilEmpty(ctx context.Context) {
 	defer patience.Stop()
 	for {
 		select {
-		case open, ok := <-b.control.counts:
+		case s, ok := <-b.control.counts:
 			if !ok {
 				_, _ = b.judge(Status{}, console.ErrLost)
 				return
 			}
-			if came && open == 0 {
+			came = came || s.Seen > 0
+			if came && b.control.closeIfEmpty(s) {
 				return
 			}
-			came = came || open > 0
 		case <-patience.C:
-			if !came {
+			if !came && b.control.closeIfEmpty(spec.Sessions{}) {
 				return
 			}
 		case <-ctx.Done():

@@ -86,8 +86,9 @@ type Failed struct {
 	Errno int    `json:"errno,omitempty"` // where a system call was the cause
 }
 
-// Sessions tells how many sessions are open after one came or went.
+// Sessions tells how many sessions are open after one came or went, and how many the parent has handed in so far.
 type Sessions struct {
+	Seen int `json:"seen"`
 	Open int `json:"open"`
 }
 

@@ -15,7 +15,7 @@
 //	  |                                      |  the main command waits for that, and comes so
 //	  | ---- Dial -------------------------> |  a socket connected inside, for a published port
 //	  | <--- Dialed + socket --------------- |
-//	  | <--- Sessions{Open} ---------------- |  after each that comes or goes, but Setup's
+//	  | <--- Sessions{Open, Seen} ---------- |  after each that comes or goes, but Setup's
 //	  | ---- Notice -----------------------> |  to every client: a limit was reached
 //	  | ---- Hold{Pause} ------------------> |  its processes are stopped, and no other is started
 //	  | <--- Held{Placed} ----------------- |  with what cove put into the root file system, which the caller reads

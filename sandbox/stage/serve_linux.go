@@ -18,6 +18,7 @@ import (
 type sessions struct {
 	mu     sync.Mutex
 	groups map[*session]struct{}
+	seen   int // that the parent handed in
 }
 
 // serve starts the main command, where one came with the Setup, and answers the parent until it goes, or until the
@@ -121,8 +122,12 @@ func connOf(f *os.File) (*fdpass.Conn, error) {
 
 // accept serves a client's socket.
 func (i *initStage) accept(f *os.File, main bool, done chan struct{}) {
+	i.group.mu.Lock()
+	i.group.seen++
+	i.group.mu.Unlock()
 	conn, err := connOf(f)
 	if err != nil {
+		i.count(nil, false) // there is one less to wait for
 		return
 	}
 	s := &session{init: i, conn: conn, main: main, spawn: i.spawner.spawn}
@@ -145,7 +150,7 @@ func (i *initStage) count(s *session, came bool) {
 	} else {
 		delete(i.group.groups, s)
 	}
-	_ = i.control.Send(spec.FromInit{Sessions: &spec.Sessions{Open: len(i.group.groups)}})
+	_ = i.control.Send(spec.FromInit{Sessions: &spec.Sessions{Open: len(i.group.groups), Seen: i.group.seen}})
 }
 
 // tellAll sends a notice to every client.
