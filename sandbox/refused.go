@@ -63,7 +63,7 @@ func (r *refusals) share(dir string) error {
 // add counts a refusal.
 func (r *refusals) add(d network.Decision) {
 	entry := EntryFor(d)
-	if entry == "" {
+	if entry == "" || d.Type == "SRV" && r.lists(d.Name) {
 		return
 	}
 	at := slices.Index(r.order, entry)
@@ -80,6 +80,19 @@ func (r *refusals) add(d network.Decision) {
 			_, _ = r.file.WriteAt(record, r.records+int64(at*refusedWidth))
 		}
 	}
+}
+
+// lists tells whether the name that a service's name (RFC 2782) is about is allowed already. apt asks for _http._tcp.NAME of every
+// mirror, and does as well without an answer: to tell of that at every run would teach nobody anything.
+func (r *refusals) lists(service string) bool {
+	name := service
+	for strings.HasPrefix(name, "_") {
+		_, name, _ = strings.Cut(name, ".")
+	}
+	return slices.ContainsFunc(r.listed, func(text string) bool {
+		e, err := config.ParseEgress(text)
+		return err == nil && e.Name != "" && (strings.EqualFold(e.Name, name) && !e.Below || e.Below && strings.HasSuffix(name, "."+strings.ToLower(e.Name)))
+	})
 }
 
 func refusedRecord(n int, entry string) []byte {
