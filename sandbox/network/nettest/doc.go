@@ -2,11 +2,16 @@
 // namespace that answers on every address, so that a test can tell "closed" from "nobody there".
 //
 // It serves DNS (53/udp and 53/tcp, see names.go), an echo (7/udp and 7/tcp) that begins with the
-// address it was reached at, and HTTP (80):
+// address it was reached at, HTTP (80), and the same over TLS (443, 8444):
 //
 //	/            the address that was reached
 //	/bytes?n=N   N bytes
 //	/seen?dst=A  how many packets came for the address A since the start, by a sniffer (AF_PACKET)
+//	/who         the host that the request names, and over TLS the name that the ClientHello has
+//	/ca.pem      the authority of the TLS server's certificate, which is for *.example.test
+//	/ws, /no-ws  a WebSocket that says everything back, and what is none
+//	/git/        a repository, project.git, by git's own server; it is made below COVE_NETTEST_DIR
+//	/debian/     a Debian archive with one package, cove-hello
 //
 // It is a program of the tests alone; nothing of cove's imports it.
 package main

@@ -158,6 +158,10 @@ func serveHTTP(seen *counter) error {
 		time.Sleep(20 * time.Millisecond) // what came before this request may be in the sniffer's queue
 		fmt.Fprintln(w, seen.of(ip))
 	})
+	handle(mux, os.Getenv("COVE_NETTEST_DIR"))
+	if err := serveTLS(mux); err != nil {
+		return err
+	}
 	server := &http.Server{Handler: mux, ReadTimeout: time.Minute}
 	go func() { log.Fatal(server.Serve(l)) }()
 	return nil

@@ -16,6 +16,11 @@ var names = map[string][]string{
 	"rebind.example.test":   {"127.0.0.1", "::1"},
 	"private.example.test":  {"10.77.0.2", "fd77::2"},
 	"metadata.example.test": {"169.254.169.254"},
+	"git.example.test":      {"203.0.113.20"},
+	"apt.example.test":      {"203.0.113.21"},
+	// Two names on one address.
+	"tls-a.example.test": {"203.0.113.30"},
+	"tls-b.example.test": {"203.0.113.30"},
 }
 
 const (
