@@ -7,6 +7,8 @@
 // BurntSushi/toml decodes. It tells one mistake at a time and no position of keys, so scan.go finds the places of all
 // keys and parse.go decodes again without the statement that was wrong, until the whole file has been looked at.
 //
+// Package draft below it writes profiles for projects that have none.
+//
 // Package config starts nothing, resolves no image and asks no questions. It follows https://toml.io/en/v1.0.0 and
 // the XDG Base Directory Specification, https://specifications.freedesktop.org/basedir-spec/latest/.
 package config

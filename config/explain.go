@@ -80,6 +80,8 @@ func (p *Profile) Has() []Fact {
 		f.put("workspace.mode", "the project folder %s to read%s", quotePlain(p.Dir), otherwiseAt(p.Dir, at))
 	case p.Workspace.Mode == "rw":
 		f.put("workspace.mode", "the project folder %s to read and write%s", quotePlain(p.Dir), otherwiseAt(p.Dir, at))
+	case p.Workspace.Mode == "review":
+		f.put("workspace.mode", "a copy-on-write view of the project folder %s%s; what it writes is kept apart until you apply it", quotePlain(p.Dir), otherwiseAt(p.Dir, at))
 	default:
 		f.put("workspace.mode", "the project folder %s in mode %s%s", quotePlain(p.Dir), quotePlain(p.Workspace.Mode), otherwiseAt(p.Dir, at))
 	}

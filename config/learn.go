@@ -41,6 +41,16 @@ func (p *Profile) AddAllow(entries []string) (err error) {
 	return replaceFile(file, text, info.Mode().Perm())
 }
 
+// ReplaceProfile puts a whole profile in the place of the one that is there, or of none. A link there is not followed: it is
+// what is replaced.
+func ReplaceProfile(file string, text []byte) error {
+	err := replaceFile(file, text, 0o644)
+	if err != nil {
+		err = fmt.Errorf("write profile %s: %w", showName(file), bare(err))
+	}
+	return err
+}
+
 // replaceFile puts a file in the place of another, whole or not at all.
 func replaceFile(file string, text []byte, mode os.FileMode) error {
 	f, err := createBeside(file)

@@ -191,3 +191,8 @@ func (p *Profile) limitGrants(grant func(key, kind, format string, args ...any) 
 		}
 	}
 }
+
+// CheckLimit says whether a limit (memory, cpus, pids, timeout) can be what a flag's text says.
+func CheckLimit(name, text string) error {
+	return defaults().Set("limits."+name, text, Origin{Kind: FromFlag, Flag: name})
+}

@@ -20,7 +20,8 @@ type LoadOptions struct {
 	Getenv      func(string) string // for XDG_CONFIG_HOME; nil means that nothing is set
 	Flags       []Flag              // laid over the files, in this order
 
-	uid *int // who we are, for tests
+	text []byte // what the profile would hold, for CheckText
+	uid  *int   // who we are, for tests
 }
 
 // Flag is one value given by hand, as Profile.Set takes it; with Add it is appended to a list as Profile.Add does.
@@ -62,7 +63,9 @@ func Load(opts LoadOptions) (*Profile, []Warning, error) {
 		return nil, nil, fmt.Errorf("find the current folder: %w", err)
 	}
 	var at found
-	if opts.ProfileFlag != "" {
+	if opts.text != nil {
+		at = found{file: filepath.Join(cwd, FileName), dir: cwd, data: opts.text}
+	} else if opts.ProfileFlag != "" {
 		named := opts.ProfileFlag
 		if !filepath.IsAbs(named) {
 			named = filepath.Join(cwd, named)
@@ -217,6 +220,13 @@ func (p *Profile) briefly(o Origin) string {
 		o.File = p.shownAs(o.File)
 	}
 	return o.String()
+}
+
+// CheckText says what would be wrong with a profile in the current folder that held this text.
+func CheckText(opts LoadOptions, text []byte) error {
+	opts.text = append([]byte{}, text...)
+	_, _, err := Load(opts)
+	return err
 }
 
 // Find is the profile that Load would read, without links in its path; "" when there is none. Nothing in it is looked at.

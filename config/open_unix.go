@@ -97,17 +97,8 @@ func readOwned(path string, follow bool, us ...int) ([]byte, error) {
 	return data, err
 }
 
-// statRegular says whether a regular file is there; a link to one is good enough to tell what a project is.
-func statRegular(path string) (bool, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
-		return false, nil
-	}
-	return err == nil && info.Mode().IsRegular(), err
-}
-
-// readSmall reads a file that is only looked at for hints.
-func readSmall(path string) ([]byte, error) { return readOwned(path, true) }
+// ReadHint reads a small regular file that is only looked at for hints; a link to one is good enough.
+func ReadHint(path string) ([]byte, error) { return readOwned(path, true) }
 
 // createBeside makes an empty file next to the one whose place it will take. It is the user's umask that gives it its
 // mode, as every file of a project.

@@ -168,3 +168,14 @@ func tomlString(s string) string {
 	b.WriteByte('"')
 	return b.String()
 }
+
+// TOML is a value as a profile has it: a string, a list of strings.
+func TOML(value any) string { return showValue(value) }
+
+// TOMLKey is one part of a key as a profile has it.
+func TOMLKey(part string) string {
+	if isBare(part) {
+		return part
+	}
+	return tomlString(part)
+}

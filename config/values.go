@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -226,3 +227,25 @@ func registryOf(ref string) string {
 	}
 	return "docker.io"
 }
+
+// RegistryImage is the full name of an image of a registry that is written as docker has it, for whom one without a registry is
+// of docker.io. What is no reference, or names something else than an image of a registry, is an error.
+func RegistryImage(text string) (string, error) {
+	scheme, _, _ := strings.Cut(text, ":")
+	if text == "host" || slices.Contains(archives, scheme) {
+		return "", fmt.Errorf("%q is no image of a registry", text)
+	}
+	if err := checkReference(text); err != nil {
+		return "", err
+	}
+	switch first, _, ok := strings.Cut(text, "/"); {
+	case ok && registryOf(text) == first:
+		return text, nil
+	case ok:
+		return "docker.io/" + text, nil
+	}
+	return "docker.io/library/" + text, nil
+}
+
+// CheckTarget says whether a path inside can be mounted on.
+func CheckTarget(target string) error { return checkTarget(target) }

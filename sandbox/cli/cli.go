@@ -71,7 +71,7 @@ func (a *app) commands() []*cli.Command {
 	all := []*cli.Command{
 		a.shellCommand(), a.runCommand(), a.tryCommand(), a.execCommand(), a.psCommand(), a.stopCommand(), a.netCommand(), a.hostCommand(), a.portCommand(),
 		a.commitCommand(), a.pullCommand(), a.pushCommand(), a.imagesCommand(), a.rmiCommand(), a.imageCommand(), a.gcCommand(), a.unshareCommand(),
-		a.initCommand(), a.trustCommand(), a.explainCommand(), a.lockCommand(), a.updateCommand(), a.configCommand(), a.doctorCommand(),
+		a.initCommand(), a.importCommand(), a.trustCommand(), a.explainCommand(), a.lockCommand(), a.updateCommand(), a.configCommand(), a.doctorCommand(),
 		a.completionCommand(), a.helpCommand(), a.versionCommand(), a.completeCommand(),
 	}
 	prepare(all)

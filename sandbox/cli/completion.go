@@ -192,6 +192,10 @@ func (a *app) completeOperand(path, operands []string, last string) []string {
 		return candidates(last, a.imageNames())
 	case "run", "try", "shell", "unshare":
 		return []string{"COMMAND\n"}
+	case "import":
+		return []string{"FILES\n"}
+	case "trust":
+		return []string{"DIRS\n"}
 	case "completion":
 		return candidates(last, plain([]string{"bash", "zsh", "fish"}))
 	case "help":

@@ -38,6 +38,12 @@ var hints = []func(a *app, err error) string{
 		return "`cove trust` shows what it grants and asks; there is no terminal here to ask on"
 	},
 	func(a *app, err error) string {
+		if errors.As(err, new(*errProfileThere)) {
+			return "`cove " + a.Command + " --stdout` prints what would be written, --force puts it in the place of what is there"
+		}
+		return ""
+	},
+	func(a *app, err error) string {
 		if e := (&integration.MissingError{}); errors.As(err, &e) {
 			return e.Do
 		}
