@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"cove/sandbox/review"
 	"cove/sandbox/spec"
@@ -26,8 +27,19 @@ func (b *box) useView(ctx context.Context) error {
 		return err
 	}
 	b.view = view
+	var targets []string
+	for _, m := range b.spec.Mounts {
+		if m.Kind == spec.MountView {
+			continue
+		}
+		if rel, ok := below(string(m.Target), string(views[0].Target)); ok && rel != "" {
+			targets = append(targets, strings.TrimPrefix(rel, "/"))
+		}
+	}
+	placed := view.Missing(targets)
 	b.undo(func() error {
 		b.servers.Wait()
+		placed.Remove()
 		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
 		defer cancel()
 		return view.Leave(ctx)

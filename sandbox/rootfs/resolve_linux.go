@@ -16,6 +16,8 @@ import (
 type tree struct {
 	fd     int
 	placed *[]spec.Placed // gets what is made in it; may be nil
+	// likeParent gives what is made to whom the folder above belongs, and not to the sandbox's root.
+	likeParent bool
 }
 
 // maxLinks bounds how many dangling links are followed to make a mount's target; the kernel's own bound is 40.
@@ -99,9 +101,11 @@ func (t tree) step(at, base string, dir bool) (link string, err error) {
 	err = unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW)
 	switch {
 	case err == unix.ENOENT && dir:
-		return "", t.note(at, base, spec.PlacedDir, unix.Mkdirat(parent, base, 0o755))
+		err := unix.Mkdirat(parent, base, 0o755)
+		return "", t.note(at, base, spec.PlacedDir, t.give(parent, base, err))
 	case err == unix.ENOENT:
-		return "", t.note(at, base, spec.PlacedFile, unix.Mknodat(parent, base, unix.S_IFREG|0o644, 0))
+		err := unix.Mknodat(parent, base, unix.S_IFREG|0o644, 0)
+		return "", t.note(at, base, spec.PlacedFile, t.give(parent, base, err))
 	case err != nil:
 		return "", err
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
@@ -158,6 +162,21 @@ func ensurePlain(top int, name string, dir bool) (int, error) {
 		}
 	}
 	return at, nil
+}
+
+// give gives what was made, unless that failed, to its owner.
+func (t tree) give(parent int, base string, err error) error {
+	var st unix.Stat_t
+	if err != nil || !t.likeParent {
+		return err
+	}
+	if err := unix.Fstat(parent, &st); err != nil {
+		return err
+	}
+	if err := unix.Fchownat(parent, base, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil && err != unix.EINVAL && err != unix.EPERM {
+		return err // EINVAL: nobody's in here
+	}
+	return nil
 }
 
 // note remembers what was made, unless that failed.

@@ -357,7 +357,9 @@ func (r *Root) mount(i int, m spec.Mount) error {
 // target opens what a mount is put on, and makes what is missing of it.
 func (r *Root) target(m spec.Mount, dir bool) (int, error) {
 	if m.Below == "" {
-		return r.ensure(string(m.Target), dir)
+		t := r.tree
+		t.likeParent = r.inView(m.Target)
+		return t.ensure(string(m.Target), dir)
 	}
 	top, err := r.dir(string(m.Below))
 	if err != nil {
@@ -365,6 +367,16 @@ func (r *Root) target(m spec.Mount, dir bool) (int, error) {
 	}
 	defer unix.Close(top)
 	return ensurePlain(top, strings.TrimPrefix(strings.TrimPrefix(string(m.Target), string(m.Below)), "/"), dir)
+}
+
+// inView reports whether a target lies in a copy-on-write view: there the caller removes what was made to be mounted on.
+func (r *Root) inView(target spec.Path) bool {
+	for _, v := range r.spec.Views() {
+		if strings.HasPrefix(string(target), string(v.Target)+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *Root) ownedTmpfs(m spec.Mount) (int, error) {
