@@ -46,9 +46,11 @@ type dialed struct {
 type SetupError struct {
 	Text  string
 	Errno unix.Errno
+	cause error // that there is advice for; may be nil
 }
 
 func (e *SetupError) Error() string { return e.Text }
+func (e *SetupError) Unwrap() error { return e.cause }
 func (e *SetupError) Is(target error) bool {
 	return e.Errno != 0 && target == error(e.Errno)
 }
@@ -78,7 +80,7 @@ func (c *control) listen() {
 		case m.Step != "" && c.step != nil:
 			c.step(m.Step)
 		case m.Failed != nil:
-			c.tell(&SetupError{m.Failed.Text, unix.Errno(m.Failed.Errno)})
+			c.tell(&SetupError{Text: m.Failed.Text, Errno: unix.Errno(m.Failed.Errno)})
 			return
 		case m.Fuse && len(files) == 1 && c.fuse != nil:
 			if err := c.fuse(files[0], m.FuseOf); err != nil {

@@ -18,6 +18,7 @@ import (
 	"cove/sandbox/integration"
 	"cove/sandbox/memory"
 	"cove/sandbox/network"
+	"cove/sandbox/review"
 	"cove/sandbox/spec"
 	"cove/userns"
 	"cove/userns/fdpass"
@@ -44,6 +45,7 @@ type keeperStart struct {
 // keeperReply is the keeper's answer when its sandbox waits for shells, or did not come up.
 type keeperReply struct {
 	Error    *spec.Failed
+	InUse    *review.InUseError // where that is what Error says
 	Warnings string
 }
 
@@ -176,7 +178,11 @@ func startKeeper(ctx context.Context, s *spec.Spec, o Options) (string, error) {
 		fmt.Fprint(o.Warn, reply.Warnings)
 	}
 	if reply.Error != nil {
-		return "", &SetupError{Text: reply.Error.Text, Errno: unix.Errno(reply.Error.Errno)}
+		err := &SetupError{Text: reply.Error.Text, Errno: unix.Errno(reply.Error.Errno)}
+		if reply.InUse != nil {
+			err.cause = reply.InUse
+		}
+		return "", err
 	}
 	return filepath.Join(sandboxesDir(o.RuntimeDir), s.ID), nil
 }
@@ -204,7 +210,9 @@ func KeeperMain(driver network.Driver, integrations integration.Driver) int {
 		if errors.As(err, &errno) {
 			failed.Errno = int(errno)
 		}
-		_ = conn.Send(keeperReply{Error: failed, Warnings: warnings.String()})
+		var inUse *review.InUseError
+		errors.As(err, &inUse)
+		_ = conn.Send(keeperReply{Error: failed, InUse: inUse, Warnings: warnings.String()})
 		return 1
 	}
 	_ = conn.Send(keeperReply{Warnings: warnings.String()})
