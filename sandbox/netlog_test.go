@@ -136,14 +136,19 @@ func TestNetLogAgain(t *testing.T) {
 	}
 }
 
-// That apt asks for a service of a mirror that is allowed is nothing to tell; what nobody allowed is.
-func TestRefusedServices(t *testing.T) {
+// That apt asks for a service of a mirror that is allowed is nothing to tell, nor that a resolver goes through its search list; what
+// nobody allowed is.
+func TestRefusedBesides(t *testing.T) {
 	r := newRefusals([]string{"a.example:80", "*.B.example"})
 	for _, name := range []string{"_http._tcp.a.example", "_x._tcp.sub.b.example", "_http._tcp.b.example", "_http._tcp.c.example"} {
 		r.add(network.Decision{Kind: "dns", Name: name, Type: "SRV", Reason: "not-listed"})
 	}
 	r.add(network.Decision{Kind: "dns", Name: "_http._tcp.a.example", Type: "A", Reason: "not-listed"})
-	if want := []string{"_http._tcp.b.example", "_http._tcp.c.example", "_http._tcp.a.example"}; !slices.Equal(r.order, want) {
+	r.search = []string{"lan", "Corp.example."}
+	for _, name := range []string{"short.lan", "short", "new.example", "new.example.lan", "a.example.lan", "new.example.corp.example"} {
+		r.add(network.Decision{Kind: "dns", Name: name, Type: "A", Reason: "not-listed"})
+	}
+	if want := []string{"_http._tcp.b.example", "_http._tcp.c.example", "_http._tcp.a.example", "short.lan", "short", "new.example"}; !slices.Equal(r.order, want) {
 		t.Errorf("%q, want %q", r.order, want)
 	}
 }

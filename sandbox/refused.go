@@ -26,6 +26,7 @@ type refusals struct {
 	order  []string // of what was refused
 	count  map[string]int
 	closed map[string]bool // private, local or the host's own addresses
+	search []string        // the host's search domains, once they have been looked at
 
 	file    *os.File // nil: nobody reads it
 	records int64    // where they begin
@@ -63,7 +64,7 @@ func (r *refusals) share(dir string) error {
 // add counts a refusal.
 func (r *refusals) add(d network.Decision) {
 	entry := EntryFor(d)
-	if entry == "" || d.Type == "SRV" && r.lists(d.Name) {
+	if entry == "" || d.Type == "SRV" && r.lists(serviceOf(d.Name)) || d.Kind == "dns" && r.searchedFor(d.Name) {
 		return
 	}
 	at := slices.Index(r.order, entry)
@@ -82,13 +83,31 @@ func (r *refusals) add(d network.Decision) {
 	}
 }
 
-// lists tells whether the name that a service's name (RFC 2782) is about is allowed already. apt asks for _http._tcp.NAME of every
-// mirror, and does as well without an answer: to tell of that at every run would teach nobody anything.
-func (r *refusals) lists(service string) bool {
-	name := service
+// serviceOf is the name that a service's name (RFC 2782) is about. apt asks for _http._tcp.NAME of every mirror, and does as well
+// without an answer: to tell of that at every run would teach nobody anything.
+func serviceOf(name string) string {
 	for strings.HasPrefix(name, "_") {
 		_, name, _ = strings.Cut(name, ".")
 	}
+	return name
+}
+
+// searchedFor tells whether a name was only asked for because another was not to be had: with a search domain behind one that is
+// allowed, or that is told of already.
+func (r *refusals) searchedFor(name string) bool {
+	if r.search == nil {
+		conf, _ := os.ReadFile("/etc/resolv.conf")
+		r.search, _ = resolvWords(string(conf))
+		r.search = append([]string{}, r.search...) // read once
+	}
+	return slices.ContainsFunc(r.search, func(domain string) bool {
+		before, ok := strings.CutSuffix(name, "."+strings.ToLower(strings.Trim(domain, ".")))
+		return ok && (r.count[before] > 0 || r.lists(before))
+	})
+}
+
+// lists tells whether a name is allowed on some port.
+func (r *refusals) lists(name string) bool {
 	return slices.ContainsFunc(r.listed, func(text string) bool {
 		e, err := config.ParseEgress(text)
 		return err == nil && e.Name != "" && (strings.EqualFold(e.Name, name) && !e.Below || e.Below && strings.HasSuffix(name, "."+strings.ToLower(e.Name)))
