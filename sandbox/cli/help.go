@@ -36,9 +36,31 @@ func (a *app) helpCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "help",
 		Usage:     "the manual, by command or topic",
-		UsageText: "cove help [COMMAND | TOPIC]",
-		Action:    a.action(func(c *cli.Context) error { return a.showHelp(strings.Join(c.Args().Slice(), " ")) }),
+		UsageText: "cove help [--man] [COMMAND | TOPIC]\ncove help --man-dir DIR",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "man", Usage: "as a manual page, for man(1)"},
+			&cli.StringFlag{Name: "man-dir", Usage: "write every manual page into the folder `DIR`, in man1, man5 and man7"},
+		},
+		Action: a.action(a.help),
 	}
+}
+
+func (a *app) help(c *cli.Context) error {
+	name := strings.Join(c.Args().Slice(), " ")
+	switch {
+	case c.IsSet("man-dir") && (c.Bool("man") || name != ""):
+		return start.Usagef("--man-dir writes every page: nothing goes with it")
+	case c.IsSet("man-dir"):
+		return a.writeManPages(c.String("man-dir"))
+	case c.Bool("man"):
+		text, err := a.manPage(name)
+		if err != nil {
+			return err
+		}
+		_, err = a.Stdout.WriteString(text)
+		return err
+	}
+	return a.showHelp(name)
 }
 
 func (a *app) showHelp(name string) error {
@@ -54,6 +76,15 @@ func (a *app) helpText(name string) (string, error) {
 	if name == "" {
 		return a.overview(), nil
 	}
+	command, prose, err := a.find(name)
+	if err != nil || command == nil {
+		return prose, err
+	}
+	return commandHelp(name, command, prose), nil
+}
+
+// find is the command of a name, or nil for a topic, and the text about it.
+func (a *app) find(name string) (*cli.Command, string, error) {
 	among := a.commands()
 	var found *cli.Command
 	for _, word := range strings.Fields(name) {
@@ -65,9 +96,9 @@ func (a *app) helpText(name string) (string, error) {
 	prose, err := fs.ReadFile(helpTexts, "help/"+strings.ReplaceAll(name, " ", "-")+".txt")
 	switch {
 	case found != nil && !found.Hidden:
-		return commandHelp(name, found, string(prose)), nil
+		return found, string(prose), nil
 	case err == nil && slices.ContainsFunc(topics, func(t [2]string) bool { return t[0] == name }):
-		return string(prose), nil
+		return nil, string(prose), nil
 	}
 	known := names(a.commands())
 	for _, t := range topics {
@@ -77,7 +108,7 @@ func (a *app) helpText(name string) (string, error) {
 	if near := config.Nearest(name, known); near != "" {
 		e.Text += "; did you mean " + quote(near) + "?"
 	}
-	return "", e
+	return nil, "", e
 }
 
 func (a *app) overview() string {
