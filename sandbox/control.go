@@ -22,12 +22,13 @@ type control struct {
 	tun  func(*os.File) error              // begins to carry the network's packets
 	// listening serves what of the host can be used inside.
 	listening func([]*os.File) error
-	step      func(what string)  // takes what init says of its steps; may be nil
-	ready     chan error         // one value: nil, or why the set-up failed
-	held      chan *spec.Held    // init's answers to Hold
-	root      func() heldRoot    // what is read then
-	holds     sync.Mutex         // one reads at a time
-	counts    chan spec.Sessions // after each change; for a keeper
+	placed    func([]spec.Placed) // takes what was put into a root file system that is kept; may be nil
+	step      func(what string)   // takes what init says of its steps; may be nil
+	ready     chan error          // one value: nil, or why the set-up failed
+	held      chan *spec.Held     // init's answers to Hold
+	root      func() heldRoot     // what is read then
+	holds     sync.Mutex          // one reads at a time
+	counts    chan spec.Sessions  // after each change; for a keeper
 
 	mu      sync.Mutex
 	serial  atomic.Uint64
@@ -105,6 +106,8 @@ func (c *control) listen() {
 			case c.counts <- *m.Sessions:
 			default:
 			}
+		case m.Placed != nil && c.placed != nil:
+			c.placed(m.Placed)
 		case m.Held != nil:
 			select {
 			case c.held <- m.Held:

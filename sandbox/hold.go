@@ -26,6 +26,9 @@ func (b *box) heldRoot() heldRoot {
 	if b.opts.Image != nil {
 		h.Key = b.opts.Image.Key
 	}
+	if b.persisted != nil {
+		h.Placed = readPlaced(b.persisted.Dir)
+	}
 	return h
 }
 
@@ -56,7 +59,7 @@ func (c *control) hold(conn *fdpass.Conn, h *spec.Hold) {
 	defer func() { _ = c.conn.Send(spec.ToInit{Release: true}) }()
 	select {
 	case held := <-c.held:
-		answer.Placed, answer.Running = held.Placed, held.Running
+		answer.Placed, answer.Running = append(answer.Placed, held.Placed...), held.Running
 	case <-time.After(holdAnswer):
 		answer.Error = "init does not answer"
 	}

@@ -2,8 +2,11 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"time"
 
 	"cove/fetch/store"
@@ -122,4 +125,44 @@ func (b *box) holdPersisted() error {
 		return fmt.Errorf("note who uses the root file system that is kept: %w", err)
 	}
 	return nil
+}
+
+// placedName has what cove has put into the root file system that is kept, in this run and those before: that is no change
+// of anybody's, and `cove commit` leaves it out.
+const placedName = "/placed.json"
+
+func readPlaced(dir string) (placed []spec.Placed) {
+	data, err := os.ReadFile(dir + placedName)
+	if err == nil {
+		_ = json.Unmarshal(data, &placed)
+	}
+	return placed
+}
+
+// notePlaced adds to that. What is not noted is one folder more in an image, and no error.
+func (b *box) notePlaced(now []spec.Placed) {
+	if b.persisted == nil {
+		return
+	}
+	all := readPlaced(b.persisted.Dir)
+	before := len(all)
+	for _, one := range now {
+		if !slices.Contains(all, one) {
+			all = append(all, one)
+		}
+	}
+	if len(all) == before {
+		return
+	}
+	data, err := json.Marshal(all)
+	name := b.persisted.Dir + placedName
+	if err == nil {
+		err = os.WriteFile(name+".new", data, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(name+".new", name)
+	}
+	if err != nil {
+		b.warn("note what was put into the root file system that is kept: %v", err)
+	}
 }

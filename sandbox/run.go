@@ -314,6 +314,7 @@ func (b *box) adopt(m *mappingIDs) error {
 	b.control.fuse = b.serveFuse
 	b.control.listening = b.serveIntegrations
 	b.control.root = b.heldRoot
+	b.control.placed = b.notePlaced
 	b.control.step = func(what string) { b.log("init: " + what) }
 	go func() {
 		b.status, b.waitErr = child.Wait()

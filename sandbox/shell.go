@@ -65,6 +65,9 @@ func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined 
 			if err := sameImage(r, s, o); err != nil {
 				return Status{}, true, err
 			}
+			if o.Persist != nil && o.Persist.Restart {
+				return Status{}, true, errors.New("join the project's sandbox: --rebuild drops what it works on: leave every shell of it first")
+			}
 		}
 		tell := watchGit(s.Protect, o.warn)
 		status, err = join(dir, s.Process, o)

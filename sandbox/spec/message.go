@@ -76,6 +76,7 @@ type FromInit struct {
 	FuseOf   int       `json:"fuseOf,omitempty"` // what it is to serve: 0 the root file system, N the N-th of the Spec's mounts, from 1
 	Tun      bool      `json:"tun,omitempty"`    // one descriptor: the interface of a Link that says so
 	Held     *Held     `json:"held,omitempty"`
+	Placed   []Placed  `json:"placed,omitempty"` // before Ready, of a root file system that is kept: what was put into it
 	// Listening comes with a descriptor for each of Integrations.Sockets, which are listened on.
 	Listening bool `json:"listening,omitempty"`
 }

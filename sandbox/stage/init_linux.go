@@ -37,6 +37,11 @@ func initMain(control *fdpass.Conn) int {
 		_ = control.Send(spec.FromInit{Failed: failed(err)})
 		return 1
 	}
+	if placed := i.placed; i.spec.Root.Persist && len(placed) > 0 {
+		if err := control.Send(spec.FromInit{Placed: placed}); err != nil {
+			return 1
+		}
+	}
 	if err := control.Send(spec.FromInit{Ready: true}); err != nil {
 		return 1
 	}
