@@ -27,6 +27,10 @@ func blame(s Status, of *spec.Spec, o Options) Status {
 	if file == "" {
 		return s
 	}
+	if rec, err := o.Store.Record(*o.Image); err == nil && rec.Setup != nil && rec.Layers[len(rec.Layers)-1].DiffID == layer {
+		s.Text += fmt.Sprintf("; what setup has made is damaged: its layer %.19s has lost %s: --rebuild makes it anew", layer, oci.Short("/"+file))
+		return s
+	}
 	s.Text += fmt.Sprintf("; the image is damaged: its layer %.19s has lost %s: `cove image verify %s` says what else",
 		layer, oci.Short("/"+file), of.Root.Image)
 	if !image.IsLocal(of.Root.Image) { // for what was made here no registry is asked
