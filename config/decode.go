@@ -104,6 +104,8 @@ var schema = []struct {
 	{"host.git.credentials", shape{form: isTexts, like: `^[a-z0-9][a-z0-9.-]*(:[0-9]+)?$`}, setGitCredentials},
 	{"host.browser", aBool, setBrowser},
 	{"host.notify", aBool, setNotify},
+	{"host.wayland", aBool, setWayland},
+	{"host.x11", aString, setX11},
 	{"trust", aTable, nil},
 	{"trust.registries", shape{form: isTexts, like: `^(\*\.)?[A-Za-z0-9.:\[\]-]+(/[a-z0-9._/-]+)?$`}, setTrustRegistries},
 	{"trust.hosts", shape{form: isTexts, like: aHost}, setTrustHosts},

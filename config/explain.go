@@ -32,6 +32,9 @@ func (g Grant) Meaning() string {
 	case GrantProtect:
 		return "What is written there acts outside of every sandbox, as you, when you use git or cove the next time."
 	case GrantHost:
+		if g.Key == "host.wayland" || g.Key == "host.x11" {
+			return "It talks to your desktop itself, in your name: what it may do there is not for cove to say, and no log has it."
+		}
 		return "It uses this in your name. While the sandbox runs `cove host log` tells each use, and what was refused."
 	case GrantSetup:
 		return "Programs that it brings into the image are what runs, in this project and in others that ask for the same. It sees nothing of yours."

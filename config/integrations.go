@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -19,11 +20,13 @@ type Integrations struct {
 	Git      Git
 	Browser  bool // web pages are opened in the caller's browser
 	Notify   bool // notifications are shown on the caller's desktop
+	Wayland  bool
+	X11      string // "", untrusted, trusted
 }
 
 // Any says whether something was asked for.
 func (i Integrations) Any() bool {
-	return len(i.SSHAgent.Keys) > 0 || i.Git.Identity || len(i.Git.Credentials) > 0 || i.Browser || i.Notify
+	return len(i.SSHAgent.Keys) > 0 || i.Git.Identity || len(i.Git.Credentials) > 0 || i.Browser || i.Notify || i.Wayland || i.X11 != ""
 }
 
 // Git is what of the caller's git goes inside.
@@ -88,6 +91,21 @@ func setGitIdentity(p *Profile, c *change) { c.bool(p, &p.Integrations.Git.Ident
 func setBrowser(p *Profile, c *change) { c.bool(p, &p.Integrations.Browser) }
 
 func setNotify(p *Profile, c *change) { c.bool(p, &p.Integrations.Notify) }
+
+func setWayland(p *Profile, c *change) { c.bool(p, &p.Integrations.Wayland) }
+
+// The values of Integrations.X11.
+const (
+	Untrusted = "untrusted"
+	Trusted   = "trusted"
+)
+
+func setX11(p *Profile, c *change) {
+	if s, ok := c.choice("kind of client", "none", Untrusted, Trusted); ok {
+		p.Integrations.X11 = strings.TrimPrefix(s, "none")
+		c.from(p)
+	}
+}
 
 func setGitCredentials(p *Profile, c *change) {
 	list, ok := c.list(`["github.com"]`)
@@ -219,6 +237,16 @@ func (p *Profile) sessionGrants(grant func(key, kind, format string, args ...any
 	if in.Notify {
 		grant("host.notify", GrantHost, "show notifications on your desktop, under the sandbox's name")
 	}
+	if in.Wayland {
+		grant("host.wayland", GrantHost,
+			"open windows on your Wayland desktop, and read and write its clipboard while one of them has the focus; what else it may is for your compositor to say")
+	}
+	switch in.X11 {
+	case Untrusted:
+		grant("host.x11", GrantHost, "open windows on your X11 display, as a client that your X server keeps from the windows and keys of others")
+	case Trusted:
+		grant("host.x11", GrantHost, "be a client of your X11 display like any other: read every key that you type and all that is on the screen, in every window, and type and click by itself")
+	}
 }
 
 func (p *Profile) showIntegrations(put func(key string, value any)) {
@@ -232,6 +260,8 @@ func (p *Profile) showIntegrations(put func(key string, value any)) {
 	put("host.git.credentials", list(p.Integrations.Git.Credentials))
 	put("host.browser", p.Integrations.Browser)
 	put("host.notify", p.Integrations.Notify)
+	put("host.wayland", p.Integrations.Wayland)
+	put("host.x11", cmp.Or(p.Integrations.X11, "none"))
 }
 
 // checkIntegrations refuses what would be about nothing.

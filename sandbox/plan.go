@@ -331,6 +331,11 @@ func (p *planner) mounts() error {
 		}
 		p.spec.Mounts = append(p.spec.Mounts, spec.Mount{Kind: spec.MountTmpfs, Target: spec.Path(target), Size: t.SizeBytes, Mode: mode})
 	}
+	return p.sortMounts()
+}
+
+// sortMounts puts the mounts above before those below, and refuses those that would cover what is the sandbox's own, or each other.
+func (p *planner) sortMounts() error {
 	seen := map[spec.Path]bool{}
 	for _, m := range p.spec.Mounts {
 		if err := checkTarget(string(m.Target)); err != nil {

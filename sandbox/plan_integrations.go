@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
+	"cove/config"
 	"cove/sandbox/integration"
 	"cove/sandbox/spec"
 )
@@ -20,8 +22,10 @@ func (p *planner) integrations() error {
 	if want.Git.Identity || len(want.Git.Credentials) > 0 {
 		p.spec.Integrations.Git = &spec.Git{Identity: want.Git.Identity, Credentials: slices.Clone(want.Git.Credentials)}
 	}
-	if err := p.sshAgent(); err != nil {
-		return err
+	for _, step := range []func() error{p.sshAgent, p.wayland, p.x11} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
 	for _, m := range p.spec.Mounts {
 		if t := string(m.Target); t == path.Dir(spec.IntegrationsDir) || t == spec.IntegrationsDir || strings.HasPrefix(t, spec.IntegrationsDir+"/") {
@@ -62,6 +66,81 @@ func (p *planner) sshAgent() error {
 	return nil
 }
 
+// notAsRoot refuses what answers by the ids of who asks, and nobody inside has root's.
+func (p *planner) notAsRoot(name string) error {
+	if p.in.Host.UID == 0 {
+		return &integration.MissingError{Name: name, Why: "nobody inside is root outside, so that your desktop would not answer",
+			Do: "start cove as the user whose desktop it is"}
+	}
+	return nil
+}
+
+// wayland takes the compositor that the environment names, as libwayland does (wl_display_connect).
+func (p *planner) wayland() error {
+	if !p.profile.Integrations.Wayland {
+		return nil
+	}
+	missing := &integration.MissingError{Name: "host.wayland", Do: "start cove in a terminal of a Wayland desktop; on an X11 desktop it is host.x11"}
+	display, _ := p.in.LookupEnv("WAYLAND_DISPLAY")
+	dir, _ := p.in.LookupEnv("XDG_RUNTIME_DIR")
+	switch {
+	case display == "":
+		missing.Why = "WAYLAND_DISPLAY is not set: there is no Wayland compositor in this session"
+		return missing
+	case !path.IsAbs(display) && !path.IsAbs(dir):
+		missing.Why = fmt.Sprintf("WAYLAND_DISPLAY is %q, and XDG_RUNTIME_DIR, where that lies, is not set", display)
+		return missing
+	case !path.IsAbs(display):
+		display = path.Join(dir, display)
+	}
+	if err := p.notAsRoot("host.wayland"); err != nil {
+		return err
+	}
+	p.spec.Integrations.Wayland = &spec.Wayland{Socket: spec.Path(display)}
+	if dir := p.ownRuntimeDir(); dir != "" {
+		uid, gid := p.you()
+		p.spec.Mounts = append(p.spec.Mounts, spec.Mount{Kind: spec.MountTmpfs, Target: spec.Path(dir), Size: 64 << 20, Mode: 0o700, UID: uid, GID: gid})
+		return p.sortMounts()
+	}
+	return nil
+}
+
+// ownRuntimeDir is an XDG_RUNTIME_DIR inside, which belongs to who uses it alone; "" where who that is only the inside knows.
+func (p *planner) ownRuntimeDir() string {
+	uid, _ := p.you()
+	if p.in.User != "" || p.profile.User == "image" {
+		return ""
+	}
+	return "/run/user/" + strconv.FormatUint(uint64(uid), 10)
+}
+
+// x11 takes the display that the environment names, where it is one of this machine.
+func (p *planner) x11() error {
+	want := p.profile.Integrations.X11
+	if want == "" {
+		return nil
+	}
+	display, _ := p.in.LookupEnv("DISPLAY")
+	host, rest, _ := strings.Cut(display, ":")
+	number, _, _ := strings.Cut(rest, ".")
+	n, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || host != "" && host != "unix" {
+		e := &integration.MissingError{Name: "host.x11", Why: fmt.Sprintf("DISPLAY is %q, which is no display of this machine such as :0", display),
+			Do: "start cove in a terminal of an X11 desktop; on a Wayland desktop it is host.wayland"}
+		if display == "" {
+			e.Why = "DISPLAY is not set: there is no X server in this session"
+		}
+		return e
+	}
+	if err := p.notAsRoot("host.x11"); err != nil {
+		return err
+	}
+	x := &spec.X11{Display: int(n), Trusted: want == config.Trusted}
+	p.spec.Integrations.X11 = x
+	p.bind(string(x.Socket()), string(x.Socket()), false, "")
+	return p.sortMounts()
+}
+
 // integrationEnv are the variables by which programs find what is served.
 func (p *planner) integrationEnv() [][2]string {
 	var out [][2]string
@@ -75,6 +154,15 @@ func (p *planner) integrationEnv() [][2]string {
 	if i.Git != nil {
 		// The lowest of git's levels: what a repository or the home inside says of itself stays (git-config(1); git 2.32).
 		out = append(out, [2]string{"GIT_CONFIG_SYSTEM", path.Join(spec.IntegrationsDir, spec.GitConfig)})
+	}
+	if i.Wayland != nil {
+		out = append(out, [2]string{"WAYLAND_DISPLAY", path.Join(spec.IntegrationsDir, spec.Display)})
+		if dir := p.ownRuntimeDir(); dir != "" {
+			out = append(out, [2]string{"XDG_RUNTIME_DIR", dir})
+		}
+	}
+	if i.X11 != nil {
+		out = append(out, [2]string{"DISPLAY", ":" + strconv.Itoa(i.X11.Display)}, [2]string{"XAUTHORITY", path.Join(spec.IntegrationsDir, spec.XAuthority)})
 	}
 	if i.Browser {
 		out = append(out, [2]string{"BROWSER", path.Join(spec.IntegrationsDir, spec.ProgramsDir, spec.OpenProgram)})

@@ -26,7 +26,7 @@ var topics = [][2]string{
 	{"images", "what an image can be, and where it is kept"},
 	{"signatures", "which images are let in, and by whose signature"},
 	{"network", "what the three network modes reach"},
-	{"integrations", "your ssh keys, git, browser and notifications inside: the table [host]"},
+	{"integrations", "your ssh keys, git, browser and desktop inside: the table [host]"},
 	{"limits", "memory, processors, processes and time"},
 	{"exit-codes", "what cove's exit code means"},
 	{"environment", "the variables and files that cove looks at"},

@@ -34,6 +34,14 @@ func (r *Root) integrations() error {
 	if err := r.integrationPrograms(mount); err != nil {
 		return err
 	}
+	for name, socket := range r.src.sockets {
+		if err := (tree{fd: mount}).writeNew(name, nil); err != nil {
+			return fmt.Errorf("place %s: %w", name, err)
+		}
+		if err := bindAt(socket, mount, name); err != nil {
+			return fmt.Errorf("place %s: %w", name, err)
+		}
+	}
 	for _, f := range r.spec.Integrations.Files {
 		name := path.Base(string(f.Target))
 		if err := (tree{fd: mount}).writeNew(name, []byte(f.Content)); err != nil {
@@ -59,15 +67,16 @@ func (r *Root) integrationPrograms(dir int) error {
 		if err := (tree{fd: dir}).writeNew(at, nil); err != nil {
 			return fmt.Errorf("place %s: %w", name, err)
 		}
-		if err := bindProgram(r.src.programs[i], dir, at); err != nil {
+		if err := bindAt(r.src.programs[i], dir, at); err != nil {
 			return fmt.Errorf("place %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// bindProgram takes the mount over.
-func bindProgram(mount, dir int, at string) error {
+// bindAt puts the mount of a file, read-only, over one that is there. It takes the mount over. Who may write to a socket may connect to it on a
+// read-only file system too.
+func bindAt(mount, dir int, at string) error {
 	defer unix.Close(mount)
 	if err := restrict(mount, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, false); err != nil {
 		return err

@@ -25,6 +25,7 @@ type Sources struct {
 	top     *unix.Stat_t // of the topmost layer's own directory
 	// programs are detached mounts of cove's own file, one for each of Integrations.Programs.
 	programs []int
+	sockets  map[string]int // of Integrations.Bound
 }
 
 // hostEntry is one entry of the root directory of a host root file system.
@@ -75,6 +76,14 @@ func Open(s *spec.Spec, idmapped []*os.File) (*Sources, error) {
 			return nil, fmt.Errorf("mount %q: open %q: %w", m.Target, m.Source, err)
 		}
 		src.binds[i] = fd
+	}
+	src.sockets = map[string]int{}
+	for name, socket := range s.Integrations.Bound() {
+		fd, err := clone(unix.AT_FDCWD, string(socket))
+		if err != nil {
+			return nil, fmt.Errorf("open %q: %w", socket, err)
+		}
+		src.sockets[name] = fd
 	}
 	for range s.Integrations.Programs() {
 		fd, err := clone(unix.AT_FDCWD, string(s.Integrations.Program))

@@ -1,5 +1,7 @@
 package spec
 
+import "strconv"
+
 // Integrations are what of the caller's session can be used inside. Each is served by the parent, on a socket that init makes
 // in IntegrationsDir; there is no folder of the host's behind it.
 type Integrations struct {
@@ -7,6 +9,8 @@ type Integrations struct {
 	Git      *Git      `json:"git,omitempty"`
 	Browser  bool      `json:"browser,omitempty"` // web pages are opened outside
 	Notify   bool      `json:"notify,omitempty"`  // notifications are shown outside
+	Wayland  *Wayland  `json:"wayland,omitempty"`
+	X11      *X11      `json:"x11,omitempty"`
 	Program  Path      `json:"program,omitempty"` // cove's own file, which is each of Programs; known when it starts
 	Files    []File    `json:"files,omitempty"`   // generated, when it starts; their targets are below IntegrationsDir
 }
@@ -14,12 +18,31 @@ type Integrations struct {
 // IntegrationsDir is a file system of its own, read-only once the sockets are in it.
 const IntegrationsDir = "/run/cove"
 
+// Wayland is the caller's compositor.
+type Wayland struct {
+	Socket Path `json:"socket"` // outside
+	// Context says that the compositor itself listens inside, and knows its clients for those of a sandbox (security-context-v1); else
+	// its socket is there. It is found out when the sandbox starts.
+	Context bool `json:"context,omitempty"`
+}
+
+// X11 is a display of the caller's.
+type X11 struct {
+	Display int  `json:"display"`
+	Trusted bool `json:"trusted,omitempty"` // as any other client
+}
+
+// Socket is where the X server of the display listens, outside and inside.
+func (x *X11) Socket() Path { return Path("/tmp/.X11-unix/X" + strconv.Itoa(x.Display)) }
+
 // The names of what is in IntegrationsDir.
 const (
 	AgentSocket = "ssh-agent.sock" // of SSHAgent
 	HostSocket  = "host.sock"      // of what Programs ask for
 	ProgramsDir = "bin"            // of Programs
 	GitConfig   = "gitconfig"      // of Git
+	Display     = "wayland-0"      // of Wayland
+	XAuthority  = "Xauthority"     // of X11
 )
 
 // The programs by which those inside reach HostSocket.
@@ -64,6 +87,14 @@ func (i *Integrations) Programs() []string {
 	return names
 }
 
+// Bound are sockets of the host's that are in IntegrationsDir, by name.
+func (i *Integrations) Bound() map[string]Path {
+	if i != nil && i.Wayland != nil && !i.Wayland.Context {
+		return map[string]Path{Display: i.Wayland.Socket}
+	}
+	return nil
+}
+
 // Sockets are the names of the sockets that init makes, in the order in which it sends them to the parent.
 func (i *Integrations) Sockets() []string {
 	var names []string
@@ -72,6 +103,9 @@ func (i *Integrations) Sockets() []string {
 	}
 	if len(i.Programs()) > 0 {
 		names = append(names, HostSocket)
+	}
+	if i != nil && i.Wayland != nil && i.Wayland.Context {
+		names = append(names, Display)
 	}
 	return names
 }

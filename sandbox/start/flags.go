@@ -83,10 +83,13 @@ func (c *Call) profileFlags(l Line) ([]config.Flag, error) {
 	if list := l.Words("git-credentials"); len(list) > 0 {
 		out = append(out, config.Flag{Name: "--git-credentials", Key: "host.git.credentials", Value: list, Add: true})
 	}
-	for _, f := range [][2]string{{"git", "host.git.identity"}, {"browser", "host.browser"}, {"notify", "host.notify"}} {
+	for _, f := range [][2]string{{"git", "host.git.identity"}, {"browser", "host.browser"}, {"notify", "host.notify"}, {"wayland", "host.wayland"}} {
 		if l.IsSet(f[0]) {
 			out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: l.Bool(f[0])})
 		}
+	}
+	if l.IsSet("x11") {
+		out = append(out, config.Flag{Name: "--x11", Key: "host.x11", Value: l.String("x11")})
 	}
 	if l.IsSet("learn-network") {
 		if how := l.String("learn-network"); how != "refuse" && how != "allow" {

@@ -72,6 +72,8 @@ var Flags = []Flag{
 	{Name: "git-credentials", Kind: Words, Usage: "let git inside get the password that yours has for https://`HOST`[:PORT]"},
 	{Name: "browser", Kind: Bool, Usage: "let web pages be opened in your browser"},
 	{Name: "notify", Kind: Bool, Usage: "let notifications be shown on your desktop"},
+	{Name: "wayland", Kind: Bool, Usage: "let windows be opened on your Wayland desktop"},
+	{Name: "x11", Kind: Optional, Default: "untrusted", Usage: "let windows be opened on your X11 display; `=trusted`: by a client that may read and type everywhere"},
 	{Name: "memory", Usage: "all of it may use `SIZE` of memory, such as 2GiB or 512m"},
 	{Name: "cpus", Usage: "all of it may use `N` processors, such as 1.5"},
 	{Name: "pids-limit", Usage: "all of it may have `N` processes and threads; -1: any number"},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"time"
 
@@ -48,7 +47,7 @@ type sshAgent struct {
 // openAgent finds the keys that were asked for. Each has to be there: a sandbox without them is not what was asked for.
 func openAgent(ctx context.Context, s *spec.SSHAgent) (*sshAgent, error) {
 	a := &sshAgent{socket: string(s.Socket), chosen: map[string]string{}}
-	conn, err := a.dial(ctx)
+	conn, err := dialUnix(ctx, a.socket)
 	if err != nil {
 		return nil, &integration.MissingError{Name: "host.ssh_agent", Why: fmt.Sprintf("connect to your ssh agent at %q: %v", s.Socket, err),
 			Do: "`eval \"$(ssh-agent)\"` starts another one in this shell, and `ssh-add` gives it your keys"}
@@ -108,20 +107,9 @@ func fingerprint(key ssh.PublicKey) string {
 	return ssh.FingerprintSHA256(key)
 }
 
-func (a *sshAgent) dial(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, messageTime)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", a.socket)
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err // the address is the caller's to tell
-	}
-	return conn, err
-}
-
 // serveAgent answers one connection, by a connection to the agent of its own: what a client binds itself to is not another's.
 func (o *opened) serveAgent(ctx context.Context, c *client) {
-	upstream, err := o.agent.dial(ctx)
+	upstream, err := dialUnix(ctx, o.agent.socket)
 	if err != nil {
 		e := c.event("ssh-agent", "connect")
 		e.Error = err.Error()

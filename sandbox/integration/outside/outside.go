@@ -21,10 +21,12 @@ var _ integration.Driver = Integrations{}
 type opened struct {
 	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
-	name     string // the sandbox's
+	name, id string // the sandbox's
 	tell     func(integration.Event)
 	agent    *sshAgent // nil without
 	services services
+	wayland  *wayland // nil without
+	x11      *x11     // nil without
 	servers  sync.WaitGroup
 
 	mu        sync.Mutex
@@ -33,7 +35,7 @@ type opened struct {
 
 // Open implements integration.Driver.
 func (Integrations) Open(ctx context.Context, s *spec.Spec, tell func(integration.Event)) (integration.Opened, error) {
-	o := &opened{name: s.Name, tell: tell}
+	o := &opened{name: s.Name, id: s.ID, tell: tell}
 	if a := s.Integrations.SSHAgent; a != nil {
 		var err error
 		if o.agent, err = openAgent(ctx, a); err != nil {
@@ -74,12 +76,36 @@ func (o *opened) openServices(ctx context.Context, s *spec.Spec) error {
 		}
 		o.services[integration.Notify] = n
 	}
+	return o.openWindows(ctx, s) // last: what it makes in the X server is for Close to take back
+}
+
+// openWindows makes ready what windows are opened on.
+func (o *opened) openWindows(ctx context.Context, s *spec.Spec) (err error) {
+	in := s.Integrations
+	if in.Wayland != nil {
+		if o.wayland, err = openWayland(ctx, in.Wayland); err != nil {
+			return err
+		}
+	}
+	if in.X11 == nil {
+		return nil
+	}
+	var authority []byte
+	if o.x11, authority, err = openX11(ctx, in.X11, string(in.X11.Socket())); err != nil {
+		return err
+	}
+	in.Files = append(in.Files, spec.File{Target: spec.IntegrationsDir + "/" + spec.XAuthority, Kind: spec.FileWrite, Content: spec.Arg(authority)})
 	return nil
 }
 
 // Serve implements integration.Opened.
 func (o *opened) Serve(name string, listening *os.File) error {
 	defer listening.Close()
+	if name == spec.Display && o.wayland != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o.wayland.serve(o.ctx, listening, o.id)
+	}
 	l, err := net.FileListener(listening) // a copy, which does not block
 	if err != nil {
 		return fmt.Errorf("serve %s: %w", name, err)
@@ -112,5 +138,13 @@ func (o *opened) Close() error {
 	}
 	o.mu.Unlock()
 	o.servers.Wait()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.wayland != nil {
+		o.wayland.close()
+	}
+	if o.x11 != nil {
+		o.x11.close()
+	}
 	return nil
 }
