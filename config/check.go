@@ -7,7 +7,7 @@ import (
 )
 
 // Check looks at what only shows when everything is known: values that are right alone and wrong together. Load has
-// done it; call it again after Set and Add. The error is a *ProfileError.
+// done it; call it again after Set. The error is a *ProfileError.
 //
 // Ports that a file publishes are dropped with a warning when a later word took the network away under them.
 func (p *Profile) Check() ([]Warning, error) {

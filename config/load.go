@@ -24,7 +24,7 @@ type LoadOptions struct {
 	uid  *int   // who we are, for tests
 }
 
-// Flag is one value given by hand, as Profile.Set takes it; with Add it is appended to a list as Profile.Add does.
+// Flag is one value given by hand, as Profile.Set takes it; with Add it is appended to a list.
 type Flag struct {
 	Name  string // as it is called: "--network"
 	Key   string // "network.mode"

@@ -42,11 +42,6 @@ func (p *Profile) Set(key string, value any, origin Origin) error {
 	return p.change(&change{key: key, value: value}, origin)
 }
 
-// Add is Set for a list ("env.pass", "network.publish", "workspace.protect", "security.caps"), to which it appends.
-func (p *Profile) Add(key string, value []string, origin Origin) error {
-	return p.change(&change{key: key, value: value, add: true}, origin)
-}
-
 func (p *Profile) change(c *change, origin Origin) error {
 	c.base = p.cwd
 	c.origin = func(string) Origin { return origin }

@@ -45,7 +45,11 @@ func runScript(in *sandbox.Input) error {
 		return nil
 	}
 	*script = real
-	return p.Set("mount", config.Mount{Source: real, Target: real, Mode: "ro"}, config.Origin{Kind: config.FromFlag, Flag: "the script"})
+	if err := p.Set("mount", config.Mount{Source: real, Target: real, Mode: "ro"}, config.Origin{Kind: config.FromFlag, Flag: "the script"}); err != nil {
+		return err
+	}
+	_, err = p.Check() // it may be where the workspace is to be
+	return err
 }
 
 // namesCove reports whether a line is an interpreter's line of a script that cove runs.
