@@ -348,6 +348,7 @@ func (t *Trust) write(name string, value any) (err error) {
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return err
 	}
+	t.sweep(time.Now())
 	f, err := os.CreateTemp(t.dir, "."+name+".*") // 0600
 	if err != nil {
 		return err
@@ -366,6 +367,16 @@ func (t *Trust) write(name string, value any) (err error) {
 		return err
 	}
 	return syncDir(t.dir)
+}
+
+// sweep removes what was left by somebody who was killed while writing.
+func (t *Trust) sweep(now time.Time) {
+	left, _ := filepath.Glob(filepath.Join(t.dir, ".*.json.*"))
+	for _, name := range left {
+		if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && now.Sub(info.ModTime()) > time.Hour {
+			os.Remove(name)
+		}
+	}
 }
 
 // syncDir makes a rename last.

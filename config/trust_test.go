@@ -1,12 +1,14 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // texts are grants as "kind: text", with the home shortened.
@@ -294,5 +296,120 @@ func TestNamedProfileProtected(t *testing.T) {
 	}
 	if _, err := p.Check(); err == nil || !strings.HasPrefix(err.Error(), "--workspace: workspace.mode") {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// What a kill left of a record that was being written agrees to nothing, and goes with the next one.
+func TestTrustKilledWhileWriting(t *testing.T) {
+	r := newRoom(t)
+	trust := OpenTrust(r.home + "/trust")
+	p := r.profile("network.mode = 'user'\n")
+	if err := trust.Accept(p); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(filepath.Join(trust.dir, recordName(p.File)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, fresh := filepath.Join(trust.dir, "."+recordName(p.File)+".123"), filepath.Join(trust.dir, "."+recordName(p.File)+".456")
+	for _, name := range []string{old, fresh} {
+		if err := os.WriteFile(name, whole[:len(whole)/2], 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := trust.List(); err != nil || len(list) != 1 {
+		t.Errorf("%v, %v", list, err)
+	}
+	if err := trust.Accept(p); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(old); err == nil {
+		t.Error("what is left stays")
+	}
+	if _, err := os.Lstat(fresh); err != nil {
+		t.Error("what somebody is writing is gone")
+	}
+}
+
+func TestApproved(t *testing.T) {
+	for _, c := range []struct {
+		own, other string
+		covers     bool
+	}{
+		{"a.example", "a.example", true}, {"a.example", "A.EXAMPLE.", true}, {"a.example", "b.a.example", false}, {"a.example", "*.a.example", false},
+		{"*.a.example", "b.a.example", true}, {"*.a.example", "c.b.a.example", true}, {"*.a.example", "*.a.example", true}, {"*.a.example", "*.b.a.example", true},
+		{"*.a.example", "a.example", false}, {"*.a.example", "xa.example", false}, {"*.a.example", "*.example", false}, {"*.a.example", "*", false},
+		{"*.a.example", "b.a.example.evil.net", false}, {"a.example", "*:443", false}, {"*.a.example", "b.\u0430.example", false},
+		{"a.example:443", "a.example:443", true}, {"a.example:443", "a.example", false}, {"a.example", "a.example:443", true}, {"a.example:1-10", "a.example:2-9", true},
+		{"a.example:1-10", "a.example:2-11", false}, {"a.example:1-10", "a.example:5/udp", false}, {"a.example", "a.example/udp", false}, {"a.example/udp", "a.example:53/udp", true},
+		{"10.0.0.0/8", "10.1.0.0/16", true}, {"10.0.0.0/8", "10.1.2.3", true}, {"10.0.0.0/8", "11.0.0.1", false}, {"10.1.0.0/16", "10.0.0.0/8", false},
+		{"10.0.0.0/8", "a.example", false}, {"a.example", "10.0.0.1", false}, {"2001:db8::/32", "[2001:db8:1::/48]:53", true}, {"2001:db8::/32", "2001:db9::1", false}, {"0.0.0.0/0", "::/0", false},
+	} {
+		own, err := ParseEgress(c.own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := ParseEgress(c.other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if own.covers(other) != c.covers {
+			t.Errorf("%s covers %s: %v", c.own, c.other, !c.covers)
+		}
+	}
+	for _, c := range []struct {
+		pattern, image string
+		covers         bool
+	}{
+		{"docker.io", "debian", true}, {"docker.io", "docker.io/library/debian:12", true}, {"docker.io", "docker.io.evil.net/x", false}, {"docker.io", "ghcr.io/docker.io/x", false},
+		{"docker.io/library", "debian:12", true}, {"docker.io/library", "docker.io/librarian/x", false}, {"docker.io/me", "me/x:1", true}, {"docker.io/me", "mean/x", false},
+		{"ghcr.io/me/x", "ghcr.io/me/x@sha256:" + strings.Repeat("0", 64), true}, {"ghcr.io/me/x", "ghcr.io/me/xy", false}, {"ghcr.io/me", "GHCR.io/me/x", true},
+		{"localhost:5000", "localhost:5000/x", true}, {"localhost:5000", "localhost:5001/x", false}, {"r.example", "r.example:443/x", false},
+		{"*.r.example", "a.r.example/x", true}, {"*.r.example", "r.example/x", false}, {"*.r.example", "evilr.example/x", false}, {"*.r.example/me", "a.r.example/me/x", true}, {"*.r.example/me", "a.r.example/you/x", false},
+	} {
+		if got := registryCovers(c.pattern, registryOf(c.image), c.image); got != c.covers {
+			t.Errorf("%s covers %s: %v", c.pattern, c.image, got)
+		}
+	}
+}
+
+// A link that is put into an approved folder leads nowhere that was not approved.
+func TestApprovedPath(t *testing.T) {
+	r := newRoom(t)
+	r.dir(r.home + "/cache/go")
+	r.dir(r.home + "/cache2")
+	r.dir(r.home + "/secret")
+	if err := os.Symlink("../secret", r.home+"/cache/link"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("cache", r.home+"/alias"); err != nil {
+		t.Fatal(err)
+	}
+	r.write(r.home+"/.config/cove/config.toml", "[trust]\npaths = ['~/alias:rw']\n")
+	for source, covered := range map[string]bool{"~/cache": true, "~/cache/go": true, "~/alias/go": true, "~/cache/link": false, "~/cache2": false, "~/secret": false, "~": false,
+		"~/cache/../secret": false, "~/cache/none": true, "~/cache/link/none": false} {
+		p := r.profile(fmt.Sprintf("[[mount]]\nsource = %q\ntarget = '/x'\n", source))
+		d, err := OpenTrust(r.home + "/trust").Check(p)
+		if err != nil || d.Trusted != covered || covered && len(d.Own) != 1 {
+			t.Errorf("%s: %+v, %v", source, d, err)
+		}
+		// The link is turned after the profile was read.
+		if source == "~/cache/go" {
+			if err := os.Rename(r.home+"/cache/go", r.home+"/cache/moved"); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink("../secret", r.home+"/cache/go"); err != nil {
+				t.Fatal(err)
+			}
+			if d, err := OpenTrust(r.home + "/trust").Check(p); err != nil || d.Trusted {
+				t.Errorf("after a turn: %+v, %v", d, err)
+			}
+			if err := errors.Join(os.Remove(r.home+"/cache/go"), os.Rename(r.home+"/cache/moved", r.home+"/cache/go")); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
