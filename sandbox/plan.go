@@ -319,6 +319,7 @@ func (p *planner) mounts() error {
 			beneath = p.profile.Dir
 		}
 		p.bind(m.Source, target, m.Mode == "ro", beneath)
+		p.spec.Mounts[len(p.spec.Mounts)-1].Agreed = !m.Within
 	}
 	for _, t := range p.in.Tmpfs {
 		target, err := p.inHome(t.Target)

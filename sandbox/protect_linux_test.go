@@ -70,18 +70,14 @@ func TestProtectCannotBeWalkedAround(t *testing.T) {
 	intact("ordinary work")
 }
 
-// The same paths by another way: the workspace mounted once more, a folder above it, a link to it.
+// The same paths by another way: the workspace mounted once more, a folder above it.
 func TestProtectElsewhere(t *testing.T) {
 	j := newJob(t)
 	repository(t, j)
-	base, link := filepath.Base(string(j.Project)), filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(string(j.Project), link); err != nil {
-		t.Fatal(err)
-	}
+	base := filepath.Base(string(j.Project))
 	for _, m := range []mountJob{
 		{Source: j.Project, Target: "/mnt/w", Mode: "rw"},
 		{Source: spec.Path(filepath.Dir(string(j.Project))), Target: "/mnt", Mode: "rw"},
-		{Source: spec.Path(link), Target: "/mnt/w", Mode: "rw"},
 		{Source: j.Project + "/.git", Target: "/mnt/w/.git", Mode: "rw"},
 	} {
 		dir := "/mnt/w"
@@ -332,6 +328,45 @@ func TestBeneath(t *testing.T) {
 	}
 	if out := j.again().ok(t); out != string(j.Project)+"/data" {
 		t.Errorf("a link that stays: %q", out)
+	}
+}
+
+// What was agreed to is a path of which links were followed; one that somebody put there since leads nowhere.
+func TestAgreedWithoutLinks(t *testing.T) {
+	j := newJob(t).sh("cat /mnt/data/file")
+	j.Mode = "none"
+	secret, granted := t.TempDir(), filepath.Join(t.TempDir(), "granted")
+	for _, dir := range []string{secret, granted, granted + "/data"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "file"), []byte(dir), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.Mounts = []mountJob{{Source: spec.Path(granted + "/data"), Target: "/mnt/data", Mode: "ro"}}
+	if out := j.again().ok(t); out != granted+"/data" {
+		t.Errorf("%q", out)
+	}
+	turn := func(path string) {
+		t.Helper()
+		if err := os.Rename(path, path+".moved"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(secret, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	turn(granted + "/data")
+	if r := j.again().run(t); r.code != 125 || strings.Contains(r.out, secret) || !strings.Contains(r.err, "a link was put on its way") {
+		t.Errorf("exit code %d, %q, %q", r.code, r.out, r.err)
+	}
+	turn(granted)
+	if err := os.Mkdir(secret+"/data", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if r := j.again().run(t); r.code != 125 || strings.Contains(r.out, secret) {
+		t.Errorf("above: exit code %d, %q, %q", r.code, r.out, r.err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -105,7 +106,10 @@ func Open(s *spec.Spec, idmapped []*os.File) (*Sources, error) {
 // OpenSource makes a detached copy of the mounts at a bind's source. One that was granted because
 // it lies beneath a folder must not be led out of it by a link that something put there since.
 func OpenSource(m spec.Mount) (int, error) {
-	if m.Beneath == "" {
+	switch {
+	case m.Beneath == "" && m.Agreed:
+		return cloneLinkless(string(m.Source))
+	case m.Beneath == "":
 		return clone(unix.AT_FDCWD, string(m.Source))
 	}
 	dir, err := openDir(string(m.Beneath))
@@ -124,6 +128,23 @@ func OpenSource(m spec.Mount) (int, error) {
 	fd, err := unix.Openat2(dir, rel, how)
 	if err != nil {
 		return -1, fmt.Errorf("stay beneath %q: %w", m.Beneath, err)
+	}
+	defer unix.Close(fd)
+	return clone(fd, "")
+}
+
+// cloneLinkless is clone for a path whose links were followed when it was shown and agreed to: one that somebody put there since,
+// in another sandbox that may write there, say, is not what was agreed to.
+func cloneLinkless(path string) (int, error) {
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if errors.Is(err, unix.ELOOP) {
+		err = errors.New("a link was put on its way since it was looked at")
+	}
+	if err != nil {
+		return -1, err
 	}
 	defer unix.Close(fd)
 	return clone(fd, "")

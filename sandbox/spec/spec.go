@@ -62,6 +62,7 @@ type Mount struct {
 	Kind    MountKind `json:"kind"`
 	Source  Path      `json:"source,omitempty"`  // on the host; of a bind
 	Beneath Path      `json:"beneath,omitempty"` // a folder that the Source must not leave by a link
+	Agreed  bool      `json:"agreed,omitempty"`  // the Source had no link on its way when it was agreed to, and must have none now
 	Target  Path      `json:"target"`            // absolute, inside
 	// Below is a folder inside that Target lies in, and is reached from through no link: what is missing on the way is
 	// made there, for the folder's owner. The Source is then opened through no link either.
