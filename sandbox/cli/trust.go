@@ -250,7 +250,7 @@ func (a *app) ask(file string, d config.Decision, text string) error {
 	defer done()
 	// What was typed before the question could be read is the answer to something else.
 	_ = unix.IoctlSetInt(int(tty.Fd()), unix.TCFLSH, unix.TCIFLUSH)
-	if _, err := io.WriteString(question, text+"Agree? [y/N] "); err != nil {
+	if _, err := io.WriteString(question, text+counted(d)+"Agree? [y/N] "); err != nil {
 		return err
 	}
 	answer, err := readLine(a.Ctx, tty)

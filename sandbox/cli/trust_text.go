@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,6 +59,26 @@ func grantsText(p *config.Profile, d config.Decision, whole bool) string {
 		writeGrants(&b, "    ", d.Own)
 	}
 	return b.String()
+}
+
+// fewLines are grants that stay in sight above the question.
+const fewLines = 12
+
+// counted says of how many grants the question is, where there are so many that one of another kind could be overlooked among
+// them.
+func counted(d config.Decision) string {
+	if len(d.New) <= fewLines {
+		return ""
+	}
+	kinds := map[string]int{}
+	for _, g := range d.New {
+		kinds[g.Kind]++
+	}
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		parts = append(parts, fmt.Sprintf("%d %s", kinds[kind], kind))
+	}
+	return fmt.Sprintf("That is %d grants: %s.\n", len(d.New), strings.Join(parts, ", "))
 }
 
 // on is a day for a sentence, "" for one that nobody knows.
