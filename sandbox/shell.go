@@ -46,6 +46,7 @@ type keeperStart struct {
 type keeperReply struct {
 	Error    *spec.Failed
 	InUse    *review.InUseError // where that is what Error says
+	Persist  *PersistError      // likewise
 	Warnings string
 }
 
@@ -185,6 +186,9 @@ func startKeeper(ctx context.Context, s *spec.Spec, o Options) (string, error) {
 		if reply.InUse != nil {
 			err.cause = reply.InUse
 		}
+		if reply.Persist != nil {
+			err.cause = reply.Persist
+		}
 		return "", err
 	}
 	return filepath.Join(sandboxesDir(o.RuntimeDir), s.ID), nil
@@ -215,7 +219,9 @@ func KeeperMain(driver network.Driver, integrations integration.Driver) int {
 		}
 		var inUse *review.InUseError
 		errors.As(err, &inUse)
-		_ = conn.Send(keeperReply{Error: failed, InUse: inUse, Warnings: warnings.String()})
+		var persist *PersistError
+		errors.As(err, &persist)
+		_ = conn.Send(keeperReply{Error: failed, InUse: inUse, Persist: persist, Warnings: warnings.String()})
 		return 1
 	}
 	_ = conn.Send(keeperReply{Warnings: warnings.String()})

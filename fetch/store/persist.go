@@ -115,8 +115,7 @@ func (s *Store) OpenPersist(ctx context.Context, p Persist, m userns.IDMap) (*Ru
 	if err := errors.Join(s.mkdir(s.path("persist")), s.mkdir(r.Dir)); err != nil {
 		return nil, nil, err
 	}
-	var err error
-	if r.Lock, err = tryLockDir(r.Dir); err != nil {
+	if err := r.takeSoon(ctx); err != nil {
 		return nil, nil, err
 	}
 	holder := readHolder(r.Dir)
@@ -129,6 +128,21 @@ func (s *Store) OpenPersist(ctx context.Context, p Persist, m userns.IDMap) (*Ru
 		return nil, nil, err
 	}
 	return r, have, nil
+}
+
+// afterShell is how long one is waited for that is in use: the sandbox of a shell ends a moment after its last shell.
+const afterShell = 500 * time.Millisecond
+
+// takeSoon takes the directory's lock. It is nil where another keeps it.
+func (r *Run) takeSoon(ctx context.Context) (err error) {
+	for began := time.Now(); ; {
+		if r.Lock, err = tryLockDir(r.Dir); err != nil || r.Lock != nil || time.Since(began) > afterShell {
+			return err
+		}
+		if err := sleep(ctx, 5*pauseFirst); err != nil {
+			return err
+		}
+	}
 }
 
 // readyPersist waits for the end of a sandbox whose parent was killed, and takes away what was only begun.
