@@ -30,6 +30,8 @@ type setupShow struct {
 	last       []string
 	drawn      int
 	when       time.Time // of the last drawing
+	drawing    bool      // there is one to come
+	ended      bool
 	began      time.Time
 	head       string
 }
@@ -75,6 +77,9 @@ func (s *setupShow) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := len(p)
+	if s.ended { // by what a command left running
+		return n, nil
+	}
 	for len(p) > 0 {
 		i := bytes.IndexByte(p, '\n')
 		if i < 0 {
@@ -92,10 +97,31 @@ func (s *setupShow) Write(p []byte) (int, error) {
 			s.line = append([]byte{}, rest...)
 		}
 	}
-	if s.rows > 0 && time.Since(s.when) >= 80*time.Millisecond {
-		s.draw()
-	}
+	s.drawSoon()
 	return n, nil
+}
+
+// drawEvery is how often the screen changes: what writes much is not to wait for it.
+const drawEvery = 80 * time.Millisecond
+
+// drawSoon draws now, or when it is time: what is silent then has its last lines shown all the same.
+func (s *setupShow) drawSoon() {
+	if s.rows == 0 || s.drawing {
+		return
+	}
+	wait := drawEvery - time.Since(s.when)
+	if wait <= 0 {
+		s.draw()
+		return
+	}
+	s.drawing = true
+	time.AfterFunc(wait, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.drawing = false; s.head != "" {
+			s.draw()
+		}
+	})
 }
 
 // flush ends a line.
@@ -196,6 +222,6 @@ func (s *setupShow) end(well bool) []string {
 		s.keep("# done")
 	}
 	_ = s.log.Close()
-	s.logErr = os.ErrClosed
+	s.ended = true
 	return s.last
 }
