@@ -6,6 +6,7 @@
 //	STORE/reviews/KEY/user           the name of the sandbox that uses it, or used it last
 //	STORE/reviews/KEY/N/{upper,work} the N-th View, of an overlay or fuse-overlayfs
 //	STORE/reviews/KEY/N/tree         of a copy
+//	STORE/reviews/KEY/settled        all in it was applied: who works in it next begins anew
 //	STORE/reviews/KEY/apply/         package change's; it outlives the view
 //
 // What lies in a view was made inside a sandbox, and is owned by the ids that were mapped there: it takes a user namespace

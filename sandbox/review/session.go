@@ -71,6 +71,47 @@ func (s *Session) Discard(ctx context.Context) error {
 	return nil
 }
 
+// settledName is the file beside a view that says that all in it was applied.
+const settledName = "settled"
+
+// SetSettled says that nothing in the view is a change any more, though it holds what was applied: until somebody works in
+// it again that can be taken back, and then be applied once more. Or it says that this is not so.
+func (s *Session) SetSettled(settled bool) error {
+	name := filepath.Join(s.dir, settledName)
+	if settled {
+		return os.WriteFile(name, nil, 0o600)
+	}
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (s *Session) settled() bool {
+	_, err := os.Lstat(filepath.Join(s.dir, settledName))
+	return err == nil
+}
+
+// OpenKept is Open where there need be no view any more, but what Keep names. Record is empty then.
+func OpenKept(store, project string) (*Session, error) {
+	s, err := Open(store, project)
+	if !errors.Is(err, ErrNone) {
+		return s, err
+	}
+	dir := Dir(store, project)
+	if _, err := os.Lstat(filepath.Join(dir, Keep)); err != nil {
+		return nil, fmt.Errorf("review %q: %w", project, ErrNone)
+	}
+	lock, err := lockDir(dir)
+	if err == nil && lock == nil {
+		err = &InUseError{}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("review %q: %w", project, err)
+	}
+	return &Session{dir: dir, lock: lock}, nil
+}
+
 // Keep is the folder beside a view that outlives it: what was applied of it can still be taken back.
 const Keep = "apply"
 

@@ -59,7 +59,7 @@ func use(ctx context.Context, storeDir string, w Want) (_ *Session, err error) {
 			lock.Close()
 		}
 	}()
-	if s.record, err = readRecord(dir); errors.Is(err, ErrNone) {
+	if s.record, err = readRecord(dir); errors.Is(err, ErrNone) || err == nil && s.settled() {
 		return s, s.make(ctx, w)
 	}
 	if err == nil {
@@ -198,6 +198,9 @@ func (s *Session) Fresh() bool { return s.fresh }
 
 // Changed reports whether there may be a change in the view.
 func (s *Session) Changed() bool {
+	if s.settled() {
+		return false
+	}
 	if s.record.Kind == spec.RootCopy {
 		return s.copyChanged()
 	}
