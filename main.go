@@ -18,6 +18,8 @@ import (
 	"cove/sandbox/host"
 	"cove/sandbox/integration/outside"
 	"cove/sandbox/network/driver"
+	"cove/sandbox/review/tree"
+	view "cove/sandbox/review/tree/stage"
 	"cove/sandbox/start"
 
 	// Its init takes over the usual `cove run`, before the packages that this does not need have begun.
@@ -37,6 +39,8 @@ func run(args []string) int {
 	switch args[0] {
 	case layer.StageName:
 		stage.Main() // does not return
+	case tree.StageName:
+		view.Main() // neither
 	case host.StageName:
 		return host.StageMain()
 	case sandbox.KeeperName:

@@ -22,6 +22,7 @@ import (
 	"cove/sandbox"
 	"cove/sandbox/clitest"
 	"cove/sandbox/host"
+	"cove/sandbox/review/tree"
 	"cove/testdata/attack"
 
 	"github.com/opencontainers/go-digest"
@@ -33,7 +34,7 @@ import (
 // TestMain lets this test binary be cove: its stages, which cove starts of itself, and `cove` in a script.
 func TestMain(m *testing.M) {
 	switch os.Args[0] {
-	case layer.StageName, host.StageName, sandbox.KeeperName:
+	case layer.StageName, tree.StageName, host.StageName, sandbox.KeeperName:
 		main()
 	}
 	testscript.Main(m, map[string]func(){
@@ -321,7 +322,7 @@ func pty(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := exec.Command(bin, args[2:]...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	for _, name := range []string{"PATH", "HOME", "TERM", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "COVE_HIDE", "COVE_STORE", "NO_COLOR", "PS1", clitest.StatusFile} {
+	for _, name := range []string{"PATH", "HOME", "TERM", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "COVE_HIDE", "COVE_STORE", "NO_COLOR", "PAGER", "PS1", clitest.StatusFile} {
 		if value := ts.Getenv(name); value != "" {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
