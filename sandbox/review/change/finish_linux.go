@@ -1,0 +1,150 @@
+package change
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// finish writes down what was done.
+func (w *work) finish(ctx context.Context, to phase, chosen []*Change, res *Result) error {
+	s := w.s
+	for view, out := range s.outside {
+		out.forget()
+		if slices.ContainsFunc(w.j.Steps, func(st *step) bool { return st.View == view && st.done }) {
+			if err := unix.Syncfs(out.fd); err != nil && err != unix.EBADF {
+				return err
+			}
+		}
+	}
+	var log strings.Builder
+	now := time.Now().UTC().Format(time.RFC3339)
+	doneAt := map[*Change]bool{}
+	for _, st := range w.j.Steps {
+		path := string(st.Path)
+		if st.skip != "" {
+			res.Skipped = append(res.Skipped, Skipped{st.Path, st.skip})
+			doneAt[st.change] = false
+		}
+		if err := w.record(st); err != nil {
+			return err
+		}
+		if st.done {
+			if _, ok := doneAt[st.change]; !ok {
+				doneAt[st.change] = true
+			}
+			fmt.Fprintf(&log, "%s %s %s %q\n", now, to, st.Kind, path)
+		}
+	}
+	w.otherNames()
+	for at, clean := range w.clean {
+		if !clean {
+			continue
+		}
+		view, rel := s.viewOf(at)
+		if m, err := s.outside[view].lstat(rel); err == nil && m != nil && !s.before(m.Ctime) {
+			s.state.ours[at] = identOf(m)
+		}
+	}
+	w.j.Phase = to
+	if err := s.state.write(s.dir); err != nil {
+		return err
+	}
+	if err := w.j.write(); err != nil {
+		return err
+	}
+	if err := s.log(log.String()); err != nil {
+		return err
+	}
+	for _, c := range chosen {
+		if doneAt[c] && (c.old == nil || doneAt[c.old]) {
+			res.Done = append(res.Done, c)
+		}
+	}
+	if ctx.Err() != nil || s.tree == nil {
+		return nil
+	}
+	err := s.list(ctx)
+	res.Left = len(s.Changes)
+	return err
+}
+
+// record remembers what cove has put outside, and what of the view that was.
+func (w *work) record(st *step) error {
+	path := string(st.Path)
+	if w.undo == st.done {
+		w.j.unlink(st)
+	}
+	m, err := w.s.outside[st.View].lstat(string(st.Rel))
+	if err != nil {
+		return err
+	}
+	now := identOf(m)
+	ours := w.s.state.ours
+	switch {
+	case st.done && (now == nil || w.undo && st.Forced):
+		delete(ours, path)
+	case st.done:
+		ours[path] = now
+	case st.Old != nil && st.Old.Linked && st.Old.ident.moved(now) && st.change != nil && st.change.Conflict == "":
+		ours[path] = now // the link that keeps it has changed its ctime
+	}
+	if !st.done || st.Part {
+		return nil
+	}
+	if w.undo {
+		delete(w.s.state.applied, path)
+	} else {
+		w.s.state.applied[path] = st.New
+	}
+	return nil
+}
+
+// otherNames remembers that it was cove which changed the ctime of a file by taking one of its names away.
+func (w *work) otherNames() {
+	lost := map[linked]bool{}
+	for _, st := range w.j.Steps {
+		if st.done && st.Old != nil && st.change != nil && st.change.Old != nil && st.change.Old.nlink > 1 {
+			lost[linked{st.View, st.Old.Ino}] = true
+		}
+	}
+	if len(lost) == 0 {
+		return
+	}
+	for _, listed := range w.s.Changes {
+		for _, c := range []*Change{listed, listed.old} {
+			if c == nil || c.Old == nil || listed.Conflict != "" || !lost[linked{c.view, c.Old.Ino}] {
+				continue
+			}
+			if m, err := w.s.outside[c.view].lstat(c.rel); err == nil && identOf(m).moved(identOf(c.Old)) {
+				w.s.state.ours[c.name()] = identOf(m)
+			}
+		}
+	}
+}
+
+// viewOf finds the view that a path is in.
+func (s *Set) viewOf(path string) (view int, rel string) {
+	for i, v := range s.record.Views {
+		if below(path, v.Path) && len(v.Path) >= len(s.record.Views[view].Path) {
+			view, rel = i, strings.TrimPrefix(path[len(v.Path):], "/")
+		}
+	}
+	return view, rel
+}
+
+func (s *Set) log(text string) error {
+	f, err := os.OpenFile(filepath.Join(applyDir(s.dir), "log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}

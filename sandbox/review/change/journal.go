@@ -1,0 +1,167 @@
+package change
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"cove/sandbox/spec"
+)
+
+// journal is an apply, written down before it begins.
+type journal struct {
+	Version int         `json:"version"`
+	ID      string      `json:"id"` // part of the names of temporary files
+	Phase   phase       `json:"phase"`
+	Began   int64       `json:"began"`   // when its view was made, in nanoseconds
+	Folders []spec.Path `json:"folders"` // the views' outside
+	Paths   []spec.Path `json:"paths"`   // the same, relative to the project
+	Steps   []*step     `json:"steps"`
+
+	dir    string
+	made   map[int]made // by step, from the file "steps-ID"
+	log    *os.File
+	byPath map[string]*step
+}
+
+// phase says how far a journal's steps have come.
+type phase string
+
+const (
+	applying phase = "applying"
+	applied  phase = "applied"
+	undoing  phase = "undoing"
+	undone   phase = "undone"
+)
+
+// step is what is done at one path.
+type step struct {
+	Path spec.Path `json:"path"`
+	View int       `json:"view"`
+	Rel  spec.Path `json:"rel"` // Path in its view
+	Kind Kind      `json:"kind"`
+	Old  *was      `json:"old,omitempty"`  // what was there; nil: nothing
+	New  *ident    `json:"new,omitempty"`  // what comes there, as the view has it; nil: nothing
+	Part bool      `json:"part,omitempty"` // some hunks of it: the rest stays a change
+	// Forced is a step over a conflict, which is one again when the step is taken back.
+	Forced bool `json:"forced,omitempty"`
+
+	n       int
+	expect  *ident  // what is there now, as it was listed
+	goal    *ident  // what is to be there: New, or of an undo Old; nil: nothing
+	content *source // of New
+	change  *Change
+	tmp     bool   // its temporary file is there
+	skip    string // why it was not done
+	done    bool
+}
+
+// was is what was at a path, so that it can come back.
+type was struct {
+	ident
+	UID    uint32            `json:"uid"`
+	GID    uint32            `json:"gid"`
+	Target spec.Path         `json:"target,omitempty"`
+	Xattrs map[string][]byte `json:"xattrs,omitempty"` // of a copy; a link to the file itself has its own
+	Saved  string            `json:"saved,omitempty"`  // its name in old/, of a file
+	Linked bool              `json:"linked,omitempty"` // Saved is the very file
+}
+
+// made says what a step has put in place, or will in a moment.
+type made struct {
+	Step int    `json:"step"`
+	Ino  uint64 `json:"ino"`
+	Undo bool   `json:"undo,omitempty"`
+}
+
+func (j *journal) cutShort() bool { return j != nil && (j.Phase == applying || j.Phase == undoing) }
+
+// tmpName is what the n-th step's file is called until it takes its place.
+func (j *journal) tmpName(n int) string { return ".cove-" + j.ID + "-" + strconv.Itoa(n) }
+
+func (j *journal) path(name string) string { return filepath.Join(applyDir(j.dir), name) }
+
+// saved is where what was at a step's path is kept.
+func (j *journal) saved(name string) string { return filepath.Join(applyDir(j.dir), "old", name) }
+
+// readJournal reads the last apply's journal; nil when there was none.
+func readJournal(dir string) (*journal, error) {
+	var j journal
+	if err := readJSON(filepath.Join(applyDir(dir), "journal.json"), &j); err != nil || j.Version == 0 {
+		return nil, err
+	}
+	if j.Version != journalVersion {
+		return nil, fmt.Errorf("its journal is of format %d, this cove knows %d: another cove wrote it", j.Version, journalVersion)
+	}
+	j.dir, j.made = dir, map[int]made{}
+	for n, s := range j.Steps {
+		s.n = n
+	}
+	f, err := os.Open(j.path("steps-" + j.ID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &j, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var m made
+		if json.Unmarshal(lines.Bytes(), &m) != nil {
+			break // the last line of one that was killed
+		}
+		if old := j.made[m.Step]; m.Ino == 0 && m.Undo == old.Undo {
+			m.Ino = old.Ino
+		}
+		j.made[m.Step] = m
+	}
+	return &j, nil
+}
+
+const journalVersion = 1
+
+// write puts the journal on the disk.
+func (j *journal) write() error { return writeJSON(j.path("journal.json"), j) }
+
+// note writes down under which inode a step's new file is going to take its place.
+func (j *journal) note(m made) error {
+	if j.log == nil {
+		f, err := os.OpenFile(j.path("steps-"+j.ID), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return err
+		}
+		j.log = f
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	_, err = j.log.Write(append(b, '\n'))
+	j.made[m.Step] = m
+	return err
+}
+
+func (j *journal) close() error {
+	if j.log == nil {
+		return nil
+	}
+	err := j.log.Close()
+	j.log = nil
+	return err
+}
+
+// at finds the step of a path; nil when there is none.
+func (j *journal) at(path string) *step {
+	if j.byPath == nil {
+		j.byPath = map[string]*step{}
+		for _, s := range j.Steps {
+			j.byPath[string(s.Path)] = s
+		}
+	}
+	return j.byPath[path]
+}

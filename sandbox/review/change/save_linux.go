@@ -1,0 +1,298 @@
+package change
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"cove/sandbox/review/tree"
+	"cove/sandbox/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// save keeps everything that the steps are going to replace or remove, on the disk.
+func (w *work) save(ctx context.Context) error {
+	for _, st := range w.j.Steps {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		var err error
+		switch {
+		case st.Old == nil:
+		case st.Old.Mode&typeMask == unix.S_IFREG:
+			err = w.saveFile(st)
+		case st.Old.Mode&typeMask == typeDir:
+			err = w.saveDir(st)
+		}
+		if err != nil {
+			return fmt.Errorf("keep %q as it is, for an undo: %w", string(st.Path), err)
+		}
+	}
+	return syncFS(applyDir(w.s.dir))
+}
+
+func (w *work) saveDir(st *step) error {
+	fd, err := openIn(w.s.outside[st.View].fd, orDot(string(st.Rel)), unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return st.Old.keepXattrs(fd)
+}
+
+func orDot(path string) string {
+	if path == "" {
+		return "."
+	}
+	return path
+}
+
+func syncFS(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
+}
+
+// unlink takes the link away by which a file is kept that is in its place: to do so later would change its ctime, by which
+// it is known.
+func (j *journal) unlink(st *step) {
+	if st.Old != nil && st.Old.Linked {
+		_ = os.Remove(j.saved(st.Old.Saved))
+	}
+}
+
+// clearUp comes before an apply: what one that was cut short has left goes.
+func (s *Set) clearUp(ctx context.Context, opts Options) error {
+	if s.journal == nil {
+		return nil
+	}
+	if s.journal.Phase == undoing {
+		return errors.New("an undo was cut short: `cove apply --undo` finishes it")
+	}
+	if opts.Picked != nil {
+		return errors.New("an apply was cut short: `cove apply` finishes it, `cove apply --undo` takes it back")
+	}
+	if opts.DryRun {
+		return nil
+	}
+	if err := s.sweep(s.journal); err != nil {
+		return err
+	}
+	for _, st := range s.journal.Steps {
+		if done, err := s.wasDone(s.journal, st); err == nil && !done {
+			s.journal.unlink(st)
+		}
+	}
+	return s.list(ctx)
+}
+
+// sweep removes the temporary files of an apply, or of an undo, that was cut short.
+func (s *Set) sweep(j *journal) error {
+	for _, st := range j.Steps {
+		if st.Rel == "" {
+			continue
+		}
+		dir, err := s.outside[st.View].dir(parentOf(string(st.Rel)))
+		if err != nil {
+			return err
+		}
+		if dir < 0 {
+			continue
+		}
+		tmp := j.tmpName(st.n)
+		is, err := identAt(dir, tmp)
+		if err != nil {
+			return err
+		}
+		if is == nil {
+			continue
+		}
+		m, noted := j.made[st.n]
+		// What is not noted has never been in its place. What is there now and was not made by cove was in that place
+		// until then, and is to be what was expected there.
+		if noted && m.Ino != is.Ino && (st.Old == nil || !st.Old.ident.moved(is)) && !j.cameBack(st, is) {
+			s.warn(fmt.Sprintf("%q: what was at %q when an apply was cut short is left there", join(parentOf(string(st.Path)), tmp), string(st.Path)))
+			continue
+		}
+		if err := removeAt(dir, tmp, is); err != nil {
+			return &os.PathError{Op: "remove", Path: join(parentOf(string(st.Path)), tmp), Err: err}
+		}
+	}
+	return nil
+}
+
+// cameBack tells what an undo has taken out of its place: what the apply had put there.
+func (j *journal) cameBack(st *step, is *ident) bool {
+	return j.Phase == undoing && st.New != nil && st.New.Mode&typeMask == is.Mode&typeMask && st.New.Size == is.Size && st.New.Mtime == is.Mtime
+}
+
+// takeUp goes on with an apply that was cut short: what it has done belongs to this one, so that an undo takes back both.
+func (w *work) takeUp(old *journal) error {
+	at := map[string]*step{}
+	for _, st := range w.j.Steps {
+		at[string(st.Path)] = st
+	}
+	for _, st := range old.Steps {
+		done, err := w.s.wasDone(old, st)
+		if err != nil {
+			return err
+		}
+		if !done {
+			continue
+		}
+		if again := at[string(st.Path)]; again != nil {
+			again.Old = st.Old
+			continue
+		}
+		carried := &step{n: len(w.j.Steps), Path: st.Path, View: st.View, Rel: st.Rel, Kind: st.Kind, Old: st.Old, New: st.New, Part: st.Part, done: true}
+		w.j.Steps = append(w.j.Steps, carried)
+		if err := w.j.note(made{Step: carried.n, Ino: old.made[st.n].Ino}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wasDone tells whether a step of a journal that was cut short had come to its end.
+func (s *Set) wasDone(j *journal, st *step) (bool, error) {
+	m, err := s.outside[st.View].lstat(string(st.Rel))
+	if err != nil {
+		return false, err
+	}
+	if st.New == nil {
+		return m == nil, nil
+	}
+	made, ok := j.made[st.n]
+	return ok && m != nil && made.Ino == m.Ino, nil
+}
+
+// dropSaved removes what a journal has kept that is not to be.
+func (s *Set) dropSaved(j *journal) {
+	for _, st := range j.Steps {
+		if st.Old != nil && st.Old.Saved != "" {
+			_ = os.Remove(j.saved(st.Old.Saved))
+		}
+	}
+}
+
+// dropOthers removes what journals before this one have kept.
+func (s *Set) dropOthers(j *journal) {
+	kept := map[string]bool{}
+	for _, st := range j.Steps {
+		if st.Old != nil {
+			kept[st.Old.Saved] = true
+		}
+	}
+	if entries, err := os.ReadDir(j.path("old")); err == nil {
+		for _, e := range entries {
+			if !kept[e.Name()] {
+				_ = os.Remove(j.saved(e.Name()))
+			}
+		}
+	}
+	if logs, err := filepath.Glob(j.path("steps-*")); err == nil {
+		for _, l := range logs {
+			if l != j.path("steps-"+j.ID) {
+				_ = os.Remove(l)
+			}
+		}
+	}
+}
+
+// Settle takes out of the view what was applied: the sandbox sees what is outside then, with what is done to it there. It
+// cannot be applied again after an undo.
+func (s *Set) Settle() error {
+	if len(s.state.applied) == 0 || s.record.Kind == spec.RootCopy {
+		return nil
+	}
+	paths := make([]string, 0, len(s.state.applied))
+	for p := range s.state.applied {
+		paths = append(paths, p)
+	}
+	slices.SortFunc(paths, byPath)
+	for _, p := range paths {
+		was := s.state.applied[p]
+		delete(s.state.applied, p)
+		if was != nil && was.Mode&typeMask == typeDir {
+			continue // it is merged with the one outside, which is the same
+		}
+		view, rel := s.viewOf(p)
+		e, err := s.tree.Stat(view, rel)
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			continue // hidden together with its folder
+		}
+		if !e.Gone && !identOf(metaOf(e)).same(was) {
+			continue // changed inside since
+		}
+		if err := s.reveal(view, parentOf(rel)); err != nil {
+			return err
+		}
+		if err := s.tree.Remove(view, rel); err != nil {
+			return err
+		}
+	}
+	return s.state.write(s.dir)
+}
+
+// reveal has a folder of the view, and those above it, hide no more of what is below than what is deleted by itself.
+func (s *Set) reveal(view int, dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if err := s.reveal(view, parentOf(dir)); err != nil {
+		return err
+	}
+	e, err := s.tree.Stat(view, dir)
+	if err != nil || e == nil || !e.Gone && !e.IsDir() {
+		return err
+	}
+	out := s.outside[view]
+	out.forget()
+	low, err := out.lstat(dir)
+	if err != nil || !low.IsDir() {
+		return err // it is only in the view, with all that is in it
+	}
+	if !e.Gone && !e.Opaque {
+		return nil
+	}
+	names, err := out.names(dir)
+	if err != nil {
+		return err
+	}
+	var lower []tree.LowerName
+	for _, n := range names {
+		m, err := out.lstat(join(dir, n))
+		if err != nil {
+			return err
+		}
+		lower = append(lower, tree.LowerName{Name: n, Dir: m.IsDir()})
+	}
+	if e.Gone {
+		if err := s.tree.Put(view, s.entryOf(dir, low, nil), nil); err != nil {
+			return err
+		}
+	}
+	return s.tree.Merge(view, dir, lower)
+}
+
+// entryOf is what lies outside, with the ids that it has inside.
+func (s *Set) entryOf(rel string, m *Meta, xattrs map[string]string) tree.Entry {
+	uid, ok := s.record.IDMap.ContainerUID(m.uid)
+	if !ok {
+		uid = 0
+	}
+	gid, ok := s.record.IDMap.ContainerGID(m.gid)
+	if !ok {
+		gid = 0
+	}
+	return tree.Entry{Path: rel, Mode: m.Mode, UID: uid, GID: gid, Size: m.Size, Mtime: m.Mtime, Target: string(m.Target), Xattrs: xattrs}
+}

@@ -1,0 +1,233 @@
+package change
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"cove/sandbox/review/tree"
+	"cove/sandbox/spec"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a program inside set that gives whoever runs a file another's rights.
+const setIDs = unix.S_ISUID | unix.S_ISGID
+
+// source is what a step puts at its path.
+func (w *work) source(st *step) (*source, error) {
+	switch {
+	case w.undo:
+		return w.savedSource(st), nil
+	case st.content != nil:
+		st.content.acl = w.aclOf(st)
+		return st.content, nil
+	}
+	e, f, err := w.s.tree.Open(st.View, string(st.Rel))
+	if err != nil {
+		return nil, err
+	}
+	if now := identOf(metaOf(e)); !now.moved(st.New) {
+		if f != nil {
+			f.Close()
+		}
+		return nil, errors.New("it changed in the view while it was applied")
+	}
+	c := &source{mode: e.Mode, mtime: e.Mtime, target: spec.Path(e.Target), xattrs: e.Xattrs, uid: -1, gid: -1}
+	if e.IsFile() && !w.force {
+		c.mode &^= setIDs
+	}
+	w.ownerOf(c, st)
+	if f == nil {
+		return c, nil
+	}
+	c.acl = w.aclOf(st)
+	c.open = func() (*os.File, error) { return f, nil }
+	if l, ok := w.linkOf(st); ok {
+		c.link = func(dir int, tmp string) bool {
+			if !w.linkTo(l, dir, tmp) {
+				return false
+			}
+			f.Close()
+			return true
+		}
+	}
+	return c, nil
+}
+
+// ownerOf says whose a file is to be: as what it takes the place of. What is new is the caller's, whoever owned it inside.
+func (w *work) ownerOf(c *source, st *step) {
+	if st.Old != nil {
+		c.uid, c.gid = int(st.Old.UID), int(st.Old.GID)
+	}
+}
+
+// aclOf reads the access control list of what is outside: who may use a file is not for the program inside to say.
+func (w *work) aclOf(st *step) []byte {
+	if st.Old == nil || st.Old.Mode&typeMask != unix.S_IFREG {
+		return nil
+	}
+	f, err := w.s.outside[st.View].open(string(st.Rel))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	n, err := unix.Fgetxattr(int(f.Fd()), aclXattr, nil)
+	if err != nil || n == 0 {
+		return nil
+	}
+	b := make([]byte, n)
+	if n, err = unix.Fgetxattr(int(f.Fd()), aclXattr, b); err != nil {
+		return nil
+	}
+	return b[:n]
+}
+
+// linkOf tells a file that has several names in the view.
+func (w *work) linkOf(st *step) (linked, bool) {
+	if w.undo || st.Part || st.change == nil || !st.change.New.IsFile() || st.change.New.nlink < 2 {
+		return linked{}, false
+	}
+	return linked{st.View, st.New.Ino}, true
+}
+
+// linkTo makes tmp one more name of a file that was made before.
+func (w *work) linkTo(l linked, dir int, tmp string) bool {
+	n := w.names[l]
+	if n.name == "" {
+		return false
+	}
+	from, err := openIn(w.s.outside[n.view].fd, n.rel, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(from)
+	if unix.Linkat(from, n.name, dir, tmp, 0) != nil {
+		return false
+	}
+	if ino, err := inodeAt(dir, tmp); err == nil && ino == n.ino {
+		return true
+	}
+	_ = unix.Unlinkat(dir, tmp, 0)
+	return false
+}
+
+// textSource is a file of the view with another text: some of its hunks.
+func (s *Set) textSource(c *Change, text string) *source {
+	// Another mode stays a change, with the other hunks.
+	src := &source{mode: c.Old.Mode &^ setIDs, mtime: c.New.Mtime, uid: -1, gid: -1}
+	src.uid, src.gid = int(c.Old.uid), int(c.Old.gid)
+	if e, f, err := s.tree.Open(c.view, c.rel); err == nil {
+		src.xattrs = e.Xattrs
+		if f != nil {
+			f.Close()
+		}
+	}
+	src.open = func() (*os.File, error) {
+		fd, err := unix.MemfdCreate("hunks", unix.MFD_CLOEXEC)
+		if err != nil {
+			return nil, fmt.Errorf("memfd_create: %w", err)
+		}
+		f := os.NewFile(uintptr(fd), "hunks")
+		if _, err := f.WriteString(text); err != nil {
+			f.Close()
+			return nil, err
+		}
+		return f, nil
+	}
+	return src
+}
+
+// savedSource is what was at a step's path before.
+func (w *work) savedSource(st *step) *source {
+	old := st.Old
+	c := &source{mode: old.Mode, mtime: old.Mtime, target: old.Target, uid: int(old.UID), gid: int(old.GID)}
+	if old.Xattrs != nil {
+		c.xattrs = map[string]string{}
+		for name, value := range old.Xattrs {
+			if name == aclXattr {
+				c.acl = value
+			} else {
+				c.xattrs[name] = string(value)
+			}
+		}
+	}
+	if old.Saved == "" {
+		return c
+	}
+	name := w.j.saved(old.Saved)
+	c.open = func() (*os.File, error) { return os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0) }
+	if old.Linked { // the very file comes back
+		c.link = func(dir int, tmp string) bool { return unix.Linkat(unix.AT_FDCWD, name, dir, tmp, 0) == nil }
+	}
+	return c
+}
+
+// saveFile keeps what is at a step's path, before anything is done to it: under one more name where it has no other, which
+// costs nothing and keeps everything, and else as a copy.
+func (w *work) saveFile(st *step) error {
+	out, rel := w.s.outside[st.View], string(st.Rel)
+	dir, err := out.dir(parentOf(rel))
+	if err != nil {
+		return err
+	}
+	if dir < 0 {
+		return errConflict
+	}
+	now, err := lstatAt(dir, baseOf(rel))
+	if err != nil {
+		return err
+	}
+	if !st.expect.same(identOf(now)) {
+		return errConflict
+	}
+	st.Old.Saved = fmt.Sprintf("%s-%d", w.j.ID, st.n)
+	to := w.j.saved(st.Old.Saved)
+	if now.nlink == 1 && unix.Linkat(dir, baseOf(rel), unix.AT_FDCWD, to, 0) == nil {
+		st.Old.Linked = true
+		kept, err := identAt(unix.AT_FDCWD, to)
+		if err == nil && !st.expect.moved(kept) {
+			err = errConflict
+		}
+		return err
+	}
+	from, err := out.open(rel)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	f, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := tree.CopyContent(int(f.Fd()), int(from.Fd())); err != nil {
+		return err
+	}
+	if err := st.Old.keepXattrs(int(from.Fd())); err != nil {
+		return err
+	}
+	after, err := lstatAt(dir, baseOf(rel))
+	if err == nil && !st.expect.same(identOf(after)) {
+		err = errConflict
+	}
+	return err
+}
+
+func (o *was) keepXattrs(fd int) error {
+	xattrs, err := xattrsOf(fd)
+	if err != nil {
+		return err
+	}
+	o.Xattrs = map[string][]byte{}
+	for name, value := range xattrs {
+		o.Xattrs[name] = []byte(value)
+	}
+	if n, err := unix.Fgetxattr(fd, aclXattr, nil); err == nil && n > 0 {
+		b := make([]byte, n)
+		if n, err = unix.Fgetxattr(fd, aclXattr, b); err == nil {
+			o.Xattrs[aclXattr] = b[:n]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,269 @@
+package change
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// batches are synced at once: a sync a file would take minutes for many.
+const (
+	batchFiles = 512
+	batchBytes = 256 << 20
+)
+
+// run carries out steps. A step that fails is skipped; what is wrong with all of them is an error.
+func (w *work) run(ctx context.Context, steps []*step) error {
+	for _, st := range steps {
+		if ctx.Err() != nil {
+			return errors.Join(w.abandon(), context.Cause(ctx))
+		}
+		if err := w.begin(st); err != nil {
+			if fatal(err) {
+				return errors.Join(err, w.abandon())
+			}
+			w.skip(st, err)
+		}
+		if len(w.batch) >= batchFiles || w.bytes > batchBytes {
+			if err := w.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	return w.settleDirs(steps)
+}
+
+// fatal tells errors that the next file would meet too.
+func fatal(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.EIO) || errors.Is(err, errJournal)
+}
+
+var errJournal = errors.New("write the journal")
+
+func (w *work) skip(st *step, err error) {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	st.skip = err.Error()
+}
+
+// begin does a step, or makes its file and leaves it to flush to put that in its place.
+func (w *work) begin(st *step) error {
+	out := w.s.outside[st.View]
+	base := baseOf(string(st.Rel))
+	if st.Rel == "" {
+		return w.inPlace(st)
+	}
+	dir, err := out.dir(parentOf(string(st.Rel)))
+	if err != nil {
+		return err
+	}
+	if dir < 0 {
+		if st.goal == nil {
+			st.done = true // gone with its folder
+			return nil
+		}
+		return errors.New("the folder that it belongs in is not there")
+	}
+	tmp := w.j.tmpName(st.n)
+	isDir := st.goal != nil && st.goal.Mode&typeMask == typeDir
+	switch {
+	case st.goal == nil:
+		if err := w.flush(); err != nil { // a folder goes after what was in it
+			return err
+		}
+		if dir, err = out.dir(parentOf(string(st.Rel))); err != nil || dir < 0 {
+			return err
+		}
+		if err = takeAway(dir, tmp, base, st.expect); st.expect.Mode&typeMask == typeDir {
+			out.forget()
+		}
+	case isDir && st.expect != nil && st.expect.Mode&typeMask == typeDir:
+		return w.inPlace(st)
+	case isDir:
+		err = w.makeDir(dir, tmp, base, st)
+		out.forget()
+	default:
+		return w.make(dir, tmp, st)
+	}
+	st.done = err == nil
+	return err
+}
+
+// makeDir makes a folder, with the mode that it takes to fill it.
+func (w *work) makeDir(dir int, tmp, base string, st *step) error {
+	if err := unix.Mkdirat(dir, tmp, 0o700); err != nil {
+		return err
+	}
+	ino, err := inodeAt(dir, tmp)
+	if err == nil {
+		err = w.note(st, ino)
+	}
+	if err == nil {
+		err = place(dir, tmp, base, st.expect)
+	}
+	if err != nil {
+		_ = unix.Unlinkat(dir, tmp, unix.AT_REMOVEDIR)
+	}
+	return err
+}
+
+func (w *work) note(st *step, ino uint64) error {
+	if err := w.j.note(made{Step: st.n, Ino: ino, Undo: w.undo}); err != nil {
+		return fmt.Errorf("%w: %w", errJournal, err)
+	}
+	return nil
+}
+
+// make makes a step's file under its temporary name.
+func (w *work) make(dir int, tmp string, st *step) error {
+	c, err := w.source(st)
+	if err != nil {
+		return err
+	}
+	ino, err := c.make(dir, tmp, w.sync)
+	if err != nil {
+		return err
+	}
+	st.tmp = true
+	w.batch = append(w.batch, st)
+	w.bytes += st.size()
+	if l, ok := w.linkOf(st); ok && w.names[l].name == "" {
+		w.names[l] = name{st.View, parentOf(string(st.Rel)), tmp, ino}
+	}
+	return w.note(st, ino)
+}
+
+func (st *step) size() int64 {
+	if st.goal == nil {
+		return 0
+	}
+	return st.goal.Size
+}
+
+// flush puts the files that were made in their places.
+func (w *work) flush() error {
+	if len(w.batch) == 0 {
+		return nil
+	}
+	if !w.sync {
+		for view := range w.s.outside {
+			if slices.ContainsFunc(w.batch, func(st *step) bool { return st.View == view }) {
+				if err := unix.Syncfs(w.s.outside[view].fd); err != nil && err != unix.EBADF {
+					return errors.Join(err, w.abandon())
+				}
+			}
+		}
+	}
+	batch := w.batch
+	w.batch, w.bytes = nil, 0
+	for _, st := range batch {
+		dir, err := w.s.outside[st.View].dir(parentOf(string(st.Rel)))
+		if err == nil && dir < 0 {
+			err = errConflict
+		}
+		if err == nil {
+			tmp, base := w.j.tmpName(st.n), baseOf(string(st.Rel))
+			if err = place(dir, tmp, base, st.expect); err != nil {
+				_ = unix.Unlinkat(dir, tmp, 0)
+			} else if l, ok := w.linkOf(st); ok && w.names[l].name == tmp {
+				n := w.names[l]
+				n.name = base
+				w.names[l] = n
+			}
+		}
+		if st.tmp, st.done = false, err == nil; err != nil {
+			w.skip(st, err)
+		}
+	}
+	return nil
+}
+
+// abandon removes files that will not come to their places.
+func (w *work) abandon() error {
+	var errs error
+	for _, st := range w.batch {
+		dir, err := w.s.outside[st.View].dir(parentOf(string(st.Rel)))
+		if err == nil && dir >= 0 {
+			err = unix.Unlinkat(dir, w.j.tmpName(st.n), 0)
+		}
+		errs = errors.Join(errs, err)
+	}
+	w.batch = nil
+	return errs
+}
+
+// settleDirs gives folders their modes, attributes and times, once nothing is put into them any more: the deepest first.
+func (w *work) settleDirs(steps []*step) error {
+	for _, st := range slices.Backward(steps) {
+		if st.done && st.goal != nil && st.goal.Mode&typeMask == typeDir {
+			if err := w.dress(st); err != nil {
+				if fatal(err) {
+					return err
+				}
+				w.skip(st, err)
+				st.done = false
+			}
+		}
+	}
+	return nil
+}
+
+// inPlace is for a folder that stays, with another mode or other attributes: settleDirs does it.
+func (w *work) inPlace(st *step) error {
+	m, err := w.s.outside[st.View].lstat(string(st.Rel))
+	if err != nil {
+		return err
+	}
+	if now := identOf(m); now == nil || !st.expect.moved(now) {
+		return errConflict
+	}
+	st.done = true
+	return w.note(st, m.Ino)
+}
+
+// dress gives a folder what it is to have besides its entries.
+func (w *work) dress(st *step) error {
+	c, err := w.source(st)
+	if err != nil {
+		return err
+	}
+	fd, err := openIn(w.s.outside[st.View].fd, string(st.Rel), unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	have, err := xattrsOf(fd)
+	if err != nil {
+		return err
+	}
+	for name := range have {
+		if _, ok := c.xattrs[name]; !ok {
+			if err := unix.Fremovexattr(fd, name); err != nil && err != unix.ENODATA {
+				return err
+			}
+		}
+	}
+	for name, value := range c.xattrs {
+		if have[name] != value || value == "" {
+			if err := unix.Fsetxattr(fd, name, []byte(value), 0); err != nil {
+				return fmt.Errorf("extended attribute %q: %w", name, err)
+			}
+		}
+	}
+	if err := c.own(func(uid, gid int) error { return unix.Fchown(fd, uid, gid) }); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(fd, c.mode&0o7777); err != nil {
+		return err
+	}
+	return futimens(fd, c.mtime)
+}
