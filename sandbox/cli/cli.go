@@ -69,7 +69,7 @@ func (a *app) main(args []string) error {
 // commands is everything that cove can do, in the order in which `cove help` tells it.
 func (a *app) commands() []*cli.Command {
 	all := []*cli.Command{
-		a.shellCommand(), a.runCommand(), a.tryCommand(), a.execCommand(), a.psCommand(), a.stopCommand(), a.netCommand(), a.hostCommand(), a.portCommand(),
+		a.shellCommand(), a.runCommand(), a.tryCommand(), a.diffCommand(), a.applyCommand(), a.discardCommand(), a.execCommand(), a.psCommand(), a.stopCommand(), a.netCommand(), a.hostCommand(), a.portCommand(),
 		a.commitCommand(), a.pullCommand(), a.pushCommand(), a.imagesCommand(), a.rmiCommand(), a.imageCommand(), a.gcCommand(), a.unshareCommand(),
 		a.initCommand(), a.importCommand(), a.trustCommand(), a.explainCommand(), a.lockCommand(), a.updateCommand(), a.configCommand(), a.doctorCommand(),
 		a.completionCommand(), a.helpCommand(), a.versionCommand(), a.completeCommand(),

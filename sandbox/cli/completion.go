@@ -148,6 +148,7 @@ func (a *app) completeValue(flag, last string) []string {
 	words := map[string][]string{
 		"pull": {"missing", "always", "newer", "never"}, "workspace": {"rw", "ro", "review", "none"}, "home": {"project", "temp"},
 		"network": {"none", "user", "host"}, "driver": {"auto", "slirp4netns", "pasta"},
+		"color":    {"auto", "always", "never"},
 		"platform": {"linux/amd64", "linux/arm64"}, "compression": {"gzip", "zstd"}, "format": {"oci-archive", "docker-archive"},
 	}
 	switch flag {
@@ -190,6 +191,8 @@ func (a *app) completeOperand(path, operands []string, last string) []string {
 		return candidates(last, a.sandboxNames())
 	case "rmi", "image inspect", "image verify", "image save", "pull", "push":
 		return candidates(last, a.imageNames())
+	case "diff", "apply", "discard":
+		return []string{"FILES\n"}
 	case "run", "try", "shell", "unshare":
 		return []string{"COMMAND\n"}
 	case "import":

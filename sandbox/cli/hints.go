@@ -30,6 +30,7 @@ import (
 // hints is the one table of advice: for an error, what to do next. The first that applies is
 // told. What a hint says of the machine was seen there, not guessed; "" is no hint.
 var hints = []func(a *app, err error) string{
+	changesHint,
 	func(a *app, err error) string {
 		var e *errUntrusted
 		if !errors.As(err, &e) {
