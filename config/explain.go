@@ -72,6 +72,9 @@ func (p *Profile) Has() []Fact {
 		f.put("image", "this machine's own /usr, /etc, /opt and /nix, read-only, as its root file system")
 	} else {
 		f.put("image", "the files of the image %s; what it writes there is its own copy", quotePlain(p.Image))
+		if p.Persist {
+			f.put("persist", "what was written there before: that copy is kept for this project")
+		}
 	}
 	if p.Persist {
 		f.put("persist", "what earlier runs for this project have changed in these files, which is kept")

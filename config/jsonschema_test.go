@@ -58,6 +58,10 @@ func TestJSONSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	wrong, err := os.ReadFile(filepath.Join("..", "testdata", "profiles", "wrong_values.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	trust := "[trust]\nregistries = ['docker.io', '*.corp.example', 'localhost:5000/me']\nhosts = ['*.debian.org:80', '10.0.0.0/8']\npaths = ['~/data', '/srv:rw']\n"
 	for _, c := range []struct {
 		name, text string
@@ -66,6 +70,7 @@ func TestJSONSchema(t *testing.T) {
 	}{
 		{"full", string(full), project, true},
 		{"empty", "", project, true},
+		{"wrong", string(wrong), project, false},
 		{"own", string(full) + trust, own, true},
 		{"trust in a project", trust, project, false},
 		{"trust too wide", "trust.registries = ['docker.io:x:y/Z Z']", own, false},

@@ -85,9 +85,9 @@ var leftOut = map[string]string{
 	"runServices":                 "there is no compose file here",
 	"workspaceMount":              "the workspace is always the project's folder",
 	"initializeCommand":           "nothing of a profile runs outside",
-	"onCreateCommand":             "it wants the workspace; run it inside, its results in the home and the workspace stay",
-	"updateContentCommand":        "it wants the workspace; run it inside, its results in the home and the workspace stay",
-	"postCreateCommand":           "it wants the workspace; run it inside, its results in the home and the workspace stay",
+	"onCreateCommand":             "setup runs without the workspace, which this wants; run it inside: what it leaves in the home and the workspace stays",
+	"updateContentCommand":        "setup runs without the workspace, which this wants; run it inside: what it leaves in the home and the workspace stays",
+	"postCreateCommand":           "setup runs without the workspace, which this wants; run it inside: what it leaves in the home and the workspace stays",
 	"postStartCommand":            "nothing runs at a start but the command; run it inside",
 	"postAttachCommand":           "nothing runs when a shell joins",
 	"waitFor":                     "there are no commands to wait for",
@@ -123,7 +123,7 @@ func (i *importer) keys() {
 		case "features":
 			table, _ := value.(map[string]any)
 			for _, name := range slices.Sorted(maps.Keys(table)) {
-				i.leave("features", "%s is a script that runs as root when an image is built; take an image that has it", plain(name))
+				i.leave("features", "%s is a script that runs as root when an image is built; take an image that has it, or add it in setup", plain(name))
 			}
 		case "forwardPorts", "appPort":
 			i.ports(key, value)
@@ -222,7 +222,7 @@ func (i *importer) build(key string, value any) {
 	if i.d.Image == "host" {
 		i.d.Image, i.d.Why = from, "what the Dockerfile begins with"
 	}
-	i.leave(key, "only the image that %s begins with is taken; what it runs and copies is not there", plain(name))
+	i.leave(key, "only the image that %s begins with is taken; what it runs can go into setup, what it copies cannot", plain(name))
 }
 
 func bareOr(name string) string {

@@ -67,7 +67,7 @@ func Project(dir string) (*Draft, string, error) {
 		d.About = []string{fmt.Sprintf("What `cove shell` and `cove run` give this %s project. See `cove help profile`.", name)}
 	}
 	if len(others) > 0 {
-		d.Else = append(d.Else, "Also here: "+strings.Join(others, ", ")+". An image that has it all is one of your own.")
+		d.Else = append(d.Else, "Also here: "+strings.Join(others, ", ")+". What the image lacks of it, setup can add (`cove help setup`).")
 	}
 	d.otherImages(p, name)
 	if name == "" {
