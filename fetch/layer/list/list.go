@@ -76,6 +76,7 @@ type Writer struct {
 	w   *bufio.Writer
 	sum hash.Hash
 	buf []byte
+	off int64
 	err error
 }
 
@@ -100,7 +101,19 @@ func (l *Writer) flush() {
 	if l.err == nil {
 		_, l.err = l.w.Write(l.buf)
 	}
+	l.off += int64(len(l.buf))
 	l.buf = l.buf[:0]
+}
+
+// Offset is where in the listing the next entry will begin.
+func (l *Writer) Offset() int64 { return l.off }
+
+// Flush writes out what has been written so far, so that it can be read.
+func (l *Writer) Flush() error {
+	if l.err == nil {
+		l.err = l.w.Flush()
+	}
+	return l.err
 }
 
 // Entry writes one entry.
@@ -152,15 +165,10 @@ func (l *Writer) Close(i Info) error {
 		l.buf = binary.LittleEndian.AppendUint64(l.buf, uint64(n))
 	}
 	l.flush()
-	if l.err == nil {
-		l.err = l.w.Flush()
-	}
+	_ = l.Flush() // for the sum
 	l.buf = l.sum.Sum(l.buf)
 	l.flush()
-	if l.err == nil {
-		l.err = l.w.Flush()
-	}
-	return l.err
+	return l.Flush()
 }
 
 // Stat reads what the listing at path says of its layer, from its two ends: whether the rest is

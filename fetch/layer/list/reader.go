@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 	"os"
 )
 
@@ -20,7 +21,8 @@ const maxXattrs = 64 << 10
 // A Reader reads a listing whose sum it has checked.
 type Reader struct {
 	Info
-	r *bufio.Reader
+	r    *bufio.Reader
+	part *io.SectionReader // what r reads
 }
 
 // NewReader reads f once, to see that it is whole, and then stands at its first entry: what it
@@ -42,8 +44,46 @@ func NewReader(f *os.File, label string) (*Reader, error) {
 		return nil, err
 	}
 	start := int64(len(magic+version) + len(binary.AppendUvarint(nil, uint64(len(label)))) + len(label))
-	section := io.NewSectionReader(f, start, st.Size()-trailer-start)
-	return &Reader{Info: i, r: bufio.NewReaderSize(section, 64<<10)}, nil
+	part := io.NewSectionReader(f, start, st.Size()-trailer-start)
+	return &Reader{Info: i, r: bufio.NewReaderSize(part, 64<<10), part: part}, nil
+}
+
+// At reads a listing on from where an entry begins, which may be one that is still being written. Nothing has checked it.
+func At(f io.ReaderAt, off int64) *Reader {
+	return at(io.NewSectionReader(f, off, math.MaxInt64-off))
+}
+
+func at(part *io.SectionReader) *Reader {
+	return &Reader{r: bufio.NewReaderSize(part, 4<<10), part: part}
+}
+
+// Offset is where the next entry begins.
+func (r *Reader) Offset() int64 {
+	_, start, _ := r.part.Outer()
+	read, _ := r.part.Seek(0, io.SeekCurrent) // which cannot fail
+	return start + read - int64(r.r.Buffered())
+}
+
+// At is another Reader of the same listing, which stands where an entry begins.
+func (r *Reader) At(off int64) *Reader {
+	f, start, size := r.part.Outer()
+	return at(io.NewSectionReader(f, off, start+size-off))
+}
+
+// Dirs calls f with the name of each directory from here to the end of the block.
+func (r *Reader) Dirs(f func(name string) error) error {
+	var e Entry
+	for {
+		if err := r.Next(&e); err != nil || e.Kind == End {
+			return err
+		}
+		if e.Kind != Dir {
+			continue
+		}
+		if err := f(e.Name); err != nil {
+			return err
+		}
+	}
 }
 
 func checkSum(body, sum io.Reader) error {
@@ -169,7 +209,7 @@ func (r *Reader) Walk(f func(path string, e *Entry) error) error {
 
 func (r *Reader) walk(dir string, f func(string, *Entry) error) error {
 	var e Entry
-	var subdirs []string
+	block, subdirs := r.Offset(), false
 	for {
 		if err := r.Next(&e); err != nil {
 			return err
@@ -177,21 +217,21 @@ func (r *Reader) walk(dir string, f func(string, *Entry) error) error {
 		if e.Kind == End {
 			break
 		}
-		path := e.Name
-		if dir != "" {
-			path = dir + "/" + e.Name
-		}
-		if err := f(path, &e); err != nil {
+		if err := f(join(dir, e.Name), &e); err != nil {
 			return err
 		}
-		if e.Kind == Dir {
-			subdirs = append(subdirs, path)
-		}
+		subdirs = subdirs || e.Kind == Dir
 	}
-	for _, path := range subdirs {
-		if err := r.walk(path, f); err != nil {
-			return err
-		}
+	if !subdirs {
+		return nil
 	}
-	return nil
+	// Once more, for there may be more of them than memory.
+	return r.At(block).Dirs(func(name string) error { return r.walk(join(dir, name), f) })
+}
+
+func join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
 }
