@@ -680,8 +680,8 @@ func sign(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// heavy DIR: writes an OCI layout with an image, "words", of documents that take as much memory as they may, and one,
-// "layers", of as many layers as there can be.
+// heavy DIR: writes an OCI layout with an image, "words", of documents that take as much memory as they may, one, "layers",
+// of as many layers as there can be, and one, "folders", whose folders have paths of 65 MB together.
 func heavy(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: heavy DIR")
@@ -698,7 +698,14 @@ func heavy(ts *testscript.TestScript, neg bool, args []string) {
 	for i := range 500 {
 		layers.Layers = append(layers.Layers, registrytest.Layer{Tar: registrytest.Tar(registrytest.File(fmt.Sprint(i), "x")), Compression: registrytest.Gzip})
 	}
-	ts.Check(registrytest.WriteLayout(ts.MkAbs(args[0]), map[string]registrytest.Image{"words": words, "layers": layers, "small": registrytest.Simple()}))
+	deep := strings.Repeat(strings.Repeat("d", 250)+"/", 15)
+	var all []registrytest.Entry
+	for i := range 16_000 {
+		all = append(all, registrytest.Dir(fmt.Sprintf("%s%0200d", deep, i)))
+	}
+	folders := registrytest.Simple(all...)
+	ts.Check(registrytest.WriteLayout(ts.MkAbs(args[0]), map[string]registrytest.Image{"words": words, "layers": layers, "folders": folders,
+		"small": registrytest.Simple()}))
 }
 
 // peak MB CMD...: runs a command, which may not hold more memory than that, with the processes that it starts. Each counts

@@ -15,8 +15,8 @@ type Limits struct {
 	// bytes. What people ship stays under 20; a bomb of zeros has 1000 (gzip) or more (zstd).
 	Ratio     int64 `json:"ratio"`     // default 200
 	RatioFrom int64 `json:"ratioFrom"` // default 256 MiB
-	// NameBytes bounds the names of a layer's entries, and those that all layers at once make the stage remember: four
-	// million entries with long names are a way to eat its memory. Default 256 MiB.
+	// NameBytes bounds the names of a layer's entries, and the paths that the stage writes down to come back to them: four
+	// million entries with long names take time, and room on the disk. Default 256 MiB.
 	NameBytes int64 `json:"nameBytes"`
 	// CPUSeconds is how much of the processor the unpacking of an image may take. Default two hours, of which 64 GiB
 	// take a small part.

@@ -66,15 +66,9 @@ func timespec(t time.Time) unix.Timespec {
 
 // setDirTimes comes last: whatever is made in a directory changes its times.
 func (u *unpacker) setDirTimes() error {
-	for path, t := range u.dirs {
-		if t.mtime.IsZero() {
-			continue
-		}
-		if err := setTimes(unix.AT_FDCWD, orDot(path), t); err != nil {
-			return entryError(path, err)
-		}
-	}
-	return nil
+	return u.marks.takeTimes(func(path string, ts []unix.Timespec) error {
+		return entryError(path, unix.UtimesNanoAt(unix.AT_FDCWD, orDot(path), ts, unix.AT_SYMLINK_NOFOLLOW))
+	})
 }
 
 const (

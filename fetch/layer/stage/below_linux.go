@@ -19,6 +19,7 @@ import (
 type lower struct {
 	fds  []int            // uppermost first
 	dirs map[string][]int // found before: the layers that a directory is merged from; none for what is no directory
+	size int              // of dirs, in bytes
 }
 
 // look returns the stacked layers below, nil when there are none. That there are none is an
@@ -53,7 +54,7 @@ func (u *unpacker) implicit(path string) (link string, err error) {
 	if f == nil {
 		err := u.bareDir(path)
 		if err == nil {
-			err = u.keepName(u.borrowed, path)
+			err = u.marks.add(path, markBorrowed)
 		}
 		return "", err
 	}
@@ -73,6 +74,9 @@ func (u *unpacker) likeBelow(f *found, path string) error {
 		return err
 	}
 	defer unix.Close(src)
+	if err := u.countImplicit(); err != nil {
+		return err
+	}
 	if err := unix.Mkdir(path, 0o700); err != nil {
 		return err
 	}
@@ -92,10 +96,13 @@ func (u *unpacker) likeBelow(f *found, path string) error {
 	if err := copyXattrs(src, dst, false); err != nil {
 		return err
 	}
-	if err := u.keepName(u.borrowed, path); err != nil {
+	if err := u.marks.add(path, markBorrowed); err != nil {
 		return err
 	}
-	return u.keepDir(path, statTimes(&f.st))
+	if err := u.marks.add(path, markDir); err != nil {
+		return err
+	}
+	return u.marks.time(path, statTimes(&f.st))
 }
 
 // copyUp copies the file path, which this layer lacks, from below.
@@ -125,7 +132,7 @@ func (u *unpacker) copyUp(path string) error {
 	if err != nil {
 		return err
 	}
-	return u.keepName(u.copied, path)
+	return u.marks.add(path, markCopied)
 }
 
 // found is something in one of the layers below.
@@ -147,9 +154,9 @@ func (u *unpacker) find(low *lower, path string) (*found, error) {
 
 // hidden tells whether this layer hides what lies below at path, by an opaque directory above it.
 func (u *unpacker) hidden(path string) bool {
-	for path != "" && len(u.opaque) > 0 {
+	for path != "" && u.marks.any(markOpaque) {
 		path = parentOf(path)
-		if _, ok := u.opaque[path]; ok {
+		if u.marks.has(path, markOpaque) {
 			return true
 		}
 	}
@@ -170,8 +177,8 @@ func (l *lower) find(path string) (*found, error) {
 	return f, err
 }
 
-// maxKnown bounds what is remembered of directories below.
-const maxKnown = 1000
+// maxKnown bounds what is remembered of directories below, in bytes.
+const maxKnown = 512 << 10
 
 // live returns the layers that the directory path is merged from.
 func (l *lower) live(path string) ([]int, error) {
@@ -197,8 +204,9 @@ func (l *lower) live(path string) ([]int, error) {
 		if live = next; f == nil || f.st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			live = nil
 		}
-		if len(l.dirs) >= maxKnown {
+		if l.size += len(known) + 8*len(live) + 100; l.size > maxKnown {
 			clear(l.dirs)
+			l.size = 0
 		}
 		l.dirs[known] = live
 	}

@@ -209,7 +209,7 @@ func TestDirectoryAttributesAreItsOwn(t *testing.T) {
 // Names that go back and forth, and paths as deep as they can be, in several layers: what they
 // take grows with what there is to do, not with its square.
 func TestAwkwardShapesEnd(t *testing.T) {
-	b := newBench(t, testMap(t))
+	b := roomyBench(t, testMap(t))
 	var hdrs []tar.Header
 	for i := range 20_000 {
 		hdrs = append(hdrs, dir(fmt.Sprintf("d%d", i)))

@@ -35,7 +35,7 @@ func manyFiles(t testing.TB, n, size int) []byte {
 }
 
 func TestFiftyThousandFiles(t *testing.T) {
-	b := newBench(t, testMap(t))
+	b := roomyBench(t, testMap(t))
 	stream := manyFiles(t, 50_000, 512)
 	began := time.Now()
 	_, _, res, err := b.unpack(stream)
@@ -54,7 +54,7 @@ func BenchmarkUnpack(b *testing.B) {
 	raw := manyFiles(b, 6_768, 30<<10)
 	_, _ = w.Write(raw)
 	w.Close()
-	be := newBench(b, testMap(b))
+	be := roomyBench(b, testMap(b))
 	b.SetBytes(int64(len(raw)))
 	for b.Loop() {
 		at, _, _, err := be.unpack(z.Bytes())

@@ -17,7 +17,7 @@ import (
 type checker struct {
 	r       *list.Reader
 	res     layer.Result
-	groups  map[uint64]uint64 // files with several names: the listing's number -> inode
+	groups  groups // files with several names
 	content summer
 }
 
@@ -27,9 +27,26 @@ func (st *stage) check(req layer.Request, f *os.File) (layer.Result, error) {
 	if err != nil {
 		return layer.Result{}, err
 	}
-	c := &checker{r: r, groups: map[uint64]uint64{}}
-	err = st.inside(req.At, c.tree)
+	c := &checker{r: r}
+	err = st.inside(req.At, func(int) error { return c.tree() })
 	return c.res, err
+}
+
+// groups are the inodes of files with several names, by the listing's numbers, which count up: a store that is checked may be
+// one that cannot be written, so that they are in memory, in pieces of one size.
+type groups struct{ inodes [][]uint64 }
+
+const groupPiece = 4096
+
+func (g *groups) of(n uint64) *uint64 {
+	for n/groupPiece >= uint64(len(g.inodes)) {
+		g.inodes = append(g.inodes, nil)
+	}
+	piece := &g.inodes[n/groupPiece]
+	if *piece == nil {
+		*piece = make([]uint64, groupPiece)
+	}
+	return &(*piece)[n%groupPiece]
 }
 
 func (c *checker) found(path string, kind layer.Damage, detail string) {
@@ -56,61 +73,86 @@ func (c *checker) tree() error {
 	return c.dir("", true)
 }
 
-// subdir is a directory of the listing, whose block comes later.
-type subdir struct {
-	name  string
-	there bool
-}
-
 // dir compares the directory path with its block, and those in it. Where it is not there, which has
 // been told, the blocks are only read.
 func (c *checker) dir(path string, there bool) error {
-	fd, names := -1, []string(nil)
+	var names *sorter
 	if there {
 		var err error
-		if fd, names, err = openSorted(path); err != nil {
+		if names, err = openSorted(path); err != nil {
 			c.unreadable(path, err)
-			there = false
 		}
 	}
-	subs, err := c.block(path, there, fd, names)
-	if fd >= 0 {
-		unix.Close(fd)
+	at := c.r.Offset()
+	subs, err := c.block(path, names)
+	if names != nil {
+		names.close()
 	}
-	if err != nil {
+	if err != nil || subs.n == 0 {
 		return err
 	}
-	for _, s := range subs {
-		if err := c.dir(join(path, s.name), s.there); err != nil {
-			return err
-		}
-	}
-	return nil
+	// The block knows the names of the directories in it; in memory they may be too many.
+	n := 0
+	return c.r.At(at).Dirs(func(name string) error {
+		n++
+		return c.dir(join(path, name), subs.there(n-1))
+	})
 }
 
-func (c *checker) block(path string, there bool, fd int, names []string) (subs []subdir, err error) {
+// subdirs are the directories in a block: whether each is there.
+type subdirs struct {
+	n    int
+	bits []uint64
+}
+
+func (s *subdirs) add(there bool) {
+	if s.n%64 == 0 {
+		s.bits = append(s.bits, 0)
+	}
+	if there {
+		s.bits[s.n/64] |= 1 << (s.n % 64)
+	}
+	s.n++
+}
+
+func (s *subdirs) there(n int) bool { return s.bits[n/64]>>(n%64)&1 != 0 }
+
+// block compares a block with the names that are there. names is nil when the directory is not there, or cannot be read.
+func (c *checker) block(path string, names *sorter) (subs subdirs, err error) {
 	var e list.Entry
 	for {
 		if err := c.r.Next(&e); err != nil {
-			return nil, err
+			return subs, err
 		}
-		for len(names) > 0 && (e.Kind == list.End || names[0] < e.Name) {
-			c.found(join(path, names[0]), layer.Added, "")
-			names = names[1:]
+		is := false // there
+		for names != nil {
+			name, err := names.peek()
+			if err != nil {
+				c.unreadable(path, err)
+				names = nil
+			}
+			if is = e.Kind != list.End && name != nil && string(name) == e.Name; is {
+				names.take()
+			}
+			if is || name == nil || e.Kind != list.End && string(name) > e.Name {
+				break
+			}
+			c.found(join(path, string(name)), layer.Added, "")
+			names.take()
 		}
 		if e.Kind == list.End {
 			return subs, nil
 		}
-		c.res.Entries++
-		is := false // a directory
-		if len(names) > 0 && names[0] == e.Name {
-			is = c.named(&e, fd, path)
-			names = names[1:]
-		} else if there {
+		if c.res.Entries++; e.Group > uint64(c.res.Entries) {
+			return subs, list.ErrDamaged
+		}
+		if is {
+			is = c.named(&e, names.fd, path) // and a directory
+		} else if names != nil {
 			c.found(join(path, e.Name), layer.Missing, "")
 		}
 		if e.Kind == list.Dir {
-			subs = append(subs, subdir{e.Name, is})
+			subs.add(is)
 		}
 	}
 }
@@ -160,12 +202,12 @@ func (c *checker) entry(e *list.Entry, fd int, dir, name string, st *unix.Stat_t
 // sameFile compares one of several names of a file. It returns true for the first, which the listing
 // describes: the others are that file, or not.
 func (c *checker) sameFile(e *list.Entry, path string, st *unix.Stat_t) bool {
-	ino, ok := c.groups[e.Group]
-	if !ok {
-		c.groups[e.Group] = st.Ino
+	ino := c.groups.of(e.Group)
+	if *ino == 0 {
+		*ino = st.Ino
 		return e.Kind != list.Hardlink // where the first is missing, which has been told, this one stands for it
 	}
-	if ino != st.Ino {
+	if *ino != st.Ino {
 		c.found(path, layer.Link, "")
 	}
 	return false

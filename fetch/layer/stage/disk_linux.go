@@ -26,9 +26,13 @@ func (st *stage) disk(p layer.Place) (res layer.Result, err error) {
 
 // addDisk adds what is in the directory path. What goes meanwhile takes nothing: a sandbox may run in the tree.
 func addDisk(path string, seen map[uint64]bool, res *layer.Result) error {
-	fd, names, err := openSorted(path)
+	fd, err := openRetry(unix.AT_FDCWD, orDot(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
 		return nil
+	}
+	var names []string
+	if err == nil {
+		names, err = readNames(fd)
 	}
 	if err != nil {
 		return entryError(path, err)

@@ -37,7 +37,7 @@ func (u *unpacker) file(h *tar.Header, path, base string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	delete(u.copied, path)
+	u.marks.drop(path, markCopied)
 	err = u.fill(fd, h, path, int(uid), int(gid), r)
 	if cerr := unix.Close(fd); err == nil {
 		err = cerr
@@ -50,7 +50,9 @@ func (u *unpacker) fill(fd int, h *tar.Header, path string, uid, gid int, r io.R
 	if err != nil {
 		return err
 	}
-	u.sums.keep(path, sum)
+	if h.Size > 0 {
+		u.sums.keep(path, sum)
+	}
 	// chown(2) takes setuid bits and capabilities away, so they come after it. What is right
 	// already is left alone: each of these is a transaction of the file system's journal.
 	if uid != u.uid || gid != u.gid || u.parentSetgid {

@@ -17,6 +17,11 @@ import (
 func TestMain(m *testing.M) {
 	switch os.Args[0] {
 	case layer.StageName:
+		adjust = func(h layer.Hello) {
+			if filepath.Base(h.Dirs[0]) == tight {
+				bounds.tables, bounds.trail, bounds.names, bounds.many, bounds.subdirs = 5, 40, 10, 60, 4
+			}
+		}
 		Main()
 	case tryName:
 		tryCalls()
@@ -74,9 +79,26 @@ type bench struct {
 	n   int
 }
 
+func roomyBench(t testing.TB, m userns.IDMap) *bench {
+	t.Helper()
+	return benchIn(t, m, t.TempDir())
+}
+
+// tight is what the directory of a stage is called that remembers next to nothing in memory, so that small layers go the
+// way of large ones.
+const tight = "tight"
+
 func newBench(t testing.TB, m userns.IDMap) *bench {
 	t.Helper()
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), tight)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return benchIn(t, m, dir)
+}
+
+func benchIn(t testing.TB, m userns.IDMap, dir string) *bench {
+	t.Helper()
 	own(t, m, dir)
 	s, err := layer.Start(context.Background(), m, dir)
 	if err != nil {

@@ -17,11 +17,15 @@ import (
 // A lister writes the listing of the tree that is its thread's root: what is there in the end, seen
 // with lstat(2), whatever entries, whiteouts and copies from below made it so.
 type lister struct {
-	w      *list.Writer
-	sums   *sums             // of the contents that are known; the others are read
-	xattrs bool              // there may be extended attributes that a layer keeps
-	groups map[uint64]uint64 // files with several names, by inode
-	disk   int64
+	w       *list.Writer
+	sums    *sums    // of the contents that are known; the others are read
+	f       *os.File // what w writes
+	spill   *spill
+	xattrs  bool   // there may be extended attributes that a layer keeps
+	groups  table  // of files with several names, by a hash of the inode
+	last    uint64 // group
+	waiting int    // bytes of the names of directories that are still to be listed
+	disk    int64
 
 	content summer
 }
@@ -29,8 +33,11 @@ type lister struct {
 // writeListing writes the listing of this thread's root into f. It is not synced: the store does
 // that once, for all that a pull has written.
 func (l *lister) writeListing(f *os.File, label string, res *layer.Result) error {
-	l.w, l.groups = list.NewWriter(f, label), map[uint64]uint64{}
+	l.f, l.w, l.groups = f, list.NewWriter(f, label), table{s: l.spill}
 	err := l.tree()
+	if err == nil {
+		err = l.spill.err
+	}
 	if err == nil {
 		res.Disk = l.disk
 		err = l.w.Close(list.Info{Entries: res.Entries, Bytes: res.Bytes, Disk: res.Disk})
@@ -59,60 +66,65 @@ func (l *lister) tree() error {
 // dir writes the block of the directory path, and those of the directories in it.
 //
 // No directory stays open while those in it are read: a tree may be 2000 deep, and a process may have no more
-// than 1024 descriptors.
+// than 1024 descriptors. Their names are in memory as far as there is room, and in what has been written.
 func (l *lister) dir(path string) error {
-	subdirs, err := l.block(path)
+	names, rest, err := l.block(path)
 	if err != nil {
 		return err
 	}
-	for _, name := range subdirs {
+	for _, name := range names {
+		l.waiting -= len(name)
 		if err := l.dir(join(path, name)); err != nil {
 			return err
 		}
 	}
-	return nil
+	if rest == 0 {
+		return nil
+	}
+	if err := l.w.Flush(); err != nil {
+		return err
+	}
+	return list.At(l.f, rest).Dirs(func(name string) error { return l.dir(join(path, name)) })
 }
 
-func (l *lister) block(path string) (subdirs []string, err error) {
-	fd, names, err := openSorted(path)
+// block writes the block of the directory path. names are those of the first directories in it; the others' entries begin
+// at rest in the listing, unless that is 0.
+func (l *lister) block(path string) (names []string, rest int64, err error) {
+	s, err := openSorted(path)
 	if err != nil {
-		return nil, entryError(path, err)
+		return nil, 0, entryError(path, err)
 	}
-	defer unix.Close(fd)
+	defer s.close()
 	var e list.Entry
-	for _, name := range names {
+	for ; ; s.take() {
+		next, err := s.peek()
+		if err != nil {
+			return nil, 0, entryError(path, err)
+		}
+		if next == nil {
+			return names, rest, l.w.Entry(&list.Entry{Kind: list.End})
+		}
+		name := string(next)
 		var st unix.Stat_t
-		if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return nil, entryError(join(path, name), err)
+		if err := unix.Fstatat(s.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return nil, 0, entryError(join(path, name), err)
 		}
 		e = list.Entry{Name: name, Xattrs: e.Xattrs[:0]}
-		if err := l.describe(&e, fd, path, name, &st); err != nil {
-			return nil, entryError(join(path, name), err)
+		if err := l.describe(&e, s.fd, path, name, &st); err != nil {
+			return nil, 0, entryError(join(path, name), err)
 		}
-		if e.Kind == list.Dir {
-			subdirs = append(subdirs, name)
+		if e.Kind == list.Dir && rest == 0 {
+			if l.waiting+len(name) > bounds.subdirs {
+				rest = l.w.Offset()
+			} else {
+				l.waiting += len(name)
+				names = append(names, name)
+			}
 		}
 		if err := l.w.Entry(&e); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	return subdirs, l.w.Entry(&list.Entry{Kind: list.End})
-}
-
-// openSorted opens the directory path and lists it by name: the order in which a directory is read is the
-// file system's own, and another one tomorrow.
-func openSorted(path string) (fd int, names []string, err error) {
-	fd, err = openRetry(unix.AT_FDCWD, orDot(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, nil, err
-	}
-	names, err = readNames(fd)
-	if err != nil {
-		unix.Close(fd)
-		return -1, nil, err
-	}
-	slices.Sort(names)
-	return fd, names, nil
 }
 
 // describe fills in e for name in the directory dirfd, which is dir below the root.
@@ -122,12 +134,14 @@ func (l *lister) describe(e *list.Entry, dirfd int, dir, name string, st *unix.S
 	}
 	// overlayfs makes all whiteouts of an upper directory names of one.
 	if st.Nlink > 1 && e.Kind != list.Dir && e.Kind != list.Whiteout {
-		if group, ok := l.groups[st.Ino]; ok {
+		key := spread(st.Ino)
+		if group := l.groups.get(key); group != 0 {
 			e.Kind, e.Group = list.Hardlink, group
 			return nil
 		}
-		e.Group = uint64(len(l.groups) + 1)
-		l.groups[st.Ino] = e.Group
+		l.last++
+		e.Group = l.last
+		l.groups.set(key, e.Group)
 	}
 	l.disk += st.Blocks * 512
 	switch e.Kind {
@@ -161,29 +175,36 @@ func below(dir, name string) string {
 	return join(dir, name)
 }
 
+// spread makes a hash of an inode's number, another one of each (the finalizer of splitmix64).
+func spread(n uint64) uint64 {
+	n = (n ^ n>>30) * 0xbf58476d1ce4e5b9
+	n = (n ^ n>>27) * 0x94d049bb133111eb
+	return n ^ n>>31
+}
+
 // sums are the sums of files' contents, by a hash of their paths: an inode would take a system call for each file, and
 // the path itself memory. Two paths of one hash, one pair in 10^19, would make a listing that is wrong of one file, and so
 // a layer that a check finds damaged and a pull replaces.
 type sums struct {
 	seed maphash.Seed
-	by   map[uint64]uint32
+	t    table
 }
 
-// maxSums bounds the memory for sums. What is beyond it is read again for the listing.
-const maxSums = 500_000
+func newSums(s *spill) *sums { return &sums{maphash.MakeSeed(), table{s: s}} }
 
-func newSums() *sums { return &sums{maphash.MakeSeed(), map[uint64]uint32{}} }
+// known is set in what the table has of a sum, which may be 0.
+const known = 1 << 32
 
 // keep, drop and find do nothing on nil.
 func (s *sums) keep(path string, sum uint32) {
-	if s != nil && len(s.by) < maxSums {
-		s.by[maphash.String(s.seed, path)] = sum
+	if s != nil {
+		s.t.set(maphash.String(s.seed, path), uint64(sum)|known)
 	}
 }
 
 func (s *sums) drop(path string) {
 	if s != nil {
-		delete(s.by, maphash.String(s.seed, path))
+		s.t.set(maphash.String(s.seed, path), 0)
 	}
 }
 
@@ -198,8 +219,8 @@ func (s *sums) find(dir, name string) (sum uint32, ok bool) {
 		_ = h.WriteByte('/')
 	}
 	_, _ = h.WriteString(name)
-	sum, ok = s.by[h.Sum64()]
-	return sum, ok
+	v := s.t.get(h.Sum64())
+	return uint32(v), v != 0
 }
 
 // fromStat fills in what stat(2) tells.
@@ -306,19 +327,20 @@ func lgetXattr(path, name string) ([]byte, error) {
 
 // list is OpList: the listing of a layer that is there.
 func (st *stage) list(req layer.Request, f *os.File) (res layer.Result, err error) {
-	err = st.inside(req.At, func() error {
-		l := &lister{xattrs: true}
+	err = st.inside(req.At, func(at int) error {
+		l := &lister{xattrs: true, spill: st.newSpill(at)}
+		defer l.spill.close()
 		return l.writeListing(f, req.Label, &res)
 	})
 	return res, err
 }
 
-// inside runs f on a thread of its own that is confined to the directory p.
-func (st *stage) inside(p layer.Place, f func() error) error {
+// inside runs f on a thread of its own that is confined to the directory p, which at is open on.
+func (st *stage) inside(p layer.Place, f func(at int) error) error {
 	at, err := st.open(p)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(at)
-	return st.confined(at, f)
+	return st.confined(at, func() error { return f(at) })
 }

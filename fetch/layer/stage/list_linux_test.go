@@ -273,7 +273,7 @@ func BenchmarkListing(b *testing.B) {
 		}
 		for _, with := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%s/listing=%v", kind.name, with), func(b *testing.B) {
-				n := newBench(b, testMap(b))
+				n := roomyBench(b, testMap(b))
 				for b.Loop() {
 					at, _ := n.fresh()
 					req := layer.UnpackRequest{At: at, Label: "x"}

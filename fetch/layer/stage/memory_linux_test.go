@@ -17,17 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names take memory: what is remembered of them, and what one directory may hold, has a bound, which all layers share.
+// Names take room on the disk, and what a directory holds takes time: both have a bound.
 func TestNameLimit(t *testing.T) {
 	b := newBench(t, testMap(t))
-	lim := layer.Limits{NameBytes: 100_000}
-	unpackAt := func(at layer.Place, stream io.Reader) error {
-		_, err := b.s.Unpack(layer.UnpackRequest{At: at, Limits: lim}, stream)
-		return err
-	}
-	unpack := func(stream io.Reader) error {
+	lim := layer.Limits{NameBytes: 80_000}
+	unpack := func(hdrs ...tar.Header) error {
 		at, _ := b.fresh()
-		return unpackAt(at, stream)
+		_, err := b.s.Unpack(layer.UnpackRequest{At: at, Limits: lim}, bytes.NewReader(tarOf(t, nil, hdrs...)))
+		return err
 	}
 	var dirs, files, back []tar.Header
 	for i := range 600 {
@@ -37,40 +34,31 @@ func TestNameLimit(t *testing.T) {
 	}
 	var limit *layer.LimitError
 	for name, hdrs := range map[string][]tar.Header{"directories": dirs, "files": files} {
-		if err := unpack(bytes.NewReader(tarOf(t, nil, hdrs...))); !errors.As(err, &limit) || limit.What != "names" {
+		if err := unpack(hdrs...); !errors.As(err, &limit) || limit.What != "names" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for range 3 { // what has been unpacked is not counted any more
-		if err := unpack(bytes.NewReader(tarOf(t, nil, append(dirs[:300:300], back...)...))); err != nil {
+	for range 3 { // each layer has its own
+		if err := unpack(append(dirs[:300:300], back...)...); err != nil {
 			t.Error(err)
 		}
 	}
-	// Two layers at once have one bound: the first waits, having used most of it.
-	pr, pw := io.Pipe()
-	defer pr.Close()
-	first := make(chan error, 1)
-	at, _ := b.fresh()
-	go func() { first <- unpackAt(at, pr) }()
-	// Enough of the file for all before it to have gone through the stage's buffers.
-	head := tarOf(t, map[string]string{"f": strings.Repeat("f", 4<<20)}, append(dirs[:400:400], file("f"))...)
-	if _, err := pw.Write(head[:3<<20]); err != nil {
-		t.Fatal(err)
+}
+
+// One name may have 2000 directories that no entry describes: they count.
+func TestImplicitLimit(t *testing.T) {
+	b := newBench(t, testMap(t))
+	unpack := func(lim layer.Limits, hdrs ...tar.Header) error {
+		at, _ := b.fresh()
+		_, err := b.s.Unpack(layer.UnpackRequest{At: at, Limits: lim}, bytes.NewReader(tarOf(t, nil, hdrs...)))
+		return err
 	}
-	for began := time.Now(); ; { // until it has the first's directories
-		if time.Since(began) > time.Minute {
-			t.Fatal("two layers have two bounds")
-		}
-		err := unpack(bytes.NewReader(tarOf(t, nil, dirs[:250]...)))
-		if errors.As(err, &limit) && limit.What == "names" {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	deep := []tar.Header{file("a/" + strings.Repeat("d/", 50) + "f"), file("b/" + strings.Repeat("d/", 50) + "f")}
+	var limit *layer.LimitError
+	if err := unpack(layer.Limits{Entries: 100}, deep...); !errors.As(err, &limit) || limit.What != "entries" {
+		t.Errorf("%v", err)
 	}
-	_, err := pw.Write(head[3<<20:])
-	if err = errors.Join(err, pw.Close(), <-first); err != nil {
+	if err := unpack(layer.Limits{Entries: 104}, deep...); err != nil {
 		t.Error(err)
 	}
 }
@@ -101,7 +89,7 @@ func memory(t *testing.T, pid int) (high, data, limit int64) {
 
 // What is made to eat memory does not.
 func TestHostileMemory(t *testing.T) {
-	b := newBench(t, testMap(t))
+	b := roomyBench(t, testMap(t))
 	comment := strings.Repeat("c", 1_000_000)
 	sparse := strings.Repeat("0,0,", 250_000) // a map of a file of nothing
 	hostile := map[string][]byte{
@@ -147,29 +135,51 @@ func many(format string, n int) (out []string) {
 
 // A stage without memory ends, and nothing else does: whoever waits for it is told.
 func TestMemoryLimit(t *testing.T) {
-	b := newBench(t, testMap(t))
+	b := roomyBench(t, testMap(t))
 	_, data, _ := memory(t, b.s.Pid())
 	lim := unix.Rlimit{Cur: uint64(data) + 4<<20, Max: uint64(data) + 4<<20}
 	if err := unix.Prlimit(b.s.Pid(), unix.RLIMIT_DATA, &lim, nil); err != nil {
 		t.Fatal(err)
 	}
-	// Directories whose names are 4000 bytes long are remembered: Go begins with 64 MiB, and these take twice that.
-	pr, pw := io.Pipe()
-	defer pr.Close()
-	go func() {
-		w := tar.NewWriter(pw)
-		deep := strings.Repeat(strings.Repeat("d", 250)+"/", 15)
-		for i := range 32_000 {
-			if w.WriteHeader(&tar.Header{Name: fmt.Sprintf("%s%0200d", deep, i), Mode: 0o755, Typeflag: tar.TypeDir}) != nil {
-				return
+	// Layers side by side have buffers, each 2 MiB and more, and Go begins with 64 MiB. A hundred that wait for their end.
+	got := make(chan error, 100)
+	body := make([]byte, 8<<20)
+	head := tarOf(t, nil, dir("d"))
+	head = append(head[:len(head)-1024], raw('0', "f", int64(len(body)), nil)[:512]...)
+	var pipes []*io.PipeWriter
+	for range cap(got) {
+		pr, pw := io.Pipe()
+		defer pr.Close()
+		pipes = append(pipes, pw)
+		go func() {
+			if _, err := pw.Write(head); err == nil {
+				_, _ = pw.Write(body)
 			}
+		}()
+		at, _ := b.fresh()
+		go func() {
+			_, err := b.s.Unpack(layer.UnpackRequest{At: at}, pr)
+			got <- err
+		}()
+	}
+	told := false
+	for range cap(got) {
+		select {
+		case err := <-got:
+			if err == nil {
+				t.Fatal("a layer that is cut was taken")
+			}
+			told = told || strings.Contains(err.Error(), "ended early")
+		case <-time.After(time.Minute):
+			t.Fatal("it has all the memory that it wants")
 		}
-		pw.CloseWithError(w.Close())
-	}()
-	at, _ := b.fresh()
-	_, err := b.s.Unpack(layer.UnpackRequest{At: at}, pr)
-	if err == nil || !strings.Contains(err.Error(), "ended early") {
-		t.Errorf("%v", err)
+		for _, pw := range pipes {
+			pw.Close() // who waits for more of a layer learns that nobody takes it
+		}
+		pipes = nil
+	}
+	if !told {
+		t.Error("nobody was told that the stage has ended")
 	}
 	b.restart()
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"cove/fetch/layer"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -17,10 +19,8 @@ const maxLinks = 40 // as the kernel's own path walk has it (path_resolution(7))
 // this layer lacks may be a directory or a link below, and only a walk sees which one is missing.
 func (u *unpacker) enter(comps []string) (string, error) {
 	// What has been entered before is a directory all the way; a walk would take its depth squared.
-	if dir := strings.Join(comps, "/"); len(u.borrowed) == 0 || u.borrowing {
-		if _, ok := u.dirs[dir]; ok {
-			return u.enterReal(dir)
-		}
+	if dir := strings.Join(comps, "/"); (u.borrowing || !u.marks.any(markBorrowed)) && u.marks.has(dir, markDir) {
+		return u.enterReal(dir)
 	}
 	cur, links := "", 0
 	rest := comps
@@ -38,7 +38,7 @@ func (u *unpacker) enter(comps []string) (string, error) {
 		if len(next) >= unix.PathMax {
 			return "", unix.ENAMETOOLONG
 		}
-		if _, ok := u.dirs[next]; ok {
+		if u.marks.has(next, markDir) {
 			cur = next
 			continue
 		}
@@ -60,19 +60,11 @@ func (u *unpacker) enter(comps []string) (string, error) {
 	}
 	// What the walk made on its way to a link has nothing in it and stays borrowed.
 	if !u.borrowing {
-		for p := cur; p != "" && len(u.borrowed) > 0; p = parentOf(p) {
-			u.unborrow(p)
+		for p := cur; p != "" && u.marks.any(markBorrowed); p = parentOf(p) {
+			u.marks.drop(p, markBorrowed)
 		}
 	}
 	return u.enterReal(cur)
-}
-
-// unborrow says that the directory path is in the layer for its own sake, or its contents'.
-func (u *unpacker) unborrow(path string) {
-	if _, ok := u.borrowed[path]; ok {
-		delete(u.borrowed, path)
-		u.dropBytes(path)
-	}
 }
 
 // step makes sure that path, whose parent is real, is a directory, or returns the target of the
@@ -88,7 +80,7 @@ func (u *unpacker) step(path string) (link string, err error) {
 	}
 	switch {
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		return "", u.keepDir(path, times{}) // made by a copy of what lies below
+		return "", u.marks.add(path, markDir) // made by a copy of what lies below
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
 		return readlink(unix.AT_FDCWD, path)
 	case isWhiteout(&st):
@@ -100,7 +92,7 @@ func (u *unpacker) step(path string) (link string, err error) {
 		if err := u.bareDir(path); err != nil {
 			return "", err
 		}
-		if err := u.keepName(u.borrowed, path); err != nil {
+		if err := u.marks.add(path, markBorrowed); err != nil {
 			return "", err
 		}
 		return "", u.makeOpaque(path)
@@ -112,19 +104,20 @@ func notDir(path string) error { return fmt.Errorf("%q is not a directory", path
 
 // bareDir makes a directory that no one has described: root's, or in a setgid directory that one's group's, as mkdir(2) has it.
 func (u *unpacker) bareDir(path string) error {
+	if err := u.countImplicit(); err != nil {
+		return err
+	}
 	if err := unix.Mkdir(path, 0o755); err != nil {
 		return err
 	}
-	return u.keepDir(path, times{})
+	return u.marks.add(path, markDir)
 }
 
-func (u *unpacker) keepDir(path string, t times) error {
-	if _, ok := u.dirs[path]; !ok {
-		if err := u.keepBytes(path); err != nil {
-			return err
-		}
+// countImplicit counts a directory that no entry has described as if one had: one name may have 2000 of them.
+func (u *unpacker) countImplicit() error {
+	if u.bare++; u.bare > u.lim.Entries-u.res.Entries {
+		return &layer.LimitError{What: "entries", Max: u.lim.Entries}
 	}
-	u.dirs[path] = t
 	return nil
 }
 
@@ -134,16 +127,7 @@ func (u *unpacker) forget(path string) {
 	if u.parentPath == path {
 		u.dropParent()
 	}
-	if _, ok := u.dirs[path]; ok {
-		delete(u.dirs, path)
-		u.dropBytes(path)
-	}
-	for _, set := range []map[string]struct{}{u.copied, u.borrowed, u.opaque, u.emptied, u.whiteouts} {
-		if _, ok := set[path]; ok {
-			delete(set, path)
-			u.dropBytes(path)
-		}
-	}
+	u.marks.forget(path)
 }
 
 // enterReal opens the directory path, which goes through no link, as parentFD.

@@ -66,29 +66,30 @@ func (r *removal) remove(dirfd int, name, path string, depth int) error {
 		return r.lift(dirfd, name)
 	}
 	for {
-		names, err := readNames(fd)
-		if err != nil {
-			return err
-		}
-		for _, n := range names {
+		found := false
+		err := eachName(fd, func(n string) error {
+			found = true
 			below := ""
 			if gone != nil {
 				below = join(path, n)
 			}
-			if err := r.remove(fd, n, below, depth+1); err != nil {
-				return err
-			}
+			return r.remove(fd, n, below, depth+1)
+		})
+		if err != nil {
+			return err
 		}
-		if depth > 0 || r.moved == 0 {
+		err = unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR)
+		if err == nil || err == unix.ENOENT {
 			break
 		}
-		r.moved = 0 // once more, for what has been lifted
+		if err != unix.ENOTEMPTY && err != unix.EEXIST || !found {
+			return err
+		}
+		// Once more, for what has been lifted, and what was left out because others went: a directory may have too many
+		// names to know them all first.
 		if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
 			return err
 		}
-	}
-	if err := unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
-		return err
 	}
 	if gone != nil {
 		gone(path)

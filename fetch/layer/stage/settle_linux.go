@@ -1,10 +1,7 @@
 package stage
 
 import (
-	"cmp"
 	"errors"
-	"maps"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,29 +18,25 @@ import (
 //   - A whiteout in a directory that is not merged with one below hides nothing, and overlayfs
 //     lists its name (ovl_iterate reads such a directory as it is), though nothing is there.
 func (u *unpacker) settle() error {
-	for path := range u.copied {
+	err := u.marks.take(markCopied, func(path string) error {
 		if !u.hidden(path) {
-			continue
+			return nil
 		}
 		if err := unix.Unlink(path); err != nil {
 			return entryError(path, err)
 		}
 		u.forget(path)
-	}
-	for path := range u.whiteouts {
-		if err := u.checkWhiteout(path); err != nil {
-			return entryError(path, err)
-		}
-	}
-	// The deepest first.
-	dirs := slices.SortedFunc(maps.Keys(u.borrowed), func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	for _, path := range dirs {
-		if err := u.giveBack(path); err != nil {
-			return entryError(path, err)
-		}
-	}
-	if _, ok := u.opaque[""]; !ok {
 		return nil
+	})
+	if err == nil {
+		err = u.marks.take(markWhiteout, func(path string) error { return entryError(path, u.checkWhiteout(path)) })
+	}
+	if err == nil {
+		// The deepest first: a directory was borrowed before those in it.
+		err = u.marks.take(markBorrowed, func(path string) error { return entryError(path, u.giveBack(path)) })
+	}
+	if err != nil || !u.marks.has("", markOpaque) {
+		return err
 	}
 	if err := u.hideAll(); err != nil {
 		return entryError(whiteoutOpaque, err)
@@ -53,7 +46,7 @@ func (u *unpacker) settle() error {
 
 // giveBack removes a borrowed directory when nothing is in it any more.
 func (u *unpacker) giveBack(path string) error {
-	if _, ok := u.emptied[path]; ok && !u.hidden(path) {
+	if u.marks.has(path, markEmptied) && !u.hidden(path) {
 		f, err := u.lower.find(path)
 		if err != nil || f != nil {
 			return err // it lies below, and is empty from here on
@@ -66,7 +59,7 @@ func (u *unpacker) giveBack(path string) error {
 	if err != nil {
 		return err
 	}
-	_, gone := u.opaque[path] // by a whiteout of it
+	gone := u.marks.has(path, markOpaque) // by a whiteout of it
 	above := u.hidden(path)
 	u.forget(path)
 	if !gone || above {
@@ -90,14 +83,9 @@ func (u *unpacker) hideAll() error {
 		if err != nil {
 			return err
 		}
-		names, err := readNames(dir)
+		err = eachName(dir, func(name string) error { return u.hideName(low, name) })
 		if err = errors.Join(err, unix.Close(dir)); err != nil {
 			return err
-		}
-		for _, name := range names {
-			if err := u.hideName(low, name); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -123,7 +111,7 @@ func (u *unpacker) hideName(low *lower, name string) error {
 
 // checkWhiteout removes a whiteout that hides nothing.
 func (u *unpacker) checkWhiteout(path string) error {
-	if _, all := u.opaque[""]; all && parentOf(path) == "" {
+	if u.marks.has("", markOpaque) && parentOf(path) == "" {
 		return nil
 	}
 	if !u.hidden(path) {

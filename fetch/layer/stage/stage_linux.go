@@ -29,7 +29,9 @@ func Main() {
 	if _, err := conn.Recv(&h); err != nil {
 		os.Exit(1) // the parent is gone
 	}
+	adjust(h)
 	st := &stage{conn: conn, idmap: h.IDMap, below: map[uint64]chan layer.Request{}}
+	st.room.Store(bounds.tables)
 	if err := st.enter(h); err != nil {
 		_ = conn.Send(layer.Reply{Err: layer.ToWire(err)})
 		os.Exit(1)
@@ -55,7 +57,7 @@ type stage struct {
 	dirs  []int // descriptors of Hello.Dirs
 	*filters
 
-	names atomic.Int64 // bytes of the names that unpackings remember
+	room atomic.Int64 // entries that tables may still have in memory
 
 	mu    sync.Mutex
 	below map[uint64]chan layer.Request // unpackings that may ask for what lies below
@@ -282,9 +284,9 @@ func (st *stage) unpack(req layer.Request, pipe, listing *os.File) (layer.Result
 		return layer.Result{}, err
 	}
 	defer unix.Close(at)
-	u := newUnpacker(st.idmap, req.Limits, &st.names)
+	u := newUnpacker(st.idmap, req.Limits, st.newSpill(at))
 	if listing != nil {
-		u.sums = newSums()
+		u.sums = newSums(u.marks.s)
 	}
 	if !req.Lowest {
 		u.askBelow = func() ([]int, error) { return st.askBelow(req.ID) }
@@ -296,11 +298,16 @@ func (st *stage) unpack(req layer.Request, pipe, listing *os.File) (layer.Result
 	defer src.Close()
 	stream := newStream(src, req.Limits, req.Digest, func() (*os.File, error) { return nameless(at) })
 	err = st.confined(at, func() error {
-		if err := u.run(stream); err != nil || listing == nil {
+		if err := u.run(stream); err != nil {
 			return err
 		}
-		l := &lister{sums: u.sums, xattrs: u.xattrsSet}
-		return l.writeListing(listing, req.Label, &u.res)
+		if listing != nil {
+			l := &lister{sums: u.sums, xattrs: u.xattrsSet, spill: u.marks.s}
+			if err := l.writeListing(listing, req.Label, &u.res); err != nil {
+				return err
+			}
+		}
+		return u.setDirTimes() // after all that reads directories, and so changes when they were read
 	})
 	if err != nil {
 		stream.abandon()
@@ -309,6 +316,10 @@ func (st *stage) unpack(req layer.Request, pipe, listing *os.File) (layer.Result
 	}
 	u.close()
 	return u.res, err
+}
+
+func (st *stage) newSpill(at int) *spill {
+	return &spill{file: func() (*os.File, error) { return nameless(at) }, room: &st.room}
 }
 
 // nameless makes a file in the directory dir that has no name there.
@@ -322,9 +333,9 @@ func nameless(dir int) (*os.File, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("make a file for a zstd window: %w", err)
+		return nil, fmt.Errorf("make a file without a name: %w", err)
 	}
-	return os.NewFile(uintptr(fd), "window"), nil
+	return os.NewFile(uintptr(fd), "spilled"), nil
 }
 
 // pollable returns f as a file whose Close interrupts a Read.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"cove/fetch/layer"
@@ -27,16 +26,10 @@ type unpacker struct {
 	askBelow func() ([]int, error) // nil: nothing lies below
 	lower    *lower                // once asked
 
-	dirs      map[string]times    // every directory of this layer by its real path; times are set at the end
-	copied    map[string]struct{} // files that are here only because a hard link needed them from below
-	borrowed  map[string]struct{} // directories that no entry is in so far, only such files and markers
-	borrowing bool                // what is looked up now is not put there
-	opaque    map[string]struct{} // directories below which nothing lower shows
-	emptied   map[string]struct{} // of them, those that an opaque marker names
-	whiteouts map[string]struct{}
-	names     *atomic.Int64 // bytes of the names kept in such maps, of all unpackings
-	nameBytes int64         // of them, of this one
-	baseBytes int64         // of the names of all entries, kept or not
+	marks     *marks
+	borrowing bool  // what is looked up now is not put there
+	baseBytes int64 // of the names of all entries
+	bare      int64 // directories that no entry has described
 
 	sums      *sums // of files' contents, for the listing; nil: there will be none
 	xattrsSet bool  // some entry has extended attributes
@@ -50,25 +43,23 @@ type unpacker struct {
 
 type times struct{ atime, mtime time.Time }
 
-func newUnpacker(m userns.IDMap, lim layer.Limits, names *atomic.Int64) *unpacker {
+func newUnpacker(m userns.IDMap, lim layer.Limits, s *spill) *unpacker {
 	return &unpacker{
-		names: names,
+		marks: newMarks(s, lim.NameBytes),
 		idmap: m, lim: lim, buf: make([]byte, 256<<10), parentFD: -1,
 		uid: int(lowest(m.UIDs)), gid: int(lowest(m.GIDs)),
-		dirs: map[string]times{}, copied: map[string]struct{}{}, borrowed: map[string]struct{}{},
-		opaque: map[string]struct{}{}, emptied: map[string]struct{}{}, whiteouts: map[string]struct{}{},
 	}
 }
 
 func (u *unpacker) close() {
-	u.names.Add(-u.nameBytes)
 	u.dropParent()
+	u.marks.s.close()
 	if u.lower != nil {
 		closeFDs(u.lower.fds)
 	}
 }
 
-// run unpacks the whole stream.
+// run unpacks the whole stream. Then all is there but the directories' times.
 func (u *unpacker) run(r io.Reader) error {
 	// Unless the tar says otherwise, and whatever the store made its directory with.
 	if err := u.setOwner(".", 0, 0); err != nil {
@@ -92,11 +83,11 @@ func (u *unpacker) run(r io.Reader) error {
 		if err := u.entry(h, t); err != nil {
 			return entryError(h.Name, err)
 		}
+		if u.marks.s.err != nil {
+			return u.marks.s.err
+		}
 	}
-	if err := u.settle(); err != nil {
-		return err
-	}
-	return u.setDirTimes()
+	return u.settle()
 }
 
 var (
@@ -153,7 +144,6 @@ func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 		return u.directory(h, "", ".")
 	}
 	dir, base := comps[:len(comps)-1], comps[len(comps)-1]
-	// Some time all names of a directory are read at once, when it is listed or removed.
 	if u.baseBytes += int64(len(base)) + 16; u.baseBytes > u.lim.NameBytes {
 		return &layer.LimitError{What: "names", Max: u.lim.NameBytes}
 	}
@@ -200,7 +190,7 @@ func (u *unpacker) whiteout(dir []string, base string) error {
 		parent, err := u.enter(dir)
 		u.borrowing = false
 		if err == nil {
-			err = u.keepName(u.emptied, parent)
+			err = u.marks.add(parent, markEmptied)
 		}
 		if err != nil {
 			return err
@@ -224,12 +214,9 @@ func (u *unpacker) whiteout(dir []string, base string) error {
 	var st unix.Stat_t
 	err = unix.Fstatat(u.parentFD, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if err == nil {
-		if _, ok := u.copied[path]; !ok {
+		if !u.marks.has(path, markCopied) {
 			if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-				if _, ok := u.emptied[path]; ok { // more than that
-					delete(u.emptied, path)
-					u.dropBytes(path)
-				}
+				u.marks.drop(path, markEmptied) // more than that
 				return u.makeOpaque(path)
 			}
 			return nil // hides what is below already
@@ -244,7 +231,7 @@ func (u *unpacker) whiteout(dir []string, base string) error {
 	if err := unix.Mknodat(u.parentFD, name, unix.S_IFCHR, 0); err != nil {
 		return fmt.Errorf("make whiteout: %w", err)
 	}
-	return u.keepName(u.whiteouts, path)
+	return u.marks.add(path, markWhiteout)
 }
 
 // makeOpaque hides everything below the directory path, which is this layer's. The root's own
@@ -256,33 +243,7 @@ func (u *unpacker) makeOpaque(path string) error {
 			return fmt.Errorf("mark opaque: %w", err)
 		}
 	}
-	return u.keepName(u.opaque, path)
-}
-
-func (u *unpacker) keepName(set map[string]struct{}, path string) error {
-	if _, ok := set[path]; !ok {
-		set[path] = struct{}{}
-		return u.keepBytes(path)
-	}
-	return nil
-}
-
-// keepBytes counts a name that is kept, until close, among those of all unpackings: their memory is one.
-func (u *unpacker) keepBytes(path string) error {
-	if u.count(int64(len(path))+aroundName) > u.lim.NameBytes {
-		return &layer.LimitError{What: "names", Max: u.lim.NameBytes}
-	}
-	return nil
-}
-
-func (u *unpacker) dropBytes(path string) { u.count(-int64(len(path)) - aroundName) }
-
-// aroundName is what a map has around a name.
-const aroundName = 128
-
-func (u *unpacker) count(n int64) int64 {
-	u.nameBytes += n
-	return u.names.Add(n)
+	return u.marks.add(path, markOpaque)
 }
 
 // directory makes or changes the directory path, whose last component is base.
@@ -302,10 +263,13 @@ func (u *unpacker) directory(h *tar.Header, path, base string) error {
 			return err
 		}
 	}
-	if err := u.keepDir(path, times{accessed(h), h.ModTime}); err != nil {
+	if err := u.marks.add(path, markDir); err != nil {
 		return err
 	}
-	u.unborrow(path)
+	if err := u.marks.time(path, times{accessed(h), h.ModTime}); err != nil {
+		return err
+	}
+	u.marks.drop(path, markBorrowed)
 	at := orDot(path)
 	if err := u.setOwner(at, uid, gid); err != nil {
 		return err
