@@ -67,6 +67,7 @@ var schema = []struct {
 	{"workspace.mode", aString, setWorkspaceMode},
 	{"workspace.at", shape{form: isText, like: `^(/[^\x00]+)?$`}, setWorkspaceAt},
 	{"workspace.protect", shape{form: isTexts, like: `^[^/~\x00][^\x00]*$`}, setProtect},
+	{"workspace.repository", aString, setWorkspaceRepository},
 	{"home", aTable, nil},
 	{"home.mode", aString, setHomeMode},
 	{"home.dotfiles", shape{form: isTexts, like: `^[^/~\x00][^\x00]*$`}, setDotfiles},

@@ -13,6 +13,8 @@ func (g Grant) Meaning() string {
 		return "What runs inside sees these files as they are outside; where it may write, it can change and delete them for good."
 	case GrantDotfile:
 		return "It reads the file, or all that the folder holds, at the same place of its own home, and cannot change it."
+	case GrantGit:
+		return "It sees all that was ever committed there, and where it may write, it can make commits, and move and lose branches. What of it makes git outside run something stays as it is."
 	case GrantNetwork:
 		return "Whatever it can read inside it can send there, and what answers there it can bring in."
 	case GrantEnv:

@@ -22,6 +22,7 @@ const (
 	GrantProtect       = "protect"
 	GrantLimit         = "limit"
 	GrantHost          = "host"
+	GrantGit           = "git"
 	GrantSetup         = "setup"
 )
 
@@ -91,6 +92,9 @@ func (p *Profile) reaches(from func(Origin) bool) []Grant {
 		}
 	}
 	p.dotfileGrants(grant)
+	if g, ok := p.repositoryGrant(from); ok {
+		all = append(all, g)
+	}
 	if p.Workspace.Mode == "rw" && p.Dir != "" {
 		for _, name := range p.mustProtect() {
 			if !slices.ContainsFunc(p.Workspace.Protect, func(kept string) bool { return inside(kept, name) }) {

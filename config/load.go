@@ -91,6 +91,7 @@ func Load(opts LoadOptions) (*Profile, []Warning, error) {
 	l.flags()
 	p.protectKeys()
 	l.noWorkspace()
+	l.repository()
 	if !l.partial {
 		dropped, wrong := p.check(l.failed)
 		f.warnings = append(f.warnings, dropped...)

@@ -141,7 +141,7 @@ func TestFull(t *testing.T) {
 		Image: "docker.io/library/golang:1.26-bookworm", Command: []string{"bash", "-l"}, User: "me",
 		Setup: []string{"apt-get update && apt-get install -y make", "printf '\\033[2J\n'"}, Persist: true,
 		SetupNetwork: []Egress{{Name: "debian.org", Below: true, FromPort: 80, ToPort: 80, Proto: "tcp"}},
-		Workspace:    Workspace{Mode: "rw", At: "/src", Protect: []string{".git/hooks", "cove.toml"}},
+		Workspace:    Workspace{Mode: "rw", Repository: "auto", At: "/src", Protect: []string{".git/hooks", "cove.toml"}},
 		Verify:       []Demand{{Keys: []Key{{File: key, Data: []byte("a key")}}, Origin: Origin{Kind: FromProfile, File: r.project + "/cove.toml", Line: 2, Col: 11}}},
 		Home: Home{Mode: "temp", Dotfiles: []Dotfile{{".vimrc", r.home + "/.dots/vimrc", r.home}, {".config", r.home + "/.config", r.home},
 			{Name: ".docker/config.json", Home: r.home}}},

@@ -38,6 +38,8 @@ type Profile struct {
 	// "env.set.NAME", "network.publish[1]". See OriginOf.
 	Origin map[string]Origin
 
+	Repository *Repository // of the project's, where it lies outside and can be inside; nil otherwise
+
 	hash string // sha256 of the profile's bytes as they were read, "" without a profile
 	base string // what relative paths in the profile are relative to: the folder of File, or the current folder
 	home string // the user's home outside
@@ -79,9 +81,10 @@ func (d Demand) Files() []string {
 
 // Workspace is how the project folder is seen inside.
 type Workspace struct {
-	Mode    string   // rw, ro, review, none
-	At      string   // "" = the same path as outside
-	Protect []string // relative to the project folder; read-only even when Mode is rw
+	Repository string   // auto, rw, ro, none: a repository outside, see RepositoryMode
+	Mode       string   // rw, ro, review, none
+	At         string   // "" = the same path as outside
+	Protect    []string // relative to the project folder; read-only even when Mode is rw
 }
 
 // Home is the home folder inside.
@@ -275,7 +278,7 @@ func defaults() *Profile {
 	return &Profile{
 		Image:     "host",
 		User:      "root",
-		Workspace: Workspace{Mode: "rw", Protect: DefaultProtect()},
+		Workspace: Workspace{Mode: "rw", Repository: "auto", Protect: DefaultProtect()},
 		Home:      Home{Mode: "temp"},
 		Env:       Env{Set: map[string]string{}},
 		Network:   Network{Mode: "none", Driver: "auto"},

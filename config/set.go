@@ -203,6 +203,13 @@ func setWorkspaceMode(p *Profile, c *change) {
 	}
 }
 
+func setWorkspaceRepository(p *Profile, c *change) {
+	if s, ok := c.choice("mode", "auto", "rw", "ro", "none"); ok {
+		p.Workspace.Repository = s
+		c.from(p)
+	}
+}
+
 func setWorkspaceAt(p *Profile, c *change) {
 	s, ok := c.text()
 	if !ok {

@@ -42,6 +42,7 @@ func (p *Profile) Show() []Setting {
 	put("workspace.mode", p.Workspace.Mode)
 	put("workspace.at", p.Workspace.At)
 	put("workspace.protect", list(p.Workspace.Protect))
+	put("workspace.repository", p.Workspace.Repository)
 	put("home.mode", p.Home.Mode)
 	dotfiles := []string{}
 	for _, d := range p.Home.Dotfiles {

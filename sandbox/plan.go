@@ -297,6 +297,7 @@ func (p *planner) mounts() error {
 		} else {
 			p.bind(p.profile.Dir, p.workspace, ws.Mode == "ro", "")
 		}
+		p.repository()
 	}
 	for _, d := range p.profile.Home.Dotfiles {
 		target, err := p.inHome("~/" + d.Name)
@@ -386,6 +387,10 @@ func (p *planner) protect() error {
 	out := &spec.Protect{Workspace: spec.Path(p.workspace), Source: spec.Path(p.profile.Dir)}
 	for _, name := range ws.Protect {
 		out.Paths = append(out.Paths, spec.Path(path.Clean(name)))
+	}
+	out.Git = spec.Path(path.Join(p.profile.Dir, ".git"))
+	if r := p.profile.Repository; r != nil {
+		out.Git = spec.Path(r.Common)
 	}
 	p.spec.Protect = out
 	return nil

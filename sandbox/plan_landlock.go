@@ -142,6 +142,9 @@ func (p *planner) warnLandlock() {
 	if p.spec.Landlock.HostNetwork {
 		warn("not protected: all of this machine's network, its loopback too; only sockets of files and abstract ones are closed")
 	}
+	if p.profile.RepositoryMode() != "none" {
+		warn("not there: the git repository %q, which is outside of the project", p.profile.Repository.Common)
+	}
 	if len(p.profile.Home.Dotfiles) > 0 {
 		warn("not there: home.dotfiles")
 	}

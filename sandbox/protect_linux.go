@@ -17,15 +17,31 @@ import (
 // protect makes every protected path exist and names in the Spec what is to be protected: the
 // path itself, or the first folder above it that is missing.
 func (b *box) protect() error {
-	p := b.spec.Protect
-	if p == nil {
-		return nil
+	if err := b.makeLogs(); err != nil {
+		return err
 	}
+	var submodules []string
+	if p := b.spec.Repository; p != nil {
+		err := b.protectFolder(p, func(root int) map[string]bool { submodules = b.protectRepository(root); return nil })
+		if err != nil {
+			return err
+		}
+	}
+	if p := b.spec.Protect; p != nil {
+		return b.protectFolder(p, func(root int) map[string]bool { return b.protectGit(root, submodules) })
+	}
+	return nil
+}
+
+// protectFolder does it for one folder. more adds what is found there, and says which of it are files even where they
+// are missing.
+func (b *box) protectFolder(p *spec.Protect, more func(root int) (files map[string]bool)) error {
 	root, err := unix.Open(string(p.Source), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %q: %w", p.Source, err)
 	}
 	defer unix.Close(root)
+	files := more(root)
 	use, err := openUse(workspaceFile(b.opts.RuntimeDir, string(p.Source)))
 	if err != nil {
 		return err
@@ -48,7 +64,7 @@ func (b *box) protect() error {
 		j.Workspace = p.Source
 		var paths []spec.Path
 		for _, name := range p.Paths {
-			actual, err := ensureProtected(root, string(name), j)
+			actual, err := ensureProtected(root, string(name), files[string(name)], j)
 			if err != nil && b.nobodyCanMake(root, string(actual), err) {
 				continue
 			}
@@ -58,7 +74,9 @@ func (b *box) protect() error {
 			paths = appendNew(paths, actual)
 		}
 		p.Paths = paths
-		b.protectElsewhere()
+		if p == b.spec.Protect {
+			b.protectElsewhere()
+		}
 		for _, m := range j.Made {
 			made = append(made, m.Path)
 		}
@@ -66,6 +84,10 @@ func (b *box) protect() error {
 	})
 	if err != nil {
 		return errors.Join(err, use.close())
+	}
+	if p != b.spec.Protect {
+		b.undo(use.close)
+		return nil
 	}
 	before := gitState(root)
 	b.undo(func() error {
@@ -195,13 +217,13 @@ func openBeneath(root int, name string) (int, error) {
 // ensureProtected walks to name below root and returns what is to be protected: name itself, or a
 // component on the way that is no folder (a worktree's .git) or that was missing and is a
 // placeholder now.
-func ensureProtected(root int, name string, j *journal) (spec.Path, error) {
+func ensureProtected(root int, name string, file bool, j *journal) (spec.Path, error) {
 	parts := strings.Split(path.Clean(name), "/")
 	for i := range parts {
 		at := strings.Join(parts[:i+1], "/")
 		fd, err := openBeneath(root, at)
 		if err == unix.ENOENT {
-			return spec.Path(at), makePlaceholder(root, at, i < len(parts)-1 || looksLikeDir(parts[i]), j)
+			return spec.Path(at), makePlaceholder(root, at, i < len(parts)-1 || !file && looksLikeDir(parts[i]), j)
 		}
 		if err == unix.ELOOP || err == unix.EXDEV {
 			return "", fmt.Errorf("%q: %q is a link, which could be pointed elsewhere: protect what it points to (workspace.protect)", name, at)

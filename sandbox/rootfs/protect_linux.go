@@ -12,7 +12,7 @@ import (
 
 // protect makes paths of the workspace, and cove's own file, read-only, wherever they can be reached.
 func (r *Root) protect() error {
-	for _, v := range slices.Concat(r.spec.Protect.Views(), r.spec.Reviewed, r.spec.Program) {
+	for _, v := range slices.Concat(r.spec.Protect.Views(), r.spec.Repository.Views(), r.spec.Reviewed, r.spec.Program) {
 		err := r.pinned(v, func(top int, name string) error { return pin(top, name, unix.MOUNT_ATTR_RDONLY) })
 		if err != nil {
 			return err

@@ -12,17 +12,19 @@ type Spec struct {
 	Mounts   []Mount      `json:"mounts"` // after Root, in this order
 	Files    []File       `json:"files"`  // generated files, placed before the mounts
 	Protect  *Protect     `json:"protect,omitempty"`
-	Hide     []Path       `json:"hide,omitempty"` // folders on the host that no mount of a folder above them shows
-	Hidden   []Below      `json:"hidden,omitempty"`
-	Reviewed []Below      `json:"reviewed,omitempty"` // of a project under review, what other mounts show that can be written
-	Program  []Below      `json:"program,omitempty"`  // cove's own file, where a mount that can be written would show it
-	Network  Network      `json:"network"`
-	Limits   Limits       `json:"limits"`
-	Security Security     `json:"security"`
-	Landlock *Landlock    `json:"landlock,omitempty"` // there are no namespaces; of the others only Network.Mode and Process count then
-	Process  Process      `json:"process"`            // the main command, and the defaults of those that exec adds
-	Lost     []string     `json:"lost,omitempty"`     // conveniences that this machine does not have
-	Warnings []string     `json:"warnings,omitempty"` // protections that it does not have, and that may be lost
+	// Repository protects the project's git repository where that lies outside of it.
+	Repository *Protect  `json:"repository,omitempty"`
+	Hide       []Path    `json:"hide,omitempty"` // folders on the host that no mount of a folder above them shows
+	Hidden     []Below   `json:"hidden,omitempty"`
+	Reviewed   []Below   `json:"reviewed,omitempty"` // of a project under review, what other mounts show that can be written
+	Program    []Below   `json:"program,omitempty"`  // cove's own file, where a mount that can be written would show it
+	Network    Network   `json:"network"`
+	Limits     Limits    `json:"limits"`
+	Security   Security  `json:"security"`
+	Landlock   *Landlock `json:"landlock,omitempty"` // there are no namespaces; of the others only Network.Mode and Process count then
+	Process    Process   `json:"process"`            // the main command, and the defaults of those that exec adds
+	Lost       []string  `json:"lost,omitempty"`     // conveniences that this machine does not have
+	Warnings   []string  `json:"warnings,omitempty"` // protections that it does not have, and that may be lost
 	// Integrations are what of the caller's session is served inside; nil: nothing.
 	Integrations *Integrations `json:"integrations,omitempty"`
 }
@@ -130,9 +132,10 @@ const (
 // Protect keeps paths below a workspace read-only. Every folder between Workspace and a protected
 // path becomes a mount point, so that none can be moved away.
 type Protect struct {
-	Workspace Path   `json:"workspace"` // target of the workspace's mount, inside
-	Source    Path   `json:"source"`    // the same folder outside
-	Paths     []Path `json:"paths"`     // relative to it; each is made to exist when the sandbox starts
+	Workspace Path   `json:"workspace"`     // target of the workspace's mount, inside
+	Source    Path   `json:"source"`        // the same folder outside
+	Paths     []Path `json:"paths"`         // relative to it; each is made to exist when the sandbox starts
+	Git       Path   `json:"git,omitempty"` // outside: its git repository, whose config names more that acts later
 	// Elsewhere are other mounts that can be written and show the same paths: the workspace once more, or a folder above it.
 	Elsewhere []Below `json:"elsewhere,omitempty"`
 }

@@ -146,7 +146,7 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 			return fmt.Errorf("hand over the network's interface: %w", err)
 		}
 	}
-	if i.watch, err = newWatch(s.Protect); err != nil {
+	if i.watch, err = newWatch(append(s.Protect.Views(), s.Repository.Views()...)); err != nil {
 		return fmt.Errorf("watch the protected paths: %w", err)
 	}
 	if err := checkInherited(i.control.FD()); err != nil {

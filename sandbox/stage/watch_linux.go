@@ -26,8 +26,8 @@ type watch struct {
 	paths []string // of the mounts, absolute
 }
 
-func newWatch(p *spec.Protect) (*watch, error) {
-	if p == nil {
+func newWatch(views []spec.Below) (*watch, error) {
+	if len(views) == 0 {
 		return nil, nil
 	}
 	table, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -35,7 +35,7 @@ func newWatch(p *spec.Protect) (*watch, error) {
 		return nil, os.NewSyscallError("open /proc/self/mountinfo", err)
 	}
 	w := &watch{table: table}
-	for _, v := range p.Views() {
+	for _, v := range views {
 		for _, name := range v.Paths {
 			w.paths = append(w.paths, path.Join(string(v.Target), string(name)))
 		}

@@ -22,7 +22,7 @@ func (c *Call) profileFlags(l Line) ([]config.Flag, error) {
 		out = append(out, config.Flag{Name: "cove try", Key: "persist", Value: false})
 	}
 	for _, f := range [][2]string{
-		{"image", "image"}, {"workspace", "workspace.mode"}, {"home", "home.mode"}, {"network", "network.mode"}, {"driver", "network.driver"},
+		{"image", "image"}, {"workspace", "workspace.mode"}, {"repository", "workspace.repository"}, {"home", "home.mode"}, {"network", "network.mode"}, {"driver", "network.driver"},
 		{"memory", "limits.memory"}, {"cpus", "limits.cpus"}, {"pids-limit", "limits.pids"}, {"timeout", "limits.timeout"},
 	} {
 		if l.IsSet(f[0]) {

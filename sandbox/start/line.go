@@ -44,6 +44,7 @@ var Flags = []Flag{
 	{Name: "offline", Kind: Bool, Usage: "ask no registry: what is missing is an error"},
 	{Name: "verify-key", Kind: Words, Usage: "the image must be signed by the public key in `FILE`, or by one of several"},
 	{Name: "workspace", Usage: "the project folder inside: `MODE` rw, ro, review or none"},
+	{Name: "repository", Usage: "of a worktree or submodule, its git repository outside: `MODE` rw, ro or none"},
 	{Name: "home", Usage: "the home folder inside: `MODE` project or temp"},
 	{Name: "volume", Short: "v", Kind: Words, Usage: "mount `SRC:DST[:ro|:rw]` (a colon in a path is written \\:)"},
 	{Name: "mount", Kind: Words, Usage: "mount `type=bind,src=SRC,dst=DST[,ro]`, or type=tmpfs,dst=DST[,size=N]"},
