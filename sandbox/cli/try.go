@@ -28,8 +28,10 @@ func (a *app) try(c *cli.Context) error {
 	if c.IsSet("workspace") && c.String("workspace") != "review" {
 		return start.Usagef("--workspace %s: `cove try` is always in review; `cove run` takes another", quote(c.String("workspace")))
 	}
-	if c.IsSet("ssh-agent") {
-		return start.Usagef("--ssh-agent: what is not trusted signs with no key of yours; `cove run --workspace review` has the option")
+	for _, f := range []string{"ssh-agent", "git", "git-credentials", "browser", "notify"} {
+		if c.IsSet(f) {
+			return start.Usagef("--%s: what is not trusted has nothing of your session; `cove run --workspace review` takes the option", f)
+		}
 	}
 	var store, project string
 	a.Review = func(in, of string) (*review.Record, error) {

@@ -44,7 +44,7 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 		return nil, err
 	}
 	if c.Command == "try" {
-		distrust(in.Profile)
+		distrust(l, in.Profile)
 	}
 	if err = source.UseLock(l, in.Profile); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package start
 import (
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 
 	"cove/config"
@@ -65,13 +66,24 @@ func foreign(info os.FileInfo, m userns.IDMap) string {
 	return ""
 }
 
-// distrust takes from a command that is not trusted what its profile grants beyond reading: mounts are read-only, since what
-// they are of is in no view, and nothing of the caller's session can be used. A mount that was typed is what it is.
-func distrust(p *config.Profile) {
-	p.Integrations = config.Integrations{}
+// distrust takes from a command that is not trusted what its profile, or the user's own defaults, grant beyond the project:
+// mounts can only be read, since what they are of is in no view; nothing of the caller's session and environment is there, no
+// file of the caller's home, and no right that a sandbox does not have by itself. What was typed is what it is.
+func distrust(l Line, p *config.Profile) {
+	typed := func(key string) bool { return p.OriginOf(key).Kind == config.FromFlag }
 	for i := range p.Mounts {
-		if p.OriginOf(fmt.Sprintf("mount[%d]", i)).Kind != config.FromFlag {
+		if !typed(fmt.Sprintf("mount[%d]", i)) {
 			p.Mounts[i].Mode = "ro"
 		}
 	}
+	// A name that the profile has too is not told from the profile's.
+	p.Env.Pass = slices.DeleteFunc(slices.Clone(p.Env.Pass), func(name string) bool { return !slices.Contains(l.Words("env"), name) })
+	p.Integrations, p.Home.Dotfiles = config.Integrations{}, nil
+	if !typed("security.new_privileges") {
+		p.Security.NewPrivileges = false
+	}
+	if !typed("security.nested") {
+		p.Security.Nested = false
+	}
+	p.Security.Caps = slices.DeleteFunc(config.ExpandCaps(p.Security.Caps), func(c string) bool { return !slices.Contains(config.DefaultCaps(), c) })
 }
