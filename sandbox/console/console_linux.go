@@ -3,7 +3,6 @@ package console
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"time"
@@ -44,6 +43,7 @@ type Session struct {
 	incoming chan os.Signal
 	taking   chan struct{} // closed when all of the forwarded ones are taken
 	master   *os.File      // of the pty, with a terminal
+	typing   *typing       // likewise; nil before
 	relay    relays
 	saved    *term.State // the terminal's state before it was made raw
 }
@@ -66,6 +66,8 @@ func New(stdio Stdio) *Session {
 // Close ends it, and puts the terminal back. It may be called twice.
 func (s *Session) Close() {
 	s.relay.handedOver()
+	s.typing.end()
+	s.typing = nil
 	s.restore()
 	<-s.taking
 	signal.Stop(s.incoming)
@@ -190,9 +192,10 @@ func (s *Session) started() error {
 	if err := s.raw(); err != nil {
 		return err
 	}
-	go func() { _, _ = io.Copy(s.master, s.io.In) }()
 	s.relay.copy("", s.io.Out, s.master)
-	return nil
+	var err error
+	s.typing, err = startTyping(s.master, s.io.In)
+	return err
 }
 
 func (s *Session) raw() error {
