@@ -10,9 +10,21 @@ import (
 func (a *app) inReview(store, project string) (*review.Record, error) {
 	kept, err := a.keptView(store, project)
 	if err == nil && kept != nil && kept.changed {
-		a.Warn("changes of before are kept: `cove diff` shows them, `cove apply` takes them over, `cove discard` drops them")
+		a.sayKeptBefore(store, project)
 	}
 	return kept.of(), err
+}
+
+func (a *app) sayKeptBefore(store, project string) {
+	set, err := a.lookAtChanges(a.Ctx, store, project)
+	if err != nil {
+		a.Warn("changes of before are kept; see `cove diff`, `cove apply`, `cove discard`")
+		return
+	}
+	defer set.Close()
+	if n := len(set.Changes); n > 0 {
+		a.Warn("%s kept from before; see `cove diff`, `cove apply`, `cove discard`", numbered(n, "change is", "changes are"))
+	}
 }
 
 // kept is a project's view of before.

@@ -55,6 +55,7 @@ func (a *app) try(c *cli.Context) error {
 	}
 	status, err := sandbox.Run(a.Ctx, plan.Spec, plan.Options)
 	if err != nil {
+		a.sayKept(store, project)
 		return err
 	}
 	code := a.status(status, nil) // says why it never ran, if so
@@ -69,21 +70,4 @@ type keptError struct{ project string }
 
 func (e *keptError) Error() string {
 	return fmt.Sprintf("try: changes of before wait for review in %q", e.project)
-}
-
-// afterTry says what there is to review when the command has ended.
-func (a *app) afterTry(store, project string) error {
-	_, err := review.Look(store, project)
-	if errors.Is(err, review.ErrNone) {
-		a.Warn("nothing was changed")
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	a.Warn("what was changed is kept, and nothing of it is in the project yet:")
-	a.Warn("  cove diff       shows it")
-	a.Warn("  cove apply      takes it over, or part of it")
-	a.Warn("  cove discard    drops it")
-	return nil
 }
