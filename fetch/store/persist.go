@@ -195,14 +195,18 @@ func (s *Store) Keep(r *Run, p Persisted) error {
 	return s.writeJSON(filepath.Join(r.Dir, persistedName), &p)
 }
 
-// SetHolder says who uses it. It is not synced: a machine that goes down takes the sandbox with it.
+// SetHolder says who uses it. It is not synced: a machine that goes down takes the sandbox with it. On a full disk nothing is
+// said, for somebody has to get in to make room.
 func (r *Run) SetHolder(h Holder) error {
 	h.Began = began(h.Init)
 	data, err := json.Marshal(&h)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(r.Dir, holderName), data, 0o600)
+	if err = os.WriteFile(filepath.Join(r.Dir, holderName), data, 0o600); full(err) {
+		return removeIfThere(filepath.Join(r.Dir, holderName))
+	}
+	return err
 }
 
 func readHolder(dir string) (h Holder) {
@@ -346,4 +350,13 @@ func (c *collector) sweepPersists() error {
 		lock.Close()
 	}
 	return errors.Join(errs...)
+}
+
+// persistsOn tells whether changes of an image are kept.
+func (s *Store) persistsOn(manifest oci.Digest) bool {
+	names, err := listDir(s.path("persist"))
+	return err != nil || slices.ContainsFunc(names, func(n string) bool {
+		p, err := readPersisted(s.path("persist", n))
+		return err != nil || p != nil && p.Manifest == manifest
+	})
 }

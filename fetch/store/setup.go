@@ -69,12 +69,12 @@ func (s *Store) NoteSetup(h Handle, who string) {
 }
 
 // setupWanted tells whether an image that was set up is to stay: as long as what it was made of has a name, and somebody
-// asks for it.
+// asks for it, or has changes kept that fit nothing else.
 func (c *collector) setupWanted(n Name, named map[oci.Digest]bool) bool {
 	if !named[n.Base] {
 		return false
 	}
-	if c.s.SetupWanted == nil {
+	if c.s.SetupWanted == nil || c.s.persistsOn(n.Manifest) {
 		return true
 	}
 	handles, err := c.s.records()

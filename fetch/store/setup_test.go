@@ -62,6 +62,24 @@ func TestCollectSetups(t *testing.T) {
 			t.Errorf("%+v: left %q, %+v, %v", c, names(), removed, err)
 		}
 	}
+	// What changes are kept of stays, though nobody asks for it.
+	s.SetupWanted = func(*Setup) bool { return false }
+	all()
+	p := Persist{Project: "/p", Image: "debian:12", Platform: "linux/amd64"}
+	r, _, err := s.OpenPersist(ctx, p, m)
+	if err == nil {
+		err = s.Keep(r, Persisted{Persist: p, Manifest: oci.FromString("b")})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Lock.Close()
+	if _, err := s.Collect(ctx, false); err != nil || names() != "2b" {
+		t.Errorf("beside what is kept: left %q, %v", names(), err)
+	}
+	if _, err := s.DropPersisted(ctx, "/p", false); err != nil {
+		t.Fatal(err)
+	}
 	// With its name the image takes all of them, but what runs.
 	s.SetupWanted = nil
 	all()
