@@ -106,6 +106,7 @@ var schema = []struct {
 	{"host.browser", aBool, setBrowser},
 	{"host.notify", aBool, setNotify},
 	{"host.wayland", aBool, setWayland},
+	{"host.audio", aString, setAudio},
 	{"host.x11", aString, setX11},
 	{"trust", aTable, nil},
 	{"trust.registries", shape{form: isTexts, like: `^(\*\.)?[A-Za-z0-9.:\[\]-]+(/[a-z0-9._/-]+)?$`}, setTrustRegistries},

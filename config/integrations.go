@@ -22,11 +22,12 @@ type Integrations struct {
 	Notify   bool // notifications are shown on the caller's desktop
 	Wayland  bool
 	X11      string // "", untrusted, trusted
+	Audio    string // "", play, record
 }
 
 // Any says whether something was asked for.
 func (i Integrations) Any() bool {
-	return len(i.SSHAgent.Keys) > 0 || i.Git.Identity || len(i.Git.Credentials) > 0 || i.Browser || i.Notify || i.Wayland || i.X11 != ""
+	return len(i.SSHAgent.Keys) > 0 || i.Git.Identity || len(i.Git.Credentials) > 0 || i.Browser || i.Notify || i.Wayland || i.X11 != "" || i.Audio != ""
 }
 
 // Git is what of the caller's git goes inside.
@@ -103,6 +104,19 @@ const (
 func setX11(p *Profile, c *change) {
 	if s, ok := c.choice("kind of client", "none", Untrusted, Trusted); ok {
 		p.Integrations.X11 = strings.TrimPrefix(s, "none")
+		c.from(p)
+	}
+}
+
+// The values of Integrations.Audio.
+const (
+	PlaySound   = "play"
+	RecordSound = "record" // besides playing
+)
+
+func setAudio(p *Profile, c *change) {
+	if s, ok := c.choice("use of sound", "none", PlaySound, RecordSound); ok {
+		p.Integrations.Audio = strings.TrimPrefix(s, "none")
 		c.from(p)
 	}
 }
@@ -237,6 +251,12 @@ func (p *Profile) sessionGrants(grant func(key, kind, format string, args ...any
 	if in.Notify {
 		grant("host.notify", GrantHost, "show notifications on your desktop, under the sandbox's name")
 	}
+	switch in.Audio {
+	case PlaySound:
+		grant("host.audio", GrantHost, "play sound")
+	case RecordSound:
+		grant("host.audio", GrantHost, "play sound, and hear your microphone and what other programs play, at any time")
+	}
 	if in.Wayland {
 		grant("host.wayland", GrantHost,
 			"open windows on your Wayland desktop, and read and write its clipboard while one of them has the focus; what else it may is for your compositor to say")
@@ -261,6 +281,7 @@ func (p *Profile) showIntegrations(put func(key string, value any)) {
 	put("host.browser", p.Integrations.Browser)
 	put("host.notify", p.Integrations.Notify)
 	put("host.wayland", p.Integrations.Wayland)
+	put("host.audio", cmp.Or(p.Integrations.Audio, "none"))
 	put("host.x11", cmp.Or(p.Integrations.X11, "none"))
 }
 

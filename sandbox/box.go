@@ -49,6 +49,7 @@ type box struct {
 	published network.Ports // nil before a port is
 
 	integrations integration.Opened // nil without
+	main         *mainCommand       // nil under a keeper
 
 	fuseStarted map[int]bool    // for what fuse-overlayfs was asked for; the control socket's listener's own
 	servers     sync.WaitGroup  // those that serve it

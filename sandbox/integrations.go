@@ -33,7 +33,11 @@ func (b *box) openIntegrations(ctx context.Context) error {
 	b.undo(func() error { log.end(); return nil })
 	opened, err := b.opts.Integrations.Open(ctx, b.spec, func(e integration.Event) {
 		log.add(e)
-		if e.Notice != "" {
+		switch {
+		case e.Notice == "":
+		case b.main != nil:
+			b.main.session.Say(e.Notice)
+		default:
 			_ = b.control.conn.Send(spec.ToInit{Notice: e.Notice})
 		}
 	})

@@ -22,7 +22,7 @@ func (p *planner) integrations() error {
 	if want.Git.Identity || len(want.Git.Credentials) > 0 {
 		p.spec.Integrations.Git = &spec.Git{Identity: want.Git.Identity, Credentials: slices.Clone(want.Git.Credentials)}
 	}
-	for _, step := range []func() error{p.sshAgent, p.wayland, p.x11} {
+	for _, step := range []func() error{p.sshAgent, p.wayland, p.x11, p.audio} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -141,6 +141,30 @@ func (p *planner) x11() error {
 	return p.sortMounts()
 }
 
+// audio takes the sound server that the environment names, or the one of this session.
+func (p *planner) audio() error {
+	want := p.profile.Integrations.Audio
+	if want == "" {
+		return nil
+	}
+	server, _ := p.in.LookupEnv("PULSE_SERVER")
+	dir, _ := p.in.LookupEnv("XDG_RUNTIME_DIR")
+	socket := strings.TrimPrefix(server, "unix:")
+	if server == "" && path.IsAbs(dir) {
+		socket = path.Join(dir, "pulse/native")
+	}
+	if !path.IsAbs(socket) {
+		e := &integration.MissingError{Name: "host.audio", Why: fmt.Sprintf("PULSE_SERVER is %q, which is no socket of this machine", server),
+			Do: "unset it for the sound server of your session, or set it to unix:PATH"}
+		if server == "" {
+			e.Why, e.Do = "XDG_RUNTIME_DIR is not set: there is no session here that has a sound server", "start cove in a terminal of the desktop"
+		}
+		return e
+	}
+	p.spec.Integrations.Audio = &spec.Audio{Socket: spec.Path(socket), Record: want == config.RecordSound}
+	return nil
+}
+
 // integrationEnv are the variables by which programs find what is served.
 func (p *planner) integrationEnv() [][2]string {
 	var out [][2]string
@@ -160,6 +184,9 @@ func (p *planner) integrationEnv() [][2]string {
 		if dir := p.ownRuntimeDir(); dir != "" {
 			out = append(out, [2]string{"XDG_RUNTIME_DIR", dir})
 		}
+	}
+	if i.Audio != nil {
+		out = append(out, [2]string{"PULSE_SERVER", "unix:" + path.Join(spec.IntegrationsDir, spec.AudioSocket)})
 	}
 	if i.X11 != nil {
 		out = append(out, [2]string{"DISPLAY", ":" + strconv.Itoa(i.X11.Display)}, [2]string{"XAUTHORITY", path.Join(spec.IntegrationsDir, spec.XAuthority)})

@@ -111,7 +111,7 @@ func TestPlanGolden(t *testing.T) {
 		}),
 		"integrations": input(func(in *Input) {
 			in.Profile.Integrations = config.Integrations{SSHAgent: config.SSHAgent{Keys: []config.SSHKey{{Text: "me"}, {Text: "./k.pub", Fingerprint: "SHA256:x"}}, Confirm: true},
-				Git: config.Git{Identity: true, Credentials: []string{"example.com"}}, Browser: true, Notify: true, Wayland: true, X11: config.Untrusted}
+				Git: config.Git{Identity: true, Credentials: []string{"example.com"}}, Browser: true, Notify: true, Wayland: true, X11: config.Untrusted, Audio: config.PlaySound}
 			in.Profile.Env.Pass = []string{"SSH_AUTH_SOCK"}
 			setEnvironment(in, map[string]string{"SSH_AUTH_SOCK": "/tmp/ssh-1/agent", "SSH_ASKPASS": "/usr/bin/ask", "WAYLAND_DISPLAY": "wayland-1", "XDG_RUNTIME_DIR": "/run/user/1000", "DISPLAY": "unix:1.0"})
 		}),

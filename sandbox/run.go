@@ -59,6 +59,7 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (Status, error) {
 // The main command, where there is one, is started on the way.
 func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box *box, err error) {
 	box = newBox(s, o)
+	box.main = main
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, box.end())

@@ -46,11 +46,12 @@ type Session struct {
 	typing   *typing       // likewise; nil before
 	relay    relays
 	saved    *term.State // the terminal's state before it was made raw
+	said     chan string // see Say
 }
 
 // New begins to take the caller's signals, for a command that is to be started next. Close gives them back.
 func New(stdio Stdio) *Session {
-	s := &Session{io: stdio, incoming: make(chan os.Signal, 32), taking: make(chan struct{})}
+	s := &Session{io: stdio, incoming: make(chan os.Signal, 32), taking: make(chan struct{}), said: make(chan string, 16)}
 	go func() { // beside what else there is to do for a start: it takes two turns between threads each
 		defer close(s.taking)
 		for _, sig := range forwarded {
@@ -90,6 +91,15 @@ func (s *Session) Start() (*spec.Start, []*os.File, error) {
 // AwaitSignals waits until the caller's signals are taken, as they must be before the command can run: one that came
 // between would be lost, and with it the hang-up of a terminal.
 func (s *Session) AwaitSignals() { <-s.taking }
+
+// Say tells the caller something beside what the command prints, as a notice of init's. What was said before the command ended is told; of
+// a flood there may be parts.
+func (s *Session) Say(text string) {
+	select {
+	case s.said <- text:
+	default:
+	}
+}
 
 // HandedOver closes the command's own descriptors here.
 func (s *Session) HandedOver() { s.relay.handedOver() }
@@ -149,8 +159,13 @@ func (s *Session) Follow(conn *fdpass.Conn) (*spec.Exited, error) {
 				s.notice(m.Notice)
 			case m.Exited != nil:
 				s.relay.drain()
+				for len(s.said) > 0 {
+					s.notice(<-s.said)
+				}
 				return s.relay.result(m.Exited), nil
 			}
+		case text := <-s.said:
+			s.notice(text)
 		case sig := <-s.incoming:
 			s.signal(sig.(unix.Signal))
 		}

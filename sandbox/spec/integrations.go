@@ -11,6 +11,7 @@ type Integrations struct {
 	Notify   bool      `json:"notify,omitempty"`  // notifications are shown outside
 	Wayland  *Wayland  `json:"wayland,omitempty"`
 	X11      *X11      `json:"x11,omitempty"`
+	Audio    *Audio    `json:"audio,omitempty"`
 	Program  Path      `json:"program,omitempty"` // cove's own file, which is each of Programs; known when it starts
 	Files    []File    `json:"files,omitempty"`   // generated, when it starts; their targets are below IntegrationsDir
 }
@@ -35,12 +36,19 @@ type X11 struct {
 // Socket is where the X server of the display listens, outside and inside.
 func (x *X11) Socket() Path { return Path("/tmp/.X11-unix/X" + strconv.Itoa(x.Display)) }
 
+// Audio is the caller's sound server.
+type Audio struct {
+	Socket Path `json:"socket"` // outside
+	Record bool `json:"record,omitempty"`
+}
+
 // The names of what is in IntegrationsDir.
 const (
 	AgentSocket = "ssh-agent.sock" // of SSHAgent
 	HostSocket  = "host.sock"      // of what Programs ask for
 	ProgramsDir = "bin"            // of Programs
 	GitConfig   = "gitconfig"      // of Git
+	AudioSocket = "pulse.sock"     // of Audio
 	Display     = "wayland-0"      // of Wayland
 	XAuthority  = "Xauthority"     // of X11
 )
@@ -103,6 +111,9 @@ func (i *Integrations) Sockets() []string {
 	}
 	if len(i.Programs()) > 0 {
 		names = append(names, HostSocket)
+	}
+	if i != nil && i.Audio != nil {
+		names = append(names, AudioSocket)
 	}
 	if i != nil && i.Wayland != nil && i.Wayland.Context {
 		names = append(names, Display)

@@ -89,8 +89,10 @@ func (c *Call) profileFlags(l Line) ([]config.Flag, error) {
 			out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: l.Bool(f[0])})
 		}
 	}
-	if l.IsSet("x11") {
-		out = append(out, config.Flag{Name: "--x11", Key: "host.x11", Value: l.String("x11")})
+	for _, name := range []string{"audio", "x11"} {
+		if l.IsSet(name) {
+			out = append(out, config.Flag{Name: "--" + name, Key: "host." + name, Value: l.String(name)})
+		}
 	}
 	if l.IsSet("learn-network") {
 		if how := l.String("learn-network"); how != "refuse" && how != "allow" {

@@ -74,6 +74,7 @@ var Flags = []Flag{
 	{Name: "browser", Kind: Bool, Usage: "let web pages be opened in your browser"},
 	{Name: "notify", Kind: Bool, Usage: "let notifications be shown on your desktop"},
 	{Name: "wayland", Kind: Bool, Usage: "let windows be opened on your Wayland desktop"},
+	{Name: "audio", Kind: Optional, Default: "play", Usage: "let sound be played; `=record`: and your microphone be heard"},
 	{Name: "x11", Kind: Optional, Default: "untrusted", Usage: "let windows be opened on your X11 display; `=trusted`: by a client that may read and type everywhere"},
 	{Name: "memory", Usage: "all of it may use `SIZE` of memory, such as 2GiB or 512m"},
 	{Name: "cpus", Usage: "all of it may use `N` processors, such as 1.5"},

@@ -25,6 +25,7 @@ type opened struct {
 	tell     func(integration.Event)
 	agent    *sshAgent // nil without
 	services services
+	audio    *audio   // nil without
 	wayland  *wayland // nil without
 	x11      *x11     // nil without
 	servers  sync.WaitGroup
@@ -76,6 +77,12 @@ func (o *opened) openServices(ctx context.Context, s *spec.Spec) error {
 		}
 		o.services[integration.Notify] = n
 	}
+	if in.Audio != nil {
+		var err error
+		if o.audio, err = openAudio(ctx, in.Audio); err != nil {
+			return err
+		}
+	}
 	return o.openWindows(ctx, s) // last: what it makes in the X server is for Close to take back
 }
 
@@ -119,6 +126,8 @@ func (o *opened) Serve(name string, listening *os.File) error {
 	switch {
 	case name == spec.AgentSocket && o.agent != nil:
 		answer = o.serveAgent
+	case name == spec.AudioSocket && o.audio != nil:
+		answer = o.serveAudio
 	case name == spec.HostSocket:
 		answer = o.serveHost
 	default:
