@@ -23,6 +23,9 @@ type Options struct {
 
 	FuseOverlayfs string // path of the program; "" when there is none
 	ProfileHash   string // of the profile that the Spec was made of
+	ByHand        bool   // options say how a shell's sandbox is to be: one that runs and is not so is not joined
+	NamedByHand   bool   // and what it is to be called
+	TellJoined    bool   // that a shell joined a sandbox is told
 	Frozen        bool   // no sandbox is joined that runs another image than the Spec's
 	Stdin         *os.File
 	Stdout        *os.File
@@ -33,7 +36,8 @@ type Options struct {
 	Warn    io.Writer // where warnings go, one "cove: ..." line each
 	Log     *slog.Logger
 
-	shell bool // the sandbox of `cove shell`, which others join
+	shell bool   // the sandbox of `cove shell`, which others join
+	parts []part // of it
 }
 
 // Status is how a command ended: by Signal when that is not 0, with Code otherwise. Text says why

@@ -405,7 +405,7 @@ func (b *box) open() (*fdpass.Listener, error) {
 			return nil, err
 		}
 	}
-	return listener, b.state.publish(&record{Info: b.info(), Process: b.spec.Process})
+	return listener, b.state.publish(&record{Info: b.info(), Parts: b.opts.parts, Process: b.spec.Process})
 }
 
 func (b *box) info() Info {

@@ -40,6 +40,7 @@ type keeperStart struct {
 	ProfileHash   string
 	FuseOverlayfs string
 	Persist       *Persist
+	Parts         []part
 }
 
 // keeperReply is the keeper's answer when its sandbox waits for shells, or did not come up.
@@ -59,15 +60,18 @@ func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined 
 			return Status{}, false, err
 		}
 		joined = r != nil
-		if joined && r.Profile != o.ProfileHash && o.Warn != nil {
-			fmt.Fprintln(o.Warn, "cove: the profile has changed since this sandbox was started: leave every shell of it to get the new one")
-		}
 		if joined {
+			if err := o.compare(r, s); err != nil {
+				return Status{}, true, err
+			}
 			if err := sameImage(r, s, o); err != nil {
 				return Status{}, true, err
 			}
 			if o.Persist != nil && o.Persist.Restart {
 				return Status{}, true, errors.New("join the project's sandbox: --rebuild drops what it works on: leave every shell of it first")
+			}
+			if o.TellJoined {
+				o.warn("joined the sandbox %q, which runs since %s", r.Name, r.Started.Format("15:04"))
 			}
 		}
 		tell := watchGit(s.Protect, o.warn)
@@ -167,7 +171,7 @@ func startKeeper(ctx context.Context, s *spec.Spec, o Options) (string, error) {
 	}
 	defer func() { _ = cmd.Process.Release() }()
 	theirs.Close()
-	start := keeperStart{Spec: s, RuntimeDir: spec.Path(o.RuntimeDir), Image: o.Image, Project: spec.Path(o.Project), ProfileHash: o.ProfileHash, FuseOverlayfs: o.FuseOverlayfs, Persist: o.Persist}
+	start := keeperStart{Spec: s, RuntimeDir: spec.Path(o.RuntimeDir), Image: o.Image, Project: spec.Path(o.Project), ProfileHash: o.ProfileHash, Parts: partsOf(s), FuseOverlayfs: o.FuseOverlayfs, Persist: o.Persist}
 	if o.Store != nil {
 		start.StoreDir = spec.Path(o.Store.Dir())
 	}
@@ -209,7 +213,7 @@ func KeeperMain(driver network.Driver, integrations integration.Driver) int {
 	defer cancel()
 	var warnings bytes.Buffer
 	o := Options{RuntimeDir: string(first.RuntimeDir), Image: first.Image, Project: string(first.Project), ProfileHash: first.ProfileHash,
-		FuseOverlayfs: first.FuseOverlayfs, Persist: first.Persist, Network: driver, Integrations: integrations, Warn: &warnings, shell: true}
+		FuseOverlayfs: first.FuseOverlayfs, Persist: first.Persist, Network: driver, Integrations: integrations, Warn: &warnings, shell: true, parts: first.Parts}
 	box, err := keep(ctx, &first, o)
 	if err != nil {
 		failed := &spec.Failed{Text: err.Error()}

@@ -34,7 +34,8 @@ type Info struct {
 // record is what lies in a sandbox's state directory, for coves of other versions too.
 type record struct {
 	Info
-	Process spec.Process `json:"process"` // the sandbox's own, of which exec's take what they do not change
+	Parts   []part       `json:"parts,omitempty"` // of a shell's sandbox
+	Process spec.Process `json:"process"`         // the sandbox's own, of which exec's take what they do not change
 }
 
 // state is the directory of one running sandbox, RuntimeDir/sandboxes/ID: locked (flock(2)) as long

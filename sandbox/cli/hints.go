@@ -277,6 +277,13 @@ var hints = []func(a *app, err error) string{
 		return e.File + " says which images may come in; see `cove help signatures`"
 	},
 	func(a *app, err error) string {
+		var e *sandbox.JoinError
+		if !errors.As(err, &e) {
+			return ""
+		}
+		return "leave every shell of it first (or `cove stop " + e.Name + "`), or leave the options out to join it as it is; `cove run` makes one of its own"
+	},
+	func(a *app, err error) string {
 		if !errors.Is(err, sandbox.ErrNoSandbox) {
 			return ""
 		}

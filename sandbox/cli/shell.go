@@ -25,6 +25,7 @@ func (a *app) shell(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		return writeJSON(a.Stdout, plan.Spec)
 	}
+	plan.Options.TellJoined = isTerminal(a.Stderr)
 	status, joined, err := sandbox.Shell(a.Ctx, plan.Spec, plan.Options)
 	a.Log.Debug("shell ended", "joined", joined)
 	return a.status(status, err)

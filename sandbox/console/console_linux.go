@@ -146,6 +146,8 @@ func (s *Session) Follow(conn *fdpass.Conn) (*spec.Exited, error) {
 					return nil, ErrNotStarted
 				}
 				return nil, ErrLost
+			case m.Taken:
+				began = true
 			case m.Started != nil:
 				began = true
 				s.master = m.master

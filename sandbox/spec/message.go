@@ -115,6 +115,7 @@ type Start struct {
 
 // ToClient is what init says to a session's client. Exactly one field is set.
 type ToClient struct {
+	Taken   bool     `json:"taken,omitempty"`   // the Start was read: from here on the command may have run
 	Started *Started `json:"started,omitempty"` // one descriptor when TTY: the pty's master
 	Stopped bool     `json:"stopped,omitempty"` // the command was stopped by a signal (^Z)
 	Exited  *Exited  `json:"exited,omitempty"`

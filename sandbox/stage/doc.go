@@ -25,7 +25,7 @@
 //
 //	client                                cove-init
 //	  | ---- Start{Process, TTY} + 0,1,2 --> |  (Setup.Main is that for the main command) forks it; with TTY it opens a pty in the sandbox's
-//	  | <--- Started (+ pty master) -------- |  own devpts and starts a cove-leader on its other side
+//	  | <--- Taken, Started (+ pty master) - |  own devpts and starts a cove-leader on its other side
 //	  | ---- Signal -----------------------> |  to the command's process group
 //	  | <--- Stopped ----------------------- |  ^Z: the client stops itself, and sends SIGCONT when it goes on
 //	  | <--- Exited{Code | Signal} --------- |  after the main session's, init ends, and all of the namespace with it;

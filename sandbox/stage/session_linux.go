@@ -35,6 +35,8 @@ func (s *session) run() {
 		s.conn.Close()
 		return
 	}
+	// Who loses the sandbox before this may ask another one to start it.
+	_ = s.conn.Send(spec.ToClient{Taken: true})
 	s.begin(m.Start, files)()
 }
 

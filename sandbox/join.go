@@ -1,0 +1,103 @@
+package sandbox
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"cove/sandbox/spec"
+)
+
+// A second shell gets the sandbox of the first, however that was started. What it would have had otherwise is told; and
+// where it was asked for by hand, a sandbox with less protection, or without what was asked for, is refused.
+
+// part is something of a sandbox that all shells in it share.
+type part struct {
+	Name string `json:"name"` // for people
+	Hash string `json:"hash"`
+}
+
+// partsOf takes a Spec as Plan made it. Of integrations only which they are: where their sockets lie differs from
+// terminal to terminal.
+func partsOf(s *spec.Spec) []part {
+	type mount struct {
+		Kind           spec.MountKind
+		Source, Target spec.Path
+		ReadOnly       bool
+		Size           int64
+	}
+	var mounts []mount
+	for _, m := range s.Mounts {
+		mounts = append(mounts, mount{m.Kind, m.Source, m.Target, m.ReadOnly, m.Size})
+	}
+	security := s.Security
+	security.Seccomp.Program = nil // its digest says which it is
+	parts := []part{
+		of("files and folders", mounts, s.Protect, s.Repository, s.Landlock, s.Root.ReadOnly, s.Root.Persist),
+		of("network", s.Network),
+		of("limits", s.Limits.MemoryBytes, s.Limits.CPUs, s.Limits.PIDs, s.Limits.TimeoutMS),
+		of("security", security),
+		of("users", s.IDMap),
+		of("hostname", s.Hostname),
+	}
+	if i := s.Integrations; i != nil {
+		var keys []spec.SSHKey
+		if i.SSHAgent != nil {
+			keys = i.SSHAgent.Keys
+		}
+		return append(parts, of("integrations", keys, i.Git, i.Browser, i.Notify, i.Wayland != nil, i.X11 != nil))
+	}
+	return append(parts, of("integrations"))
+}
+
+func of(name string, values ...any) part {
+	b, _ := json.Marshal(values) // plain data
+	sum := sha256.Sum256(b)
+	return part{Name: name, Hash: hex.EncodeToString(sum[:8])}
+}
+
+// A JoinError says that the project's sandbox runs, and is not what was asked for.
+type JoinError struct {
+	Name string   // the sandbox's
+	What []string // the parts that differ
+}
+
+func (e *JoinError) Error() string {
+	return fmt.Sprintf("join the project's sandbox %q: it was started otherwise than these options say (%s)", e.Name, strings.Join(e.What, ", "))
+}
+
+// compare says how the sandbox of r differs from what was planned. A record of an older cove names no parts.
+func (o *Options) compare(r *record, s *spec.Spec) error {
+	mine := partsOf(s)
+	var differs []string
+	for _, p := range r.Parts {
+		if !slices.Contains(mine, p) && slices.ContainsFunc(mine, func(q part) bool { return q.Name == p.Name }) {
+			differs = append(differs, p.Name)
+		}
+	}
+	if o.ByHand && (r.Image != s.Root.Image || r.Digest != "" && s.Root.Digest != "" && r.Digest != s.Root.Digest) {
+		differs = append(differs, "image") // otherwise sameImage tells
+	}
+	if o.NamedByHand && r.Name != s.Name {
+		differs = append(differs, "name")
+	}
+	if o.ByHand && len(differs) > 0 {
+		return &JoinError{Name: r.Name, What: differs}
+	}
+	if r.Profile != o.ProfileHash {
+		o.warn("the profile has changed since this sandbox was started%s: leave every shell of it to get the new one", inBrackets(differs))
+	} else if len(differs) > 0 {
+		o.warn("this sandbox was started otherwise%s: leave every shell of it to get what is meant now", inBrackets(differs))
+	}
+	return nil
+}
+
+func inBrackets(words []string) string {
+	if len(words) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(words, ", ") + ")"
+}
