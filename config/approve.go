@@ -56,7 +56,7 @@ func (p *Profile) approvedBy(g Grant) (Origin, bool) {
 
 // covers holds the mount against the path once more: a link that was put there since leads elsewhere.
 func (a ApprovedPath) covers(m Mount) bool {
-	real, ok := realPath(m.Source)
+	real, ok := quietPath(m.Source)
 	return ok && real == m.Source && inside(a.Path, real) && (a.Writable || m.Mode == "ro")
 }
 

@@ -204,7 +204,7 @@ func (p *Profile) archiveWithin(rest string) bool {
 		if end < len(rest) && rest[end] != ':' {
 			continue
 		}
-		real, ok := realPath(filepath.Clean(rest[:end]))
+		real, ok := quietPath(filepath.Clean(rest[:end]))
 		if !ok || !inside(p.Dir, real) {
 			return false
 		}
@@ -220,7 +220,7 @@ func (p *Profile) uncovers(m Mount) string {
 	}
 	for _, name := range p.mustProtect() {
 		// Real paths on both sides: .git itself may be a link.
-		path, ok := realPath(filepath.Join(p.Dir, name))
+		path, ok := quietPath(filepath.Join(p.Dir, name))
 		if !ok || inside(m.Source, path) || inside(path, m.Source) {
 			return name
 		}

@@ -61,7 +61,7 @@ func setSSHKeys(p *Profile, c *change) {
 	list, ok := c.list(`["SHA256:...", "~/.ssh/id_ed25519.pub"]`)
 	var all []SSHKey
 	for i, s := range list {
-		k, err := parseSSHKey(s, c.base, p.home)
+		k, err := parseSSHKey(s, c.base, p.home, c.origin(elementOf(c.key, i)))
 		switch {
 		case err != nil:
 			c.bad(elementOf(c.key, i), s, "%v", bare(err))
@@ -169,7 +169,7 @@ func checkGitHost(s string) error {
 const fingerprintPrefix = "SHA256:"
 
 // parseSSHKey takes a fingerprint, the file of a public key, or else a comment.
-func parseSSHKey(text, base, home string) (SSHKey, error) {
+func parseSSHKey(text, base, home string, by Origin) (SSHKey, error) {
 	k := SSHKey{Text: text}
 	switch {
 	case text == "":
@@ -192,7 +192,7 @@ func parseSSHKey(text, base, home string) (SSHKey, error) {
 	if err != nil {
 		return k, err
 	}
-	data, err := readOwned(file, true)
+	data, err := readNamed(file, by)
 	if err != nil {
 		return k, err
 	}

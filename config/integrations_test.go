@@ -47,7 +47,7 @@ func TestParseSSHKey(t *testing.T) {
 		"a\xff":              "!cannot be printed",
 		"right\u202eto left": "!cannot be printed",
 	} {
-		k, err := parseSSHKey(text, dir, dir)
+		k, err := parseSSHKey(text, dir, dir, Origin{})
 		got := k.String()
 		if err != nil {
 			got = "!" + err.Error()

@@ -67,7 +67,7 @@ func (p *Profile) putMount(m Mount, c *change) {
 		break
 	}
 	// The source is the real one: what is shown and agreed to is what will be mounted, whatever becomes of a link.
-	real, ok := realPath(m.Source)
+	real, ok := pathFor(c.origin(c.key).Kind, m.Source)
 	if ok {
 		m.Source = real
 	}

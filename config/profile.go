@@ -199,7 +199,7 @@ func (p *Profile) within(file string) string {
 		return ""
 	}
 	if !inside(p.Dir, file) {
-		real, ok := realPath(file)
+		real, ok := quietPath(file)
 		if !ok || !inside(p.Dir, real) {
 			return ""
 		}

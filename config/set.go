@@ -161,7 +161,7 @@ func setImage(p *Profile, c *change) {
 		return
 	}
 	if dir, isDir := strings.CutPrefix(image, "dir:"); isDir {
-		if real, ok := realPath(dir); ok {
+		if real, ok := pathFor(c.origin(c.key).Kind, dir); ok {
 			image = "dir:" + real // what is shown and agreed to is what will be used, whatever becomes of a link
 		}
 	}
@@ -472,7 +472,7 @@ func setSeccomp(p *Profile, c *change) {
 	file, err := parseSource(s, c.base, p.home)
 	var data []byte
 	if err == nil {
-		data, err = readOwned(file, true)
+		data, err = readNamed(file, c.origin(c.key))
 	}
 	if err != nil {
 		c.bad(c.key, c.value, "%v", bare(err))

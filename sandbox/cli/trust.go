@@ -210,6 +210,8 @@ func (a *app) trustRevoke(t *config.Trust, c *cli.Context) error {
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
+	} else if real, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil { // the project itself is gone
+		path = filepath.Join(real, filepath.Base(path))
 	}
 	files, err := t.Below(path)
 	if err != nil {
