@@ -17,9 +17,9 @@ const home = "/root"
 
 var tools = []tool{
 	{name: "Go", files: []string{"go.mod", "go.work"}, image: goImage, caches: "go", port: "8080",
-		allow: always(Host{"proxy.golang.org:443", "modules"}, Host{"sum.golang.org:443", "their checksums"},
-			Host{"storage.googleapis.com:443", "where the first sends for large modules; anybody's files are there, so leave it out if you can"}),
-		set: [][2]string{{"GOMODCACHE", home + "/go/pkg/mod"}}},
+		allow:   always(Host{"proxy.golang.org:443", "modules"}, Host{"sum.golang.org:443", "their checksums"}),
+		allowIs: []string{"For a large module the first may send on to storage.googleapis.com:443. Anybody's files are there: add it if it is asked for."},
+		set:     [][2]string{{"GOMODCACHE", home + "/go/pkg/mod"}}},
 	{name: "Rust", files: []string{"Cargo.toml"}, image: rustImage, caches: "cargo", port: "8080", allow: rustHosts,
 		set: [][2]string{{"CARGO_HOME", home + "/.cargo"}}},
 	{name: "Ruby", files: []string{"Gemfile"}, image: rubyImage, caches: "bundle", port: "3000",
