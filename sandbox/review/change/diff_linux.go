@@ -141,12 +141,12 @@ func (l Look) one(b *bytes.Buffer, f *File, old, now *Meta, oldText, newText []b
 	l.bold(b, "diff --git "+GitName("a/"+oldName)+" "+GitName("b/"+newName))
 	switch {
 	case old == nil:
-		l.bold(b, fmt.Sprintf("new file mode %06o", now.Mode))
+		l.bold(b, "new file mode "+gitMode(now.Mode))
 	case now == nil:
-		l.bold(b, fmt.Sprintf("deleted file mode %06o", old.Mode))
+		l.bold(b, "deleted file mode "+gitMode(old.Mode))
 	case old.Mode != now.Mode:
-		l.bold(b, fmt.Sprintf("old mode %06o", old.Mode))
-		l.bold(b, fmt.Sprintf("new mode %06o", now.Mode))
+		l.bold(b, "old mode "+gitMode(old.Mode))
+		l.bold(b, "new mode "+gitMode(now.Mode))
 	}
 	if f.Kind == Renamed {
 		l.bold(b, "similarity index 100%")
@@ -334,4 +334,12 @@ func GitName(name string) string {
 	}
 	b.WriteByte('"')
 	return b.String()
+}
+
+// gitMode is a mode as git writes it, with all of its bits; of a link there are none.
+func gitMode(mode uint32) string {
+	if mode&unix.S_IFMT == unix.S_IFLNK {
+		mode = unix.S_IFLNK
+	}
+	return fmt.Sprintf("%06o", mode)
 }
