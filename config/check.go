@@ -70,6 +70,9 @@ func (p *Profile) check(failed map[string]bool) (warnings []Warning, mistakes []
 	if !failed["host.ssh_agent.keys"] {
 		p.checkIntegrations(wrong)
 	}
+	if o := p.OriginOf("workspace.repository"); p.Workspace.Mode == "review" && p.Workspace.Repository == "rw" && o.Kind == FromFlag {
+		wrong("workspace.repository", `workspace.repository = "rw": under review there is no view of it (ro, none)`)
+	}
 	if p.Dir == "" && p.Workspace.Mode != "none" && !failed["workspace.mode"] {
 		wrong("workspace.mode", "workspace.mode = %q: there is no project folder here (none)", p.Workspace.Mode)
 	}

@@ -34,6 +34,8 @@ func (p *Profile) RepositoryMode() string {
 	switch {
 	case p.Repository == nil || p.Dir == "" || ws.Mode == "none":
 		return "none"
+	case ws.Mode == "review" && ws.Repository == "rw":
+		return "ro" // there is no view of it: what is written would be written outside
 	case ws.Repository != "auto":
 		return ws.Repository
 	case p.File == "":
@@ -237,6 +239,10 @@ func (p *Profile) repositoryGrant(from func(Origin) bool) (Grant, bool) {
 	}
 	if mode == "none" || !from(o) {
 		return Grant{}, false
+	}
+	// Whoever makes less of it by hand, by --workspace ro or cove try, is not asked anew for a part of what was agreed to.
+	if p.OriginOf("workspace.mode").Kind == FromFlag && (p.Workspace.Repository == "auto" || p.Workspace.Repository == "rw") {
+		mode = "rw"
 	}
 	g := Grant{Key: "workspace.repository", Kind: GrantGit, Origin: o, Text: "read the git repository " + quotePlain(r.Common)}
 	switch {
