@@ -14,6 +14,7 @@
 //	cgroup           limits in force, before init has anything to do
 //	network/driver   the network's half outside: slirp4netns and pasta, published ports
 //	integration      what of the caller's session is used inside; its subpackage outside serves it
+//	review           the copy-on-write views of projects, and below it what is in them
 //	stage            init, inside; rootfs and network are its steps, memory and signals what it sees to besides
 //	console          the caller's terminal, pipes and signals, until the command has ended
 //	trace            when each step of this was done, for who asks

@@ -17,6 +17,7 @@
 //	setups/KEY.{lock,log}          held while an image is set up; what the commands wrote
 //	persist/HASH/                  a root file system's changes that are kept: like a run's directory, and persisted.json,
 //	                               which says what they are of; the lock is on the directory
+//	reviews/                     projects' views, which are package review's (sandbox/review)
 //	run/ID/{upper,work}            a sandbox's writable files; the lock is on the directory
 //
 // Everything is made under another name, synced, and renamed, so that a kill at any moment

@@ -59,7 +59,7 @@ func (a *app) gc(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	views, err := review.Sweep(a.Ctx, s.Dir(), c.Bool("views"), dry)
+	views, err := review.Sweep(a.Ctx, s.Dir(), c.Bool("views"), dry, a.holdsChanges)
 	if err != nil {
 		return err
 	}

@@ -4,33 +4,22 @@ import (
 	"errors"
 
 	"cove/sandbox/review"
+	"cove/sandbox/review/change"
 )
 
 // inReview says that a sandbox goes on where one before it has left changes.
 func (a *app) inReview(store, project string) (*review.Record, error) {
 	kept, err := a.keptView(store, project)
-	if err == nil && kept != nil && kept.changed {
-		a.sayKeptBefore(store, project)
+	if err == nil && kept != nil && kept.changes > 0 {
+		a.Warn("%s kept from before; see `cove diff`, `cove apply`, `cove discard`", numbered(kept.changes, "change is", "changes are"))
 	}
 	return kept.of(), err
-}
-
-func (a *app) sayKeptBefore(store, project string) {
-	set, err := a.lookAtChanges(a.Ctx, store, project)
-	if err != nil {
-		a.Warn("changes of before are kept; see `cove diff`, `cove apply`, `cove discard`")
-		return
-	}
-	defer set.Close()
-	if n := len(set.Changes); n > 0 {
-		a.Warn("%s kept from before; see `cove diff`, `cove apply`, `cove discard`", numbered(n, "change is", "changes are"))
-	}
 }
 
 // kept is a project's view of before.
 type kept struct {
 	review.Record
-	changed bool // and nobody works in it now
+	changes int // 0 where somebody works in it now
 }
 
 func (k *kept) of() *review.Record {
@@ -40,7 +29,7 @@ func (k *kept) of() *review.Record {
 	return &k.Record
 }
 
-// keptView looks at the view that a project has; nil where there is none, or where a kill left one without a change.
+// keptView looks at the view that a project has; nil where there is none, or one in which nothing is changed.
 func (a *app) keptView(store, project string) (*kept, error) {
 	s, err := review.Open(store, project)
 	var inUse *review.InUseError
@@ -58,8 +47,25 @@ func (a *app) keptView(store, project string) (*kept, error) {
 		return nil, err
 	}
 	defer s.Close()
-	if s.Changed() {
-		return &kept{Record: s.Record(), changed: true}, nil
+	n, err := a.countChanges(s)
+	if err != nil {
+		return nil, err
+	}
+	if n > 0 {
+		return &kept{Record: s.Record(), changes: n}, nil
 	}
 	return nil, s.Discard(a.Ctx)
+}
+
+// countChanges counts what a view holds. An overlay may hold folders in which nothing is changed any more.
+func (a *app) countChanges(s *review.Session) (int, error) {
+	if !s.Changed() {
+		return 0, nil
+	}
+	set, err := change.Open(a.Ctx, s, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer set.Close()
+	return len(set.Changes), nil
 }

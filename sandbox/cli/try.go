@@ -37,7 +37,7 @@ func (a *app) try(c *cli.Context) error {
 	a.Review = func(in, of string) (*review.Record, error) {
 		store, project = in, of
 		kept, err := a.keptView(in, of)
-		if err == nil && kept != nil && kept.changed && !c.Bool("continue") {
+		if err == nil && kept != nil && kept.changes > 0 && !c.Bool("continue") {
 			return nil, &keptError{project: of}
 		}
 		return kept.of(), err

@@ -78,7 +78,7 @@ func (a *app) printViews(c *cli.Context, s *review.Swept) error {
 
 // viewsFound says what waits for review, for doctor; "" where nothing does.
 func (a *app) viewsFound(s *store.Store) string {
-	swept, err := review.Sweep(a.Ctx, s.Dir(), false, true)
+	swept, err := review.Sweep(a.Ctx, s.Dir(), false, true, a.holdsChanges)
 	if err != nil || len(swept.Views) == 0 {
 		return ""
 	}
@@ -87,4 +87,10 @@ func (a *app) viewsFound(s *store.Store) string {
 		disk += v.Disk
 	}
 	return fmt.Sprintf(", and %s of %d projects' views for review (cove gc names them)", size(disk), len(swept.Views))
+}
+
+// holdsChanges looks closer at a view; one that cannot be looked at stays.
+func (a *app) holdsChanges(s *review.Session) bool {
+	n, err := a.countChanges(s)
+	return err != nil || n > 0
 }

@@ -41,6 +41,9 @@ func begin(t *testing.T, store string, w Want) *Session {
 	return s
 }
 
+// looksSo is no closer look.
+func looksSo(*Session) bool { return true }
+
 // What is changed stays, for one at a time; what is not goes with its sandbox.
 func TestUse(t *testing.T) {
 	store, w := project(t)
@@ -159,7 +162,7 @@ func TestRecordOfAnother(t *testing.T) {
 		if _, err := Use(context.Background(), store, w); err == nil {
 			t.Errorf("%s: it is used", name)
 		}
-		if out, err := Sweep(context.Background(), store, true, false); err != nil || len(out.Views) != 1 || len(out.Removed) != 0 {
+		if out, err := Sweep(context.Background(), store, true, false, looksSo); err != nil || len(out.Views) != 1 || len(out.Removed) != 0 {
 			t.Errorf("%s: swept %+v, %v", name, out, err)
 		}
 		if v := (&VersionError{}); name == "version" {
@@ -188,11 +191,11 @@ func TestLeftovers(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else {
-			dry, err := Sweep(context.Background(), store, false, true)
+			dry, err := Sweep(context.Background(), store, false, true, looksSo)
 			if err != nil || dry.Leftovers != 1 || dry.Bytes == 0 {
 				t.Errorf("%s: %+v, %v", name, dry, err)
 			}
-			out, err := Sweep(context.Background(), store, false, false)
+			out, err := Sweep(context.Background(), store, false, false, looksSo)
 			if err != nil || out.Leftovers != 1 || out.Bytes != dry.Bytes {
 				t.Errorf("%s: %+v, %v", name, out, err)
 			}
@@ -211,7 +214,7 @@ func TestSweep(t *testing.T) {
 	store, w := project(t)
 	sweep := func(gone bool) (stay, removed int) {
 		t.Helper()
-		out, err := Sweep(context.Background(), store, gone, false)
+		out, err := Sweep(context.Background(), store, gone, false, looksSo)
 		if err != nil {
 			t.Fatal(err)
 		}

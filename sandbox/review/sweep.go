@@ -24,12 +24,15 @@ type Swept struct {
 	Removed   []Usage
 	Leftovers int // of views that were never finished, or not wholly removed
 	Bytes     int64
+
+	changed func(*Session) bool
 }
 
 // Sweep removes what killed commands have left: parts of views, and views in which nothing was changed; with gone also those of
-// projects that are not there any more, whatever is in them. With dry it only looks.
-func Sweep(ctx context.Context, storeDir string, gone, dry bool) (*Swept, error) {
-	out := &Swept{}
+// projects that are not there any more, whatever is in them. With dry it only looks. Changed looks closer where a view may
+// hold a change.
+func Sweep(ctx context.Context, storeDir string, gone, dry bool, changed func(*Session) bool) (*Swept, error) {
+	out := &Swept{changed: changed}
 	entries, err := os.ReadDir(filepath.Join(storeDir, "reviews"))
 	if errors.Is(err, os.ErrNotExist) {
 		return out, nil
@@ -71,7 +74,7 @@ func (out *Swept) one(ctx context.Context, dir string, gone, dry bool) error {
 		u.Gone = errors.Is(err, os.ErrNotExist)
 	}
 	u.Disk = store.DiskOf(ctx, u.IDMap, dir)
-	if lock == nil || u.Err != nil || !(u.Gone && gone) && s.Changed() {
+	if lock == nil || u.Err != nil || !(u.Gone && gone) && s.Changed() && (u.Gone || out.changed(s)) {
 		out.Views = append(out.Views, u)
 		return nil
 	}

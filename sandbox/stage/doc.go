@@ -7,7 +7,7 @@
 //	  |                                      |  makes its cgroup namespace; opens what lies on the host, with the caller's ids;
 //	  |                                      |  becomes id 0 inside; mounts; pivot_root; network;
 //	  | <--- Step (only with Debug) -------- |  after each of these
-//	  | <--- Fuse (only fuse-overlayfs) ---- |  the parent starts the server, outside this pid namespace
+//	  | <--- Fuse (only fuse-overlayfs) ---- |  the parent starts the server, outside this pid namespace; for the root, and each view
 //	  | <--- Listening + sockets ----------- |  what the parent serves inside, where something of [host] was granted
 //	  |                                      |  the spawning thread gives up what commands must not have
 //	  | <--- Placed (only where it is kept)  |  what was put into the root file system
