@@ -800,7 +800,7 @@ var shell = sync.OnceValues(func() (registrytest.Image, error) {
 	entries := []registrytest.Entry{registrytest.Dir("bin"), registrytest.Dir("etc"), registrytest.Dir("tmp"), registrytest.Dir("root"), registrytest.Dir("srv"),
 		registrytest.File("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/srv:/bin/sh\n"), registrytest.File("etc/group", "root:x:0:\napp:x:1000:\n")}
 	seen := map[string]bool{}
-	for _, name := range []string{"sh", "cat", "chown", "chmod", "env", "id", "ln", "ls", "mkdir", "mkfifo", "mv", "rm", "sleep", "stat", "touch", "true"} {
+	for _, name := range []string{"sh", "bash", "cat", "chown", "chmod", "env", "id", "ln", "ls", "mkdir", "mkfifo", "mv", "rm", "sleep", "stat", "touch", "true"} {
 		file, err := exec.LookPath(name)
 		if err != nil {
 			return registrytest.Image{}, err
