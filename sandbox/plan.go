@@ -255,8 +255,8 @@ func (p *planner) home() error {
 		p.bind(p.in.HomeDir, p.homeDir, false, "")
 		return nil
 	}
-	// On an image the home folder is the image's own, and as short-lived as the rest of it.
-	if p.homeDir != "" && (p.spec.Root.ReadOnly || p.profile.User == "me") {
+	// On an image the home folder is the image's own, and as short-lived as the rest of it, where that is.
+	if p.homeDir != "" && (p.spec.Root.ReadOnly || p.spec.Root.Persist || p.profile.User == "me") {
 		uid, gid := p.you()
 		p.spec.Mounts = append(p.spec.Mounts, spec.Mount{Kind: spec.MountTmpfs, Target: spec.Path(p.homeDir), Mode: 0o700, UID: uid, GID: gid})
 	}
