@@ -267,7 +267,7 @@ func (s *Set) newJournal() (*journal, error) {
 	if _, err := rand.Read(id[:]); err != nil {
 		return nil, err
 	}
-	j := &journal{Version: journalVersion, ID: hex.EncodeToString(id[:]), Phase: applying, Began: s.record.Began.UnixNano(), dir: s.dir, made: map[int]made{}}
+	j := &journal{Version: journalVersion, ID: hex.EncodeToString(id[:]), Phase: applying, Began: s.record.Began.UnixNano(), dir: s.dir, made: map[int]uint64{}, unmade: map[int]uint64{}}
 	for _, v := range s.record.Views {
 		j.Folders, j.Paths = append(j.Folders, spec.Path(v.Lower)), append(j.Paths, spec.Path(v.Path))
 	}
@@ -280,7 +280,7 @@ func (s *Set) steps(chosen []*Change, opts Options) []*step {
 	add := func(c *Change, kind Kind, old, now *Meta) *step {
 		st := &step{n: len(out), Path: c.Path, View: c.view, Rel: spec.Path(c.rel), Kind: kind, expect: identOf(old), New: identOf(now), goal: identOf(now), change: c, Forced: c.Conflict != ""}
 		if old != nil {
-			st.Old = &was{ident: *identOf(old), UID: old.uid, GID: old.gid, Target: old.Target}
+			st.Old = &was{ident: *identOf(old), UID: old.uid, GID: old.gid, Nlink: old.nlink, Target: old.Target}
 		}
 		out = append(out, st)
 		return st

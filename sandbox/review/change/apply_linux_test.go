@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -39,9 +41,11 @@ func (v *view) undo() {
 // Random trees with random changes: what is applied makes the project what the view is; an undo makes it what it was, and the
 // changes are there again; and nothing is a change after an apply.
 func TestLaw(t *testing.T) {
-	seeds := int64(25)
-	if testing.Short() {
-		seeds = 5
+	seeds := int64(8)
+	if n, err := strconv.ParseInt(os.Getenv("COVE_TEST_SEEDS"), 10, 64); err == nil {
+		seeds = n // for a night
+	} else if testing.Short() {
+		seeds = 3
 	}
 	for seed := int64(1); seed <= seeds; seed++ {
 		for _, kind := range kinds {
@@ -89,7 +93,7 @@ func (v *view) again(kind spec.RootKind) *view {
 
 // One path after the other leads to the same as all at once.
 func TestLawByPath(t *testing.T) {
-	for seed := int64(1); seed <= 12; seed++ {
+	for seed := int64(1); seed <= 4; seed++ {
 		for _, kind := range kinds {
 			t.Run(fmt.Sprintf("%d/%s", seed, kind), func(t *testing.T) {
 				v := newView(t, kind, "")
@@ -128,7 +132,7 @@ func TestLawByPath(t *testing.T) {
 
 // What is discarded, path by path, leaves the project's own in the view.
 func TestLawDiscard(t *testing.T) {
-	for seed := int64(1); seed <= 12; seed++ {
+	for seed := int64(1); seed <= 5; seed++ {
 		for _, kind := range kinds {
 			t.Run(fmt.Sprintf("%d/%s", seed, kind), func(t *testing.T) {
 				v := newView(t, kind, "")

@@ -71,6 +71,9 @@ func (s *Set) accepted(c *Change) bool {
 	if c.Kind != Renamed {
 		now = identOf(c.Old)
 	}
+	if ino, ok := s.journal.made[st.n]; ok && now != nil && ino == now.Ino && st.New != nil && s.asLeft(c.name(), st.New, now) {
+		return true // what that apply has made; a folder may lack its mode yet
+	}
 	if st.Old == nil {
 		return now == nil
 	}

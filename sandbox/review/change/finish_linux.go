@@ -28,6 +28,11 @@ func (w *work) finish(ctx context.Context, to phase, chosen []*Change, res *Resu
 	now := time.Now().UTC().Format(time.RFC3339)
 	doneAt := map[*Change]bool{}
 	for _, st := range w.j.Steps {
+		if w.undo && st.done {
+			w.j.unlink(st)
+		}
+	}
+	for _, st := range w.j.Steps {
 		path := string(st.Path)
 		if st.skip != "" {
 			res.Skipped = append(res.Skipped, Skipped{st.Path, st.skip})
@@ -49,7 +54,7 @@ func (w *work) finish(ctx context.Context, to phase, chosen []*Change, res *Resu
 			continue
 		}
 		view, rel := s.viewOf(at)
-		if m, err := s.outside[view].lstat(rel); err == nil && m != nil && !s.before(m.Ctime) {
+		if m, err := s.outside[view].lstat(rel); err == nil && m.IsDir() && !s.before(m.Ctime) {
 			s.state.ours[at] = identOf(m)
 		}
 	}
@@ -79,9 +84,6 @@ func (w *work) finish(ctx context.Context, to phase, chosen []*Change, res *Resu
 // record remembers what cove has put outside, and what of the view that was.
 func (w *work) record(st *step) error {
 	path := string(st.Path)
-	if w.undo == st.done {
-		w.j.unlink(st)
-	}
 	m, err := w.s.outside[st.View].lstat(string(st.Rel))
 	if err != nil {
 		return err
@@ -93,8 +95,6 @@ func (w *work) record(st *step) error {
 		delete(ours, path)
 	case st.done:
 		ours[path] = now
-	case st.Old != nil && st.Old.Linked && st.Old.ident.moved(now) && st.change != nil && st.change.Conflict == "":
-		ours[path] = now // the link that keeps it has changed its ctime
 	}
 	if !st.done || st.Part {
 		return nil
@@ -111,7 +111,7 @@ func (w *work) record(st *step) error {
 func (w *work) otherNames() {
 	lost := map[linked]bool{}
 	for _, st := range w.j.Steps {
-		if st.done && st.Old != nil && st.change != nil && st.change.Old != nil && st.change.Old.nlink > 1 {
+		if st.done && st.Old != nil && st.Old.Nlink > 1 {
 			lost[linked{st.View, st.Old.Ino}] = true
 		}
 	}

@@ -24,7 +24,8 @@ type journal struct {
 	Steps   []*step     `json:"steps"`
 
 	dir    string
-	made   map[int]made // by step, from the file "steps-ID"
+	made   map[int]uint64 // inodes by step, from the file "steps-ID": what the apply has put, or was about to put, in its place
+	unmade map[int]uint64 // likewise of the undo
 	log    *os.File
 	byPath map[string]*step
 }
@@ -66,14 +67,15 @@ type was struct {
 	ident
 	UID    uint32            `json:"uid"`
 	GID    uint32            `json:"gid"`
+	Nlink  uint64            `json:"nlink,omitempty"`
 	Target spec.Path         `json:"target,omitempty"`
 	Xattrs map[string][]byte `json:"xattrs,omitempty"` // of a copy; a link to the file itself has its own
 	Saved  string            `json:"saved,omitempty"`  // its name in old/, of a file
-	Linked bool              `json:"linked,omitempty"` // Saved is the very file
+	Moved  bool              `json:"moved,omitempty"`  // Saved is the very file, once it has been replaced
 }
 
-// made says what a step has put in place, or will in a moment.
-type made struct {
+// note says what a step has put in place, or will in a moment.
+type note struct {
 	Step int    `json:"step"`
 	Ino  uint64 `json:"ino"`
 	Undo bool   `json:"undo,omitempty"`
@@ -98,7 +100,7 @@ func readJournal(dir string) (*journal, error) {
 	if j.Version != journalVersion {
 		return nil, fmt.Errorf("its journal is of format %d, this cove knows %d: another cove wrote it", j.Version, journalVersion)
 	}
-	j.dir, j.made = dir, map[int]made{}
+	j.dir, j.made, j.unmade = dir, map[int]uint64{}, map[int]uint64{}
 	for n, s := range j.Steps {
 		s.n = n
 	}
@@ -111,14 +113,11 @@ func readJournal(dir string) (*journal, error) {
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		var m made
+		var m note
 		if json.Unmarshal(lines.Bytes(), &m) != nil {
 			break // the last line of one that was killed
 		}
-		if old := j.made[m.Step]; m.Ino == 0 && m.Undo == old.Undo {
-			m.Ino = old.Ino
-		}
-		j.made[m.Step] = m
+		j.keep(m)
 	}
 	return &j, nil
 }
@@ -129,7 +128,7 @@ const journalVersion = 1
 func (j *journal) write() error { return writeJSON(j.path("journal.json"), j) }
 
 // note writes down under which inode a step's new file is going to take its place.
-func (j *journal) note(m made) error {
+func (j *journal) note(m note) error {
 	if j.log == nil {
 		f, err := os.OpenFile(j.path("steps-"+j.ID), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 		if err != nil {
@@ -142,8 +141,16 @@ func (j *journal) note(m made) error {
 		return err
 	}
 	_, err = j.log.Write(append(b, '\n'))
-	j.made[m.Step] = m
+	j.keep(m)
 	return err
+}
+
+func (j *journal) keep(m note) {
+	if m.Undo {
+		j.unmade[m.Step] = m.Ino
+	} else {
+		j.made[m.Step] = m.Ino
+	}
 }
 
 func (j *journal) close() error {

@@ -147,8 +147,8 @@ func identAt(dir int, name string) (*ident, error) {
 }
 
 // place gives what is called tmp its name, when there is what is expected there; nil: nothing. In one rename, which shows what
-// was there: if that is something else it goes back.
-func place(dir int, tmp, name string, expect *ident) error {
+// was there: if that is something else it goes back. What was there is moved to the path keep; "": removed.
+func place(dir int, tmp, name string, expect *ident, keep string) error {
 	if expect == nil {
 		err := unix.Renameat2(dir, tmp, dir, name, unix.RENAME_NOREPLACE)
 		if err == unix.EEXIST {
@@ -171,6 +171,11 @@ func place(dir int, tmp, name string, expect *ident) error {
 		if expect.Mode&typeMask == typeDir {
 			return errors.New("this file system cannot exchange a folder for something else")
 		}
+		if keep != "" {
+			if err := unix.Renameat2(dir, name, unix.AT_FDCWD, keep, unix.RENAME_NOREPLACE); err != nil {
+				return err
+			}
+		}
 		return unix.Renameat(dir, tmp, dir, name)
 	}
 	if err == unix.ENOENT {
@@ -184,7 +189,7 @@ func place(dir int, tmp, name string, expect *ident) error {
 		err = errConflict
 	}
 	if err == nil {
-		if err = removeAt(dir, tmp, now); err == nil {
+		if err = putAway(dir, tmp, now, keep); err == nil {
 			return nil
 		}
 		if err == unix.ENOTEMPTY || err == unix.EEXIST {
@@ -192,6 +197,14 @@ func place(dir int, tmp, name string, expect *ident) error {
 		}
 	}
 	return errors.Join(err, unix.Renameat2(dir, tmp, dir, name, unix.RENAME_EXCHANGE))
+}
+
+// putAway moves what has lost its place to where it is kept, or removes it.
+func putAway(dir int, name string, is *ident, keep string) error {
+	if keep == "" || is.Mode&typeMask == typeDir {
+		return removeAt(dir, name, is)
+	}
+	return unix.Renameat2(dir, name, unix.AT_FDCWD, keep, unix.RENAME_NOREPLACE)
 }
 
 func removeAt(dir int, name string, is *ident) error {
@@ -202,8 +215,8 @@ func removeAt(dir int, name string, is *ident) error {
 	return unix.Unlinkat(dir, name, flags)
 }
 
-// takeAway removes what is at a name, when it is what is expected.
-func takeAway(dir int, tmp, name string, expect *ident) error {
+// takeAway removes what is at a name, or moves it to the path keep, when it is what is expected.
+func takeAway(dir int, tmp, name string, expect *ident, keep string) error {
 	if expect.Mode&typeMask == typeDir {
 		err := unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
 		switch err {
@@ -231,7 +244,9 @@ func takeAway(dir int, tmp, name string, expect *ident) error {
 		err = errConflict
 	}
 	if err == nil {
-		return unix.Unlinkat(dir, tmp, 0)
+		if err = putAway(dir, tmp, now, keep); err == nil {
+			return nil
+		}
 	}
 	return errors.Join(err, unix.Renameat2(dir, tmp, dir, name, unix.RENAME_NOREPLACE))
 }

@@ -59,10 +59,10 @@ func syncFS(dir string) error {
 	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
 }
 
-// unlink takes the link away by which a file is kept that is in its place: to do so later would change its ctime, by which
-// it is known.
+// unlink takes away the name by which a file was kept that is in its place again: to do so later would change its ctime, by
+// which it is known.
 func (j *journal) unlink(st *step) {
-	if st.Old != nil && st.Old.Linked {
+	if st.Old != nil && st.Old.Moved {
 		_ = os.Remove(j.saved(st.Old.Saved))
 	}
 }
@@ -83,11 +83,6 @@ func (s *Set) clearUp(ctx context.Context, opts Options) error {
 	}
 	if err := s.sweep(s.journal); err != nil {
 		return err
-	}
-	for _, st := range s.journal.Steps {
-		if done, err := s.wasDone(s.journal, st); err == nil && !done {
-			s.journal.unlink(st)
-		}
 	}
 	return s.list(ctx)
 }
@@ -113,10 +108,17 @@ func (s *Set) sweep(j *journal) error {
 		if is == nil {
 			continue
 		}
-		m, noted := j.made[st.n]
+		made, noted := j.made[st.n]
 		// What is not noted has never been in its place. What is there now and was not made by cove was in that place
 		// until then, and is to be what was expected there.
-		if noted && m.Ino != is.Ino && (st.Old == nil || !st.Old.ident.moved(is)) && !j.cameBack(st, is) {
+		unmade, again := j.unmade[st.n]
+		switch {
+		case !noted && !again, noted && made == is.Ino, again && unmade == is.Ino, j.cameBack(st, is):
+		case st.Old != nil && st.Old.ident.moved(is):
+			if st.Old.Moved && keptAway(j.saved(st.Old.Saved), dir, tmp) {
+				continue
+			}
+		default:
 			s.warn(fmt.Sprintf("%q: what was at %q when an apply was cut short is left there", join(parentOf(string(st.Path)), tmp), string(st.Path)))
 			continue
 		}
@@ -125,6 +127,11 @@ func (s *Set) sweep(j *journal) error {
 		}
 	}
 	return nil
+}
+
+// keptAway moves what was taken out of its place a moment before a kill to where it is kept.
+func keptAway(saved string, dir int, tmp string) bool {
+	return unix.Renameat2(dir, tmp, unix.AT_FDCWD, saved, unix.RENAME_NOREPLACE) == nil
 }
 
 // cameBack tells what an undo has taken out of its place: what the apply had put there.
@@ -152,7 +159,7 @@ func (w *work) takeUp(old *journal) error {
 		}
 		carried := &step{n: len(w.j.Steps), Path: st.Path, View: st.View, Rel: st.Rel, Kind: st.Kind, Old: st.Old, New: st.New, Part: st.Part, done: true}
 		w.j.Steps = append(w.j.Steps, carried)
-		if err := w.j.note(made{Step: carried.n, Ino: old.made[st.n].Ino}); err != nil {
+		if err := w.j.note(note{Step: carried.n, Ino: old.made[st.n]}); err != nil {
 			return err
 		}
 	}
@@ -168,8 +175,8 @@ func (s *Set) wasDone(j *journal, st *step) (bool, error) {
 	if st.New == nil {
 		return m == nil, nil
 	}
-	made, ok := j.made[st.n]
-	return ok && m != nil && made.Ino == m.Ino, nil
+	ino, ok := j.made[st.n]
+	return ok && m != nil && ino == m.Ino, nil
 }
 
 // dropSaved removes what a journal has kept that is not to be.
@@ -189,11 +196,18 @@ func (s *Set) dropOthers(j *journal) {
 			kept[st.Old.Saved] = true
 		}
 	}
+	known := s.knownLinks()
 	if entries, err := os.ReadDir(j.path("old")); err == nil {
 		for _, e := range entries {
 			if !kept[e.Name()] {
 				_ = os.Remove(j.saved(e.Name()))
 			}
+		}
+	}
+	for path, was := range known {
+		view, rel := s.viewOf(path)
+		if m, err := s.outside[view].lstat(rel); err == nil && was.moved(identOf(m)) {
+			s.state.ours[path] = identOf(m)
 		}
 	}
 	if logs, err := filepath.Glob(j.path("steps-*")); err == nil {
@@ -203,6 +217,22 @@ func (s *Set) dropOthers(j *journal) {
 			}
 		}
 	}
+}
+
+// knownLinks are the files outside that are known as cove's and have other names, one of which may be in old/: when that
+// goes their ctime changes.
+func (s *Set) knownLinks() map[string]*ident {
+	out := map[string]*ident{}
+	for path, was := range s.state.ours {
+		if was == nil || was.Mode&typeMask == typeDir {
+			continue
+		}
+		view, rel := s.viewOf(path)
+		if m, err := s.outside[view].lstat(rel); err == nil && m != nil && m.nlink > 1 && was.same(identOf(m)) {
+			out[path] = was
+		}
+	}
+	return out
 }
 
 // Settle takes out of the view what was applied: the sandbox sees what is outside then, with what is done to it there. It

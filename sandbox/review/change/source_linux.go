@@ -157,14 +157,14 @@ func (w *work) savedSource(st *step) *source {
 	}
 	name := w.j.saved(old.Saved)
 	c.open = func() (*os.File, error) { return os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0) }
-	if old.Linked { // the very file comes back
+	if old.Moved { // the very file comes back
 		c.link = func(dir int, tmp string) bool { return unix.Linkat(unix.AT_FDCWD, name, dir, tmp, 0) == nil }
 	}
 	return c
 }
 
-// saveFile keeps what is at a step's path, before anything is done to it: under one more name where it has no other, which
-// costs nothing and keeps everything, and else as a copy.
+// saveFile keeps what is at a step's path. Where it can be moved away when its time has come that costs nothing and keeps
+// everything; else it is copied before anything is done to it.
 func (w *work) saveFile(st *step) error {
 	out, rel := w.s.outside[st.View], string(st.Rel)
 	dir, err := out.dir(parentOf(rel))
@@ -182,15 +182,11 @@ func (w *work) saveFile(st *step) error {
 		return errConflict
 	}
 	st.Old.Saved = fmt.Sprintf("%s-%d", w.j.ID, st.n)
-	to := w.j.saved(st.Old.Saved)
-	if now.nlink == 1 && unix.Linkat(dir, baseOf(rel), unix.AT_FDCWD, to, 0) == nil {
-		st.Old.Linked = true
-		kept, err := identAt(unix.AT_FDCWD, to)
-		if err == nil && !st.expect.moved(kept) {
-			err = errConflict
-		}
-		return err
+	if w.oneMount(dir) {
+		st.Old.Moved = true
+		return nil
 	}
+	to := w.j.saved(st.Old.Saved)
 	from, err := out.open(rel)
 	if err != nil {
 		return err
@@ -212,6 +208,16 @@ func (w *work) saveFile(st *step) error {
 		err = errConflict
 	}
 	return err
+}
+
+// oneMount tells whether files can be moved from the folder dir to where they are kept: rename(2) leads to no other mount,
+// be it of the same file system.
+func (w *work) oneMount(dir int) bool {
+	var a, b unix.Statx_t
+	err1 := unix.Statx(dir, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &a)
+	err2 := unix.Statx(unix.AT_FDCWD, w.j.path("old"), unix.AT_SYMLINK_NOFOLLOW, unix.STATX_MNT_ID, &b)
+	return err1 == nil && err2 == nil && a.Mask&b.Mask&unix.STATX_MNT_ID != 0 && a.Mnt_id == b.Mnt_id &&
+		a.Dev_major == b.Dev_major && a.Dev_minor == b.Dev_minor
 }
 
 func (o *was) keepXattrs(fd int) error {

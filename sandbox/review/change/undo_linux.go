@@ -128,16 +128,17 @@ func (w *work) back(st *step) (back bool, why string, err error) {
 		st.change.New = &Meta{Mode: old.Mode, Size: old.Size, Target: st.Old.Target}
 	}
 	made, noted := w.j.made[st.n]
+	unmade, again := w.j.unmade[st.n]
 	isDir := now != nil && now.Mode&typeMask == typeDir
 	switch {
-	case noted && made.Undo && now != nil && now.Ino == made.Ino && (old == nil || old.Mode&typeMask == now.Mode&typeMask):
+	case again && now != nil && now.Ino == unmade && (old == nil || old.Mode&typeMask == now.Mode&typeMask):
 		// An undo that was cut short has put it there; of a folder perhaps not yet its mode.
 		return isDir, "", nil
 	case now == nil && old == nil:
 		return false, "", nil // gone already
 	case wrote == nil && now == nil:
 		return true, "", nil // it was deleted
-	case old.moved(now) && !(noted && made.Ino == now.Ino):
+	case old.moved(now) && !(noted && made == now.Ino):
 		return false, "", nil // never done
 	case wrote == nil && isDir && old.Mode&typeMask == typeDir:
 		return false, "", nil // it was made again
@@ -145,7 +146,7 @@ func (w *work) back(st *step) (back bool, why string, err error) {
 		return true, "something is there that was not when it was deleted", nil
 	case now == nil:
 		return true, "it is gone since it was applied", nil
-	case noted && made.Ino == now.Ino && wrote.Mode&typeMask == now.Mode&typeMask && s.asLeft(string(st.Path), wrote, now):
+	case noted && made == now.Ino && wrote.Mode&typeMask == now.Mode&typeMask && s.asLeft(string(st.Path), wrote, now):
 		return true, "", nil
 	}
 	return true, "it changed since it was applied", nil

@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 		stage.Main()
 	case insideName:
 		insideMain()
+	case applyName:
+		applyMain()
 	}
 	os.Exit(m.Run())
 }

@@ -83,7 +83,7 @@ func (w *work) begin(st *step) error {
 		if dir, err = out.dir(parentOf(string(st.Rel))); err != nil || dir < 0 {
 			return err
 		}
-		if err = takeAway(dir, tmp, base, st.expect); st.expect.Mode&typeMask == typeDir {
+		if err = takeAway(dir, tmp, base, st.expect, w.keepAt(st)); st.expect.Mode&typeMask == typeDir {
 			out.forget()
 		}
 	case isDir && st.expect != nil && st.expect.Mode&typeMask == typeDir:
@@ -98,6 +98,14 @@ func (w *work) begin(st *step) error {
 	return err
 }
 
+// keepAt is where what a step replaces is moved; "" where it is copied already, or what an undo takes away.
+func (w *work) keepAt(st *step) string {
+	if w.undo || st.Old == nil || !st.Old.Moved {
+		return ""
+	}
+	return w.j.saved(st.Old.Saved)
+}
+
 // makeDir makes a folder, with the mode that it takes to fill it.
 func (w *work) makeDir(dir int, tmp, base string, st *step) error {
 	if err := unix.Mkdirat(dir, tmp, 0o700); err != nil {
@@ -108,7 +116,7 @@ func (w *work) makeDir(dir int, tmp, base string, st *step) error {
 		err = w.note(st, ino)
 	}
 	if err == nil {
-		err = place(dir, tmp, base, st.expect)
+		err = place(dir, tmp, base, st.expect, w.keepAt(st))
 	}
 	if err != nil {
 		_ = unix.Unlinkat(dir, tmp, unix.AT_REMOVEDIR)
@@ -117,7 +125,7 @@ func (w *work) makeDir(dir int, tmp, base string, st *step) error {
 }
 
 func (w *work) note(st *step, ino uint64) error {
-	if err := w.j.note(made{Step: st.n, Ino: ino, Undo: w.undo}); err != nil {
+	if err := w.j.note(note{Step: st.n, Ino: ino, Undo: w.undo}); err != nil {
 		return fmt.Errorf("%w: %w", errJournal, err)
 	}
 	return nil
@@ -172,7 +180,7 @@ func (w *work) flush() error {
 		}
 		if err == nil {
 			tmp, base := w.j.tmpName(st.n), baseOf(string(st.Rel))
-			if err = place(dir, tmp, base, st.expect); err != nil {
+			if err = place(dir, tmp, base, st.expect, w.keepAt(st)); err != nil {
 				_ = unix.Unlinkat(dir, tmp, 0)
 			} else if l, ok := w.linkOf(st); ok && w.names[l].name == tmp {
 				n := w.names[l]
