@@ -215,6 +215,8 @@ type work struct {
 	batch []*step         // whose temporary files are there
 	bytes int64           // of them
 	sync  bool            // one file after the other; else whole file systems
+	// copied says that there are copies of what was there that are not on the disk yet.
+	copied bool
 }
 
 // linked is a file of a view that has several names.
@@ -240,6 +242,7 @@ func (s *Set) apply(ctx context.Context, chosen []*Change, opts Options, res *Re
 	w := &work{s: s, j: j, force: opts.Force, clean: map[string]bool{}, names: map[linked]name{}}
 	defer func() { err = errors.Join(err, j.close()) }()
 	j.Steps = s.steps(chosen, opts)
+	w.sync = len(j.Steps) <= fewSteps
 	if err := w.save(ctx); err != nil {
 		s.dropSaved(j)
 		return err
@@ -257,7 +260,6 @@ func (s *Set) apply(ctx context.Context, chosen []*Change, opts Options, res *Re
 	s.journal = nil
 	s.dropOthers(j)
 	w.remember()
-	w.sync = len(j.Steps) <= 16
 	err = w.run(ctx, w.ordered())
 	return errors.Join(err, w.finish(ctx, applied, chosen, res))
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,13 +15,8 @@ import (
 // finish writes down what was done.
 func (w *work) finish(ctx context.Context, to phase, chosen []*Change, res *Result) error {
 	s := w.s
-	for view, out := range s.outside {
-		out.forget()
-		if slices.ContainsFunc(w.j.Steps, func(st *step) bool { return st.View == view && st.done }) {
-			if err := unix.Syncfs(out.fd); err != nil && err != unix.EBADF {
-				return err
-			}
-		}
+	if err := w.syncOutside(); err != nil {
+		return err
 	}
 	var log strings.Builder
 	now := time.Now().UTC().Format(time.RFC3339)
@@ -79,6 +73,45 @@ func (w *work) finish(ctx context.Context, to phase, chosen []*Change, res *Resu
 	err := s.list(ctx)
 	res.Left = len(s.Changes)
 	return err
+}
+
+// syncOutside has the disk know of every file in its place, before the journal says so.
+func (w *work) syncOutside() error {
+	type folder struct {
+		view int
+		rel  string
+	}
+	synced := map[folder]bool{}
+	for _, st := range w.j.Steps {
+		at := folder{st.View, parentOf(string(st.Rel))}
+		if !w.sync {
+			at.rel = ""
+		}
+		if !st.done || synced[at] {
+			continue
+		}
+		synced[at] = true
+		out := w.s.outside[st.View]
+		out.forget()
+		if !w.sync {
+			if err := unix.Syncfs(out.fd); err != nil {
+				return os.NewSyscallError("syncfs", err)
+			}
+			continue
+		}
+		fd, err := openIn(out.fd, at.rel, unix.O_RDONLY|unix.O_DIRECTORY)
+		if missing(err) || err == unix.EACCES {
+			continue // gone with it; or it cannot be opened, and its file system does without
+		}
+		if err == nil {
+			err = unix.Fsync(fd)
+			_ = unix.Close(fd)
+		}
+		if err != nil {
+			return os.NewSyscallError("fsync", err)
+		}
+	}
+	return syncDir(w.j.path("old"))
 }
 
 // record remembers what cove has put outside, and what of the view that was.

@@ -45,6 +45,9 @@ func TestList(t *testing.T) {
 							want = "changed h\nchanged hard\n"
 						}
 					}
+					if kind == spec.RootFuse && c.name == "a hard link's content" && v.changes() == "changed h\n" {
+						return // fuse-overlayfs goes by the file, and takes any of its names
+					}
 					if got := v.changes(); got != want {
 						t.Errorf("got\n%swant\n%s", got, want)
 					}

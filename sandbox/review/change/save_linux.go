@@ -32,6 +32,9 @@ func (w *work) save(ctx context.Context) error {
 			return fmt.Errorf("keep %q as it is, for an undo: %w", string(st.Path), err)
 		}
 	}
+	if !w.copied {
+		return nil
+	}
 	return syncFS(applyDir(w.s.dir))
 }
 

@@ -200,6 +200,11 @@ func (w *work) saveFile(st *step) error {
 	if err := tree.CopyContent(int(f.Fd()), int(from.Fd())); err != nil {
 		return err
 	}
+	if w.copied = w.copied || !w.sync; w.sync {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+	}
 	if err := st.Old.keepXattrs(int(from.Fd())); err != nil {
 		return err
 	}

@@ -97,7 +97,7 @@ func (s *Set) Undo(ctx context.Context, opts Options) (_ *Result, err error) {
 		return nil, err
 	}
 	w.remember()
-	w.sync = len(steps) <= 16
+	w.sync = len(steps) <= fewSteps
 	err = w.run(ctx, w.backward(steps))
 	err = errors.Join(err, w.forgetUnmade(), w.finish(ctx, undone, listed, res))
 	if err == nil {

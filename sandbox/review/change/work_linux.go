@@ -12,6 +12,8 @@ import (
 
 // batches are synced at once: a sync a file would take minutes for many.
 const (
+	// fewSteps are synced one by one: to sync a file system takes as long as what others have written to it.
+	fewSteps   = 64
 	batchFiles = 512
 	batchBytes = 256 << 20
 )
