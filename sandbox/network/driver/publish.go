@@ -33,8 +33,9 @@ type Published struct {
 	slots chan struct{}
 	flows chan struct{}
 
-	mu   sync.Mutex
-	open []*opened
+	mu     sync.Mutex
+	open   []*opened
+	closed bool
 }
 
 // opened is one port: its end is that of every connection through it.
@@ -67,9 +68,10 @@ func publishBounded(ctx context.Context, ports []spec.Port, dial Dialer, connect
 
 // Add listens on one more port, and returns it with the host's port that was chosen where any was wanted (0).
 func (p *Published) Add(port spec.Port) (spec.Port, error) {
-	if p.ctx.Err() != nil {
+	if !p.begin() {
 		return port, net.ErrClosed
 	}
+	defer p.wg.Done()
 	ctx, cancel := context.WithCancel(p.ctx)
 	o, err := p.listen(ctx, port)
 	if err != nil {
@@ -84,6 +86,17 @@ func (p *Published) Add(port spec.Port) (spec.Port, error) {
 		o.end()
 	}
 	return o.port, nil
+}
+
+// begin counts what Close waits for; false where it may be waiting already.
+func (p *Published) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.ctx.Err() != nil {
+		return false
+	}
+	p.wg.Add(1)
+	return true
 }
 
 // Remove ends one port, by its host's address and port, and every connection through it. It reports whether there was one.
@@ -127,6 +140,9 @@ func (p *Published) Addrs() []net.Addr {
 
 // Close ends listening and every connection, and waits for that.
 func (p *Published) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
 	p.cancel()
 	p.closeAll()
 	p.wg.Wait()

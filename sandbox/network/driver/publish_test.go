@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -342,5 +344,62 @@ func TestPublishBounded(t *testing.T) {
 	}
 	if err := echo(4); err == nil {
 		t.Error("two flows where one may be")
+	}
+}
+
+// Ports come and go while others are used and all are closed: what Close has not ended was never there.
+func TestPublishAtOnce(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	for range 20 {
+		p, err := Publish(t.Context(), nil, network.Dial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for i := range 4 {
+			proto := []string{"tcp", "udp"}[i%2]
+			all.Go(func() {
+				for {
+					port, err := p.Add(spec.Port{ContainerPort: localPort(t, l.Addr()), Proto: proto})
+					if errors.Is(err, net.ErrClosed) {
+						return
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if c, err := net.Dial(proto, net.JoinHostPort(port.HostIP, strconv.Itoa(int(port.HostPort)))); err == nil {
+						_, _ = c.Write([]byte("x"))
+						c.Close()
+					}
+					p.Ports()
+					if i > 1 {
+						p.Remove(port)
+					}
+				}
+			})
+		}
+		time.Sleep(10 * time.Millisecond)
+		p.Close()
+		all.Wait()
+		for _, a := range p.Addrs() {
+			if c, err := net.Dial("tcp", a.String()); err == nil && a.Network() == "tcp" {
+				c.Close()
+				t.Errorf("%s is still listened on", a)
+			}
+		}
 	}
 }
