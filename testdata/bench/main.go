@@ -39,8 +39,16 @@ func main() {
 	pulls := flag.Int("pulls", 5, "pulls of each kind")
 	only := flag.String("only", "start,exec,memory,pull,again,pullmemory", "what to measure: start, network, exec, memory, pull, again, pullmemory")
 	mirror := flag.String("mirror", "http://deb.debian.org/debian", "the Debian mirror the image is made from, once")
+	inside := flag.String("probe", "", "only what runs inside a network that is measured; the argument is an address")
 	gunzip := flag.Bool("gunzip", false, "only decompress the given files, and throw it away: the limit of a pull")
 	flag.Parse()
+	if *inside != "" {
+		if err := probe(*inside, flag.Arg(0)); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if *gunzip {
 		if err := gunzipAll(flag.Args()); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -62,11 +70,6 @@ func run(ctx context.Context, cove, dir string, runs, pulls int, only, mirror st
 	if b.cove, err = filepath.Abs(cove); err != nil {
 		return err
 	}
-	for _, tool := range []string{b.cove, "bwrap", "podman", "skopeo", "umoci", "docker-registry", "mmdebstrap"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return fmt.Errorf("%w (apt-get install bubblewrap podman runc skopeo umoci docker-registry mmdebstrap uidmap slirp4netns fuse-overlayfs)", err)
-		}
-	}
 	// runc where it is there: crun needs a delegated cgroup for some of what podman asks of it.
 	if b.podmanRT, err = exec.LookPath("runc"); err != nil {
 		if b.podmanRT, err = exec.LookPath("/usr/sbin/runc"); err != nil {
@@ -79,21 +82,13 @@ func run(ctx context.Context, cove, dir string, runs, pulls int, only, mirror st
 	if b.cove, err = install(b.cove, dir); err != nil {
 		return err
 	}
-	if err := b.makeImages(); err != nil {
-		return err
+	if only != "network" {
+		tidy, err := b.prepareImages()
+		if err != nil {
+			return err
+		}
+		defer tidy()
 	}
-	stopRegistry, err := b.startRegistry()
-	if err != nil {
-		return err
-	}
-	defer stopRegistry()
-	if err := b.push(); err != nil {
-		return err
-	}
-	if err := b.warm(); err != nil {
-		return err
-	}
-	defer b.cold()
 
 	parts := map[string]func() error{"start": b.start, "network": b.network, "exec": b.exec, "memory": b.memory, "pull": b.pull, "again": b.pullAgain, "pullmemory": b.pullMemory}
 	for name := range strings.SplitSeq(only, ",") {
@@ -108,6 +103,30 @@ func run(ctx context.Context, cove, dir string, runs, pulls int, only, mirror st
 	}
 	b.out.print(os.Stdout, b.machine())
 	return nil
+}
+
+// prepareImages makes what is pulled and run, serves it, and fills the stores; tidy ends that.
+func (b *bench) prepareImages() (tidy func(), err error) {
+	for _, tool := range []string{"bwrap", "podman", "skopeo", "umoci", "docker-registry", "mmdebstrap"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return nil, fmt.Errorf("%w (apt-get install bubblewrap podman runc skopeo umoci docker-registry mmdebstrap uidmap slirp4netns fuse-overlayfs)", err)
+		}
+	}
+	if err := b.makeImages(); err != nil {
+		return nil, err
+	}
+	stopRegistry, err := b.startRegistry()
+	if err != nil {
+		return nil, err
+	}
+	if err = b.push(); err == nil {
+		err = b.warm()
+	}
+	if err != nil {
+		stopRegistry()
+		return nil, err
+	}
+	return func() { b.cold(); stopRegistry() }, nil
 }
 
 // install copies the binary to where it is measured, as whoever installs it does. The linker writes it through a mapping,

@@ -67,18 +67,6 @@ func (b *bench) start() error {
 	return nil
 }
 
-// network is start with a user-mode network up.
-func (b *bench) network() error {
-	cove := command{name: "cove", argv: b.coveImage("--network", "user", "--", "true")}
-	podman := command{name: "podman run (slirp4netns)", argv: b.podman("run", "--rm", "--network=slirp4netns", b.ref("one"), "true")}
-	times, err := b.race(max(b.runs/4, 5), cove, podman)
-	if err != nil {
-		return err
-	}
-	b.out.times("start, user network", times, []command{cove, podman})
-	return nil
-}
-
 // exec is one more command in a sandbox that runs.
 func (b *bench) exec() error {
 	stop, err := b.idle(b.coveImage("--name", "bench", "--", "sh", "-c", "echo up; exec sleep 1000"))
