@@ -47,6 +47,9 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 func (a *app) main(args []string) error {
 	commands := a.commands()
 	call, err := resolve(commands, args)
+	if usage := (*start.UsageError)(nil); len(args) == 0 && errors.As(err, &usage) {
+		usage.Hint = a.whatHere()
+	}
 	if err != nil {
 		return err
 	}
