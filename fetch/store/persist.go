@@ -130,14 +130,19 @@ func (s *Store) OpenPersist(ctx context.Context, p Persist, m userns.IDMap) (*Ru
 	return r, have, nil
 }
 
-// afterShell is how long one is waited for that is in use: the sandbox of a shell ends a moment after its last shell.
-const afterShell = 500 * time.Millisecond
+// afterShell is how long one is waited for that is in use: the sandbox of a shell ends a moment after its last shell. One
+// whose init is gone already is ending, and waited for longer.
+const afterShell = time.Second
 
 // takeSoon takes the directory's lock. It is nil where another keeps it.
 func (r *Run) takeSoon(ctx context.Context) (err error) {
-	for began := time.Now(); ; {
-		if r.Lock, err = tryLockDir(r.Dir); err != nil || r.Lock != nil || time.Since(began) > afterShell {
+	for start := time.Now(); ; {
+		if r.Lock, err = tryLockDir(r.Dir); err != nil || r.Lock != nil {
 			return err
+		}
+		holder, waited := readHolder(r.Dir), time.Since(start)
+		if ending := holder.Init > 0 && !holder.alive(); waited > afterShell && !ending || waited > lastMoments {
+			return nil
 		}
 		if err := sleep(ctx, 5*pauseFirst); err != nil {
 			return err
@@ -222,13 +227,16 @@ const lastMoments = 10 * time.Second
 func (h Holder) gone(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, lastMoments)
 	defer cancel()
-	for h.Init > 0 && h.Began != "" && began(h.Init) == h.Began {
+	for h.alive() {
 		if sleep(ctx, pauseFirst) != nil {
 			return false
 		}
 	}
 	return true
 }
+
+// alive tells whether its init is there.
+func (h Holder) alive() bool { return h.Init > 0 && h.Began != "" && began(h.Init) == h.Began }
 
 // began is when a process was started, "" of one that has ended.
 func began(pid int) string {
