@@ -148,7 +148,7 @@ func TestImports(t *testing.T) {
 		"cove/fetch/layer":                {"cove/fetch/store", "cove/fetch/layer/stage"},
 		"cove/fetch/policy":               {"net/http", "cove/fetch/store", "cove/fetch/image"},
 		"cove/fetch":                      {"cove/config", "cove/sandbox", "cove/sandbox/spec"},
-		"cove/sandbox":                    {"net", "cove/fetch", "cove/sandbox/cli", "cove/sandbox/start", "cove/sandbox/network/driver", "cove/sandbox/integration/outside", "github.com/urfave/cli/v2"},
+		"cove/sandbox":                    {"net", "cove/fetch", "cove/sandbox/cli", "cove/sandbox/start", "cove/sandbox/network/driver", "cove/sandbox/integration/outside", "cove/sandbox/integration/gpu", "github.com/urfave/cli/v2"},
 		"cove/sandbox/integration":        {"net", "cove/config", "cove/fetch", "cove/sandbox", "golang.org/x/crypto/ssh"},
 		"cove/sandbox/integration/inside": {"net", "os/exec", "path/filepath", "cove/config", "cove/fetch", "cove/sandbox"},
 		"cove/sandbox/start":              {"cove/fetch", "cove/sandbox/cli", "cove/sandbox/quick", "cove/sandbox/network/driver", "cove/sandbox/integration/outside"},

@@ -106,6 +106,7 @@ var schema = []struct {
 	{"host.browser", aBool, setBrowser},
 	{"host.notify", aBool, setNotify},
 	{"host.wayland", aBool, setWayland},
+	{"host.gpu", shape{form: isTexts, like: `^(dri|nvidia|[A-Za-z0-9._-]+/[A-Za-z0-9._-]+=[A-Za-z0-9._:-]+)$`}, setGPU},
 	{"host.audio", aString, setAudio},
 	{"host.x11", aString, setX11},
 	{"trust", aTable, nil},

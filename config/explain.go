@@ -34,6 +34,9 @@ func (g Grant) Meaning() string {
 	case GrantProtect:
 		return "What is written there acts outside of every sandbox, as you, when you use git or cove the next time."
 	case GrantHost:
+		if strings.HasPrefix(g.Key, "host.gpu") {
+			return "It talks to the driver itself. No log has it, and a fault in the driver is a way out of the sandbox."
+		}
 		if g.Key == "host.wayland" || g.Key == "host.x11" {
 			return "It talks to your desktop itself, in your name: what it may do there is not for cove to say, and no log has it."
 		}

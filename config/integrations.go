@@ -21,13 +21,14 @@ type Integrations struct {
 	Browser  bool // web pages are opened in the caller's browser
 	Notify   bool // notifications are shown on the caller's desktop
 	Wayland  bool
-	X11      string // "", untrusted, trusted
-	Audio    string // "", play, record
+	X11      string   // "", untrusted, trusted
+	Audio    string   // "", play, record
+	GPU      []string // dri, nvidia, or VENDOR/CLASS=NAME of a CDI file
 }
 
 // Any says whether something was asked for.
 func (i Integrations) Any() bool {
-	return len(i.SSHAgent.Keys) > 0 || i.Git.Identity || len(i.Git.Credentials) > 0 || i.Browser || i.Notify || i.Wayland || i.X11 != "" || i.Audio != ""
+	return len(i.SSHAgent.Keys) > 0 || i.Git.Identity || len(i.Git.Credentials) > 0 || i.Browser || i.Notify || i.Wayland || i.X11 != "" || i.Audio != "" || len(i.GPU) > 0
 }
 
 // Git is what of the caller's git goes inside.
@@ -119,6 +120,37 @@ func setAudio(p *Profile, c *change) {
 		p.Integrations.Audio = strings.TrimPrefix(s, "none")
 		c.from(p)
 	}
+}
+
+func setGPU(p *Profile, c *change) {
+	list, ok := c.list(`["dri"]`)
+	var all []string
+	for i, s := range list {
+		switch {
+		case !isGPU(s):
+			c.bad(elementOf(c.key, i), s, `want "dri", "nvidia", or a device of a CDI file such as "nvidia.com/gpu=all"`)
+			ok = false
+		case c.add && slices.Contains(p.Integrations.GPU, s):
+			continue
+		case slices.Contains(all, s):
+			c.bad(elementOf(c.key, i), s, "is already in the list")
+			ok = false
+		}
+		all = append(all, s)
+	}
+	if ok {
+		replace(p, c, &p.Integrations.GPU, all)
+	}
+}
+
+// isGPU takes a word, or a device's full name as CDI has it.
+func isGPU(s string) bool {
+	if s == "dri" || s == "nvidia" {
+		return true
+	}
+	kind, name, ok := strings.Cut(s, "=")
+	vendor, class, slash := strings.Cut(kind, "/")
+	return ok && slash && vendor != "" && class != "" && name != "" && len(s) < 256 && only(vendor+class, letters+capitals+digits+"._-") && only(name, letters+capitals+digits+"._:-")
 }
 
 func setGitCredentials(p *Profile, c *change) {
@@ -251,6 +283,9 @@ func (p *Profile) sessionGrants(grant func(key, kind, format string, args ...any
 	if in.Notify {
 		grant("host.notify", GrantHost, "show notifications on your desktop, under the sandbox's name")
 	}
+	for i, name := range in.GPU {
+		grant(elementOf("host.gpu", i), GrantHost, "use the GPU %s, whose driver is much more of the kernel to attack", quotePlain(name))
+	}
 	switch in.Audio {
 	case PlaySound:
 		grant("host.audio", GrantHost, "play sound")
@@ -281,6 +316,7 @@ func (p *Profile) showIntegrations(put func(key string, value any)) {
 	put("host.browser", p.Integrations.Browser)
 	put("host.notify", p.Integrations.Notify)
 	put("host.wayland", p.Integrations.Wayland)
+	put("host.gpu", list(p.Integrations.GPU))
 	put("host.audio", cmp.Or(p.Integrations.Audio, "none"))
 	put("host.x11", cmp.Or(p.Integrations.X11, "none"))
 }

@@ -160,7 +160,7 @@ func TestFull(t *testing.T) {
 			Seccomp: Seccomp{File: r.project + "/seccomp.json", Data: filter}},
 		Integrations: Integrations{SSHAgent: SSHAgent{Confirm: true, Keys: []SSHKey{{Text: "me@laptop"},
 			{Text: "SHA256:dK8IRXEXubABSK1VzMS+UBl5eeXZUsdX6ETAXD+2Fis", Fingerprint: "SHA256:dK8IRXEXubABSK1VzMS+UBl5eeXZUsdX6ETAXD+2Fis"}}},
-			Git: Git{Identity: true, Credentials: []string{"github.com", "git.example.com:8443"}}, Browser: true, Notify: true, Wayland: true, X11: Trusted, Audio: RecordSound},
+			Git: Git{Identity: true, Credentials: []string{"github.com", "git.example.com:8443"}}, Browser: true, Notify: true, Wayland: true, X11: Trusted, Audio: RecordSound, GPU: []string{"dri", "nvidia.com/gpu=all"}},
 	}
 	want.own, want.owners, want.imageText = Limits{PIDs: DefaultPIDs}, []int{os.Geteuid()}, want.Image
 	want.filed = p.filed

@@ -4,6 +4,7 @@ import (
 	"cove/config"
 	"cove/fetch/image"
 	"cove/sandbox/host"
+	"cove/sandbox/integration"
 	"cove/sandbox/spec"
 	"cove/userns"
 )
@@ -30,13 +31,14 @@ type Input struct {
 	ReadOnly      bool          // --read-only
 	Kept          spec.RootKind // of a root file system whose changes are kept; "" where none are yet
 	Tmpfs         []Tmpfs
-	DropCaps      []string // --cap-drop, after the profile's caps
-	AddCaps       []string // --cap-add
-	BestEffort    bool     // --best-effort: a protection may be lost, with a warning
-	Hide          []string // folders outside that no mount of a folder above them shows
-	HomeDir       string   // a directory outside that holds the project's home; "" makes a temporary one
-	Review        *Review  // of workspace mode review
-	HostHome      string   // the caller's own home outside, for ~ in mounts
+	DropCaps      []string             // --cap-drop, after the profile's caps
+	AddCaps       []string             // --cap-add
+	BestEffort    bool                 // --best-effort: a protection may be lost, with a warning
+	Hide          []string             // folders outside that no mount of a folder above them shows
+	HomeDir       string               // a directory outside that holds the project's home; "" makes a temporary one
+	Review        *Review              // of workspace mode review
+	Devices       *integration.Devices // of the GPUs that the profile asks for; nil where it asks for none
+	HostHome      string               // the caller's own home outside, for ~ in mounts
 	LookupEnv     func(string) (string, bool)
 }
 

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -22,7 +23,7 @@ func (p *planner) integrations() error {
 	if want.Git.Identity || len(want.Git.Credentials) > 0 {
 		p.spec.Integrations.Git = &spec.Git{Identity: want.Git.Identity, Credentials: slices.Clone(want.Git.Credentials)}
 	}
-	for _, step := range []func() error{p.sshAgent, p.wayland, p.x11, p.audio} {
+	for _, step := range []func() error{p.sshAgent, p.wayland, p.x11, p.audio, p.gpu} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -165,6 +166,28 @@ func (p *planner) audio() error {
 	return nil
 }
 
+// gpu puts what was found for the GPUs inside. What a host root file system shows already stays as it is.
+func (p *planner) gpu() error {
+	found := p.in.Devices
+	switch {
+	case len(p.profile.Integrations.GPU) == 0:
+		return nil
+	case found == nil:
+		return errors.New("bug: nobody has looked for the GPU")
+	}
+	for _, n := range found.Nodes {
+		p.spec.Integrations.Devices = append(p.spec.Integrations.Devices, spec.Device{Source: spec.Path(n.Source), Target: spec.Path(n.Target)})
+	}
+	for _, m := range found.Mounts {
+		shown := p.spec.Root.Kind == spec.RootHost && m.Source == m.Target &&
+			(strings.HasPrefix(m.Source, "/usr/") || strings.HasPrefix(m.Source, "/etc/") || strings.HasPrefix(m.Source, "/opt/"))
+		if !shown {
+			p.bind(m.Source, m.Target, true, "")
+		}
+	}
+	return p.sortMounts()
+}
+
 // integrationEnv are the variables by which programs find what is served.
 func (p *planner) integrationEnv() [][2]string {
 	var out [][2]string
@@ -190,6 +213,12 @@ func (p *planner) integrationEnv() [][2]string {
 	}
 	if i.X11 != nil {
 		out = append(out, [2]string{"DISPLAY", ":" + strconv.Itoa(i.X11.Display)}, [2]string{"XAUTHORITY", path.Join(spec.IntegrationsDir, spec.XAuthority)})
+	}
+	if p.in.Devices != nil && len(p.profile.Integrations.GPU) > 0 {
+		for _, v := range p.in.Devices.Env {
+			name, value, _ := strings.Cut(v, "=")
+			out = append(out, [2]string{name, value})
+		}
 	}
 	if i.Browser {
 		out = append(out, [2]string{"BROWSER", path.Join(spec.IntegrationsDir, spec.ProgramsDir, spec.OpenProgram)})

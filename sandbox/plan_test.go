@@ -15,6 +15,7 @@ import (
 	"cove/fetch/image"
 	"cove/fetch/oci"
 	"cove/sandbox/host"
+	"cove/sandbox/integration"
 	"cove/sandbox/spec"
 	"cove/userns"
 
@@ -111,7 +112,9 @@ func TestPlanGolden(t *testing.T) {
 		}),
 		"integrations": input(func(in *Input) {
 			in.Profile.Integrations = config.Integrations{SSHAgent: config.SSHAgent{Keys: []config.SSHKey{{Text: "me"}, {Text: "./k.pub", Fingerprint: "SHA256:x"}}, Confirm: true},
-				Git: config.Git{Identity: true, Credentials: []string{"example.com"}}, Browser: true, Notify: true, Wayland: true, X11: config.Untrusted, Audio: config.PlaySound}
+				Git: config.Git{Identity: true, Credentials: []string{"example.com"}}, Browser: true, Notify: true, Wayland: true, X11: config.Untrusted, Audio: config.PlaySound, GPU: []string{"a/b=c"}}
+			in.Devices = &integration.Devices{Nodes: []integration.Bound{{Source: "/dev/zero", Target: "/dev/gpu"}}, Env: []string{"GPU=1"},
+				Mounts: []integration.Bound{{Source: "/usr/lib/libgpu.so", Target: "/usr/lib/libgpu.so"}, {Source: "/usr/lib/libgpu.so", Target: "/opt/libgpu.so"}}}
 			in.Profile.Env.Pass = []string{"SSH_AUTH_SOCK"}
 			setEnvironment(in, map[string]string{"SSH_AUTH_SOCK": "/tmp/ssh-1/agent", "SSH_ASKPASS": "/usr/bin/ask", "WAYLAND_DISPLAY": "wayland-1", "XDG_RUNTIME_DIR": "/run/user/1000", "DISPLAY": "unix:1.0"})
 		}),

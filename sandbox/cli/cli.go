@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"cove/config"
+	"cove/sandbox/integration"
+	"cove/sandbox/integration/gpu"
 	"cove/sandbox/integration/outside"
 	"cove/sandbox/network/driver"
 	"cove/sandbox/start"
@@ -34,6 +36,9 @@ func newApp(ctx context.Context) *app {
 	a := &app{Call: &start.Call{Ctx: ctx, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Log: slog.New(slog.DiscardHandler),
 		Network: driver.Network{}, Integrations: outside.Integrations{}}}
 	a.Warn, a.Agree, a.Pull, a.Review = a.warn, a.agree, a.pullShown, a.inReview
+	a.Devices = func(names []string) (*integration.Devices, error) {
+		return gpu.Find(names, gpu.Options{Dev: "/dev", Dirs: gpu.Dirs(), UID: uint32(os.Getuid())})
+	}
 	a.SetUp, a.SetupWanted = a.setUp, setupWanted
 	return a
 }

@@ -147,7 +147,7 @@ func completeFlags(flags []cli.Flag, last string) []string {
 func (a *app) completeValue(flag, last string) []string {
 	words := map[string][]string{
 		"pull": {"missing", "always", "newer", "never"}, "workspace": {"rw", "ro", "review", "none"}, "home": {"project", "temp"}, "repository": {"rw", "ro", "none"},
-		"network": {"none", "user", "host"}, "driver": {"auto", "slirp4netns", "pasta"},
+		"network": {"none", "user", "host"}, "gpu": {"dri", "nvidia"}, "audio": {"play", "record"}, "x11": {"untrusted", "trusted"}, "driver": {"auto", "slirp4netns", "pasta"},
 		"color":    {"auto", "always", "never"},
 		"platform": {"linux/amd64", "linux/arm64"}, "compression": {"gzip", "zstd"}, "format": {"oci-archive", "docker-archive"},
 	}

@@ -46,7 +46,7 @@ func (a *app) doctor(c *cli.Context) error {
 	checks := a.here().diagnose(h)
 	a.addStoreUse(checks)
 	checks = append(checks, a.networkChecks(h)...)
-	checks = append(checks, a.limitsCheck(h))
+	checks = append(checks, a.limitsCheck(h), sessionCheck())
 	if _, err := config.RuntimeDir(os.Getenv); err != nil {
 		checks = append(checks, check{Name: "runtime folder", Found: err.Error(), Lost: "run, shell, exec, ps and stop", Vital: true})
 	}

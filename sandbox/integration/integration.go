@@ -47,3 +47,13 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string { return e.Name + ": " + e.Why }
+
+// Devices are what there is of the host for the GPUs that were granted; package gpu finds it.
+type Devices struct {
+	Nodes  []Bound // device nodes, below /dev inside
+	Mounts []Bound // files and folders, read-only
+	Env    []string
+}
+
+// Bound is something of the host's, and where it is inside.
+type Bound struct{ Source, Target string }

@@ -17,6 +17,7 @@ import (
 	"cove/config"
 	"cove/fetch/image"
 	"cove/sandbox"
+	"cove/sandbox/integration"
 	"cove/sandbox/review"
 	"cove/sandbox/start"
 	"cove/sandbox/trace"
@@ -103,8 +104,9 @@ func newCall(ctx context.Context, l start.Line) *start.Call {
 	return &start.Call{
 		Ctx: ctx, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Log: slog.New(slog.DiscardHandler),
 		Command: "run", StoreDir: l.String("store"),
-		Agree: func(*config.Trust, *config.Profile, config.Decision) error { return errOrdinary },
-		Pull:  find,
+		Agree:   func(*config.Trust, *config.Profile, config.Decision) error { return errOrdinary },
+		Pull:    find,
+		Devices: func([]string) (*integration.Devices, error) { return nil, errOrdinary },
 		// What a view holds is told, which takes more than is ready here.
 		Review: func(string, string) (*review.Record, error) { return nil, errOrdinary },
 		SetUp:  func(*start.SetUp) (*image.Image, error) { return nil, errOrdinary },

@@ -1,10 +1,12 @@
 package rootfs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
 	"strconv"
+	"strings"
 
 	"cove/sandbox/spec"
 
@@ -113,3 +115,35 @@ func (r *Root) listenAt(dir int, name string) error {
 
 // Listening are the sockets that were made for spec.Integrations.Sockets, in that order. Whoever takes them closes them.
 func (r *Root) Listening() []*os.File { return r.listening }
+
+// cloneDevice makes a detached mount of a device node, and of nothing else.
+func cloneDevice(name string) (int, error) {
+	fd, err := clone(unix.AT_FDCWD, name)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR {
+		_ = unix.Close(fd)
+		return -1, errors.New("not a character device")
+	}
+	return fd, nil
+}
+
+// grantedDevices puts the device nodes that were granted into /dev, on which nothing else was put yet but the sandbox's own nodes.
+func (r *Root) grantedDevices(dev tree) error {
+	for i, mount := range r.src.granted {
+		name := strings.TrimPrefix(string(r.spec.Integrations.Devices[i].Target), "/dev/")
+		target, err := dev.file("/" + name)
+		if err != nil {
+			return fmt.Errorf("make /dev/%s: %w", name, err)
+		}
+		err = errors.Join(restrict(mount, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, false), attach(mount, target))
+		_ = unix.Close(target)
+		_ = unix.Close(mount)
+		if err != nil {
+			return fmt.Errorf("mount /dev/%s: %w", name, err)
+		}
+	}
+	return nil
+}

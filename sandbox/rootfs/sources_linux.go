@@ -26,6 +26,7 @@ type Sources struct {
 	top     *unix.Stat_t // of the topmost layer's own directory
 	// programs are detached mounts of cove's own file, one for each of Integrations.Programs.
 	programs []int
+	granted  []int          // detached mounts of Integrations.Devices
 	sockets  map[string]int // of Integrations.Bound
 }
 
@@ -92,6 +93,15 @@ func Open(s *spec.Spec, idmapped []*os.File) (*Sources, error) {
 			return nil, fmt.Errorf("open %q: %w", s.Integrations.Program, err)
 		}
 		src.programs = append(src.programs, fd)
+	}
+	if s.Integrations != nil {
+		for _, d := range s.Integrations.Devices {
+			fd, err := cloneDevice(string(d.Source))
+			if err != nil {
+				return nil, fmt.Errorf("device %q: %w", d.Source, err)
+			}
+			src.granted = append(src.granted, fd)
+		}
 	}
 	for _, name := range deviceNodes {
 		fd, err := clone(unix.AT_FDCWD, "/dev/"+name)

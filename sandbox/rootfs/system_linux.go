@@ -255,6 +255,9 @@ func (r *Root) dev() error {
 			return fmt.Errorf("mount /dev/%s: %w", name, err)
 		}
 	}
+	if err := r.grantedDevices(d); err != nil {
+		return err
+	}
 	for name, to := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1",
 		"stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx"} {
 		if err := unix.Symlinkat(to, dev, name); err != nil {

@@ -12,6 +12,7 @@ type Integrations struct {
 	Wayland  *Wayland  `json:"wayland,omitempty"`
 	X11      *X11      `json:"x11,omitempty"`
 	Audio    *Audio    `json:"audio,omitempty"`
+	Devices  []Device  `json:"devices,omitempty"` // of the host, in /dev inside
 	Program  Path      `json:"program,omitempty"` // cove's own file, which is each of Programs; known when it starts
 	Files    []File    `json:"files,omitempty"`   // generated, when it starts; their targets are below IntegrationsDir
 }
@@ -35,6 +36,12 @@ type X11 struct {
 
 // Socket is where the X server of the display listens, outside and inside.
 func (x *X11) Socket() Path { return Path("/tmp/.X11-unix/X" + strconv.Itoa(x.Display)) }
+
+// Device is a device node of the host's.
+type Device struct {
+	Source Path `json:"source"` // outside
+	Target Path `json:"target"` // below /dev
+}
 
 // Audio is the caller's sound server.
 type Audio struct {

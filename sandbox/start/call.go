@@ -43,6 +43,9 @@ type Call struct {
 	// SetupWanted tells the store whether anybody still asks for an image that was set up; nil: somebody does.
 	SetupWanted func(*store.Setup) bool
 
+	// Devices finds what GPUs of these names need.
+	Devices func(names []string) (*integration.Devices, error)
+
 	Known *host.Host // what was asked of this machine already
 }
 

@@ -89,6 +89,9 @@ func (c *Call) profileFlags(l Line) ([]config.Flag, error) {
 			out = append(out, config.Flag{Name: "--" + f[0], Key: f[1], Value: l.Bool(f[0])})
 		}
 	}
+	if list := l.Words("gpu"); len(list) > 0 {
+		out = append(out, config.Flag{Name: "--gpu", Key: "host.gpu", Value: list, Add: true})
+	}
 	for _, name := range []string{"audio", "x11"} {
 		if l.IsSet(name) {
 			out = append(out, config.Flag{Name: "--" + name, Key: "host." + name, Value: l.String(name)})

@@ -76,6 +76,7 @@ var Flags = []Flag{
 	{Name: "wayland", Kind: Bool, Usage: "let windows be opened on your Wayland desktop"},
 	{Name: "audio", Kind: Optional, Default: "play", Usage: "let sound be played; `=record`: and your microphone be heard"},
 	{Name: "x11", Kind: Optional, Default: "untrusted", Usage: "let windows be opened on your X11 display; `=trusted`: by a client that may read and type everywhere"},
+	{Name: "gpu", Kind: Words, Usage: "let a GPU be used: `DEVICE` dri, nvidia, or one of a CDI file such as nvidia.com/gpu=all"},
 	{Name: "memory", Usage: "all of it may use `SIZE` of memory, such as 2GiB or 512m"},
 	{Name: "cpus", Usage: "all of it may use `N` processors, such as 1.5"},
 	{Name: "pids-limit", Usage: "all of it may have `N` processes and threads; -1: any number"},

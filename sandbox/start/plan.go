@@ -83,6 +83,11 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 	if in.Review, err = c.review(&in, stored); err != nil {
 		return nil, err
 	}
+	if names := in.Profile.Integrations.GPU; len(names) > 0 {
+		if in.Devices, err = c.Devices(names); err != nil {
+			return nil, err
+		}
+	}
 	if in.Hide, err = c.hidden(); err != nil {
 		return nil, err
 	}
