@@ -35,7 +35,7 @@ func resolve(commands []*cli.Command, args []string) (*call, error) {
 		if len(front) == 1 && front[0] == "--help=true" {
 			return &call{words: []string{"help"}, args: []string{"help"}}, nil
 		}
-		return nil, &start.UsageError{Text: "no command", Hint: "`cove help` lists the commands; `cove shell` enters the project's sandbox"}
+		rest = []string{hereName}
 	}
 	c := &call{}
 	var found *cli.Command

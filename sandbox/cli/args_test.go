@@ -44,7 +44,6 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	for line, want := range map[string]string{
-		"":                    "no command",
 		"rnu":                 `unknown command "rnu"; did you mean "run"?`,
 		"zzzzzz":              `unknown command "zzzzzz"`,
 		"image":               "image: which one? (inspect, verify, save)",

@@ -52,9 +52,6 @@ func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)
 func (a *app) main(args []string) error {
 	commands := a.commands()
 	call, err := resolve(commands, args)
-	if usage := (*start.UsageError)(nil); len(args) == 0 && errors.As(err, &usage) {
-		usage.Hint = a.whatHere()
-	}
 	if err != nil {
 		return err
 	}
@@ -80,7 +77,7 @@ func (a *app) commands() []*cli.Command {
 		a.shellCommand(), a.runCommand(), a.tryCommand(), a.diffCommand(), a.applyCommand(), a.discardCommand(), a.execCommand(), a.psCommand(), a.stopCommand(), a.netCommand(), a.hostCommand(), a.portCommand(),
 		a.commitCommand(), a.pullCommand(), a.pushCommand(), a.imagesCommand(), a.rmiCommand(), a.imageCommand(), a.gcCommand(), a.unshareCommand(),
 		a.initCommand(), a.importCommand(), a.trustCommand(), a.explainCommand(), a.lockCommand(), a.updateCommand(), a.configCommand(), a.doctorCommand(),
-		a.completionCommand(), a.helpCommand(), a.versionCommand(), a.completeCommand(),
+		a.completionCommand(), a.helpCommand(), a.versionCommand(), a.completeCommand(), a.hereCommand(),
 	}
 	prepare(all)
 	return all
