@@ -72,11 +72,11 @@ func (a *app) apply(c *cli.Context) error {
 
 // applyNow applies and says what became of it.
 func (a *app) applyNow(h *heldChanges, opts change.Options) error {
-	if len(h.Changes) == 0 && !opts.DryRun {
+	res, err := h.Apply(a.Ctx, opts)
+	if errors.Is(err, change.ErrNothing) {
 		a.warn("nothing is changed")
 		return nil
 	}
-	res, err := h.Apply(a.Ctx, opts)
 	if res == nil {
 		return a.interruptedOr(err)
 	}

@@ -122,6 +122,9 @@ func (s *Set) Apply(ctx context.Context, opts Options) (*Result, error) {
 	res := &Result{}
 	chosen = s.needed(chosen)
 	chosen = s.possible(chosen, res)
+	if len(chosen) == 0 && s.journal != nil && !opts.DryRun {
+		return res, s.conclude(ctx, res)
+	}
 	if len(chosen) == 0 && len(res.Skipped) == 0 {
 		return nil, ErrNothing
 	}
@@ -145,6 +148,20 @@ func (s *Set) Apply(ctx context.Context, opts Options) (*Result, error) {
 		return res, nil
 	}
 	return res, s.apply(ctx, chosen, opts, res)
+}
+
+// conclude ends an apply that was cut short when there was nothing left to do but to say so.
+func (s *Set) conclude(ctx context.Context, res *Result) error {
+	w := &work{s: s, j: s.journal}
+	for _, st := range w.j.Steps {
+		done, err := s.wasDone(w.j, st)
+		if err != nil {
+			return err
+		}
+		st.done = done
+	}
+	s.journal = nil
+	return errors.Join(w.finish(ctx, applied, nil, res), w.j.close())
 }
 
 // needed adds the folders that what is chosen lies in, where they are new too.

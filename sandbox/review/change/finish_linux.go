@@ -118,7 +118,7 @@ func (w *work) syncOutside() error {
 func (w *work) record(st *step) error {
 	path := string(st.Path)
 	m, err := w.s.outside[st.View].lstat(string(st.Rel))
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.EACCES) { // in a folder that was made to be shut
 		return err
 	}
 	now := identOf(m)

@@ -113,7 +113,7 @@ func matchParts(pattern, parts []string) bool {
 		if pattern[0] == "**" {
 			for i := 0; i <= len(parts); i++ {
 				if matchParts(pattern[1:], parts[i:]) {
-					return len(pattern) > 1 || i < len(parts) // "a/**" is what is in a, and not a
+					return len(pattern) > 1 || i > 0 // "a/**" is what is in a, and not a
 				}
 			}
 			return false

@@ -201,6 +201,9 @@ func (w *walk) folder(f tree.Folder) error {
 		return nil
 	}
 	names, err := w.out.names(dir)
+	if errors.Is(err, unix.EACCES) {
+		return nil // what is in it is not known, and so not deleted either
+	}
 	if err != nil {
 		return err
 	}
@@ -234,6 +237,9 @@ func (w *walk) add(c *Change) {
 	if w.s.state.wasApplied(c.name(), in) {
 		return
 	}
+	if c.New != nil && special(c.New) && c.New.kind() != unix.S_IFIFO && c.Refused == "" {
+		c.Refused = "a " + c.New.What() + " is not made outside"
+	}
 	w.s.Changes = append(w.s.Changes, c)
 }
 
@@ -243,6 +249,12 @@ func (w *walk) entry(e *tree.Entry, parent dirState) error {
 	}
 	untouched := w.copied() && !parent.touched && !e.Ctime.After(w.s.ready)
 	low, err := w.out.lstat(e.Path)
+	if errors.Is(err, unix.EACCES) {
+		if !untouched {
+			w.add(&Change{rel: e.Path, Kind: Added, New: metaOf(e), Refused: shutOutside})
+		}
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -253,6 +265,9 @@ func (w *walk) entry(e *tree.Entry, parent dirState) error {
 			st = dirState{touched: parent.touched || moved, moved: parent.touched || moved}
 		}
 		w.dirs[e.Path] = st
+	}
+	if !e.IsDir() && w.s.state.wasApplied(join(w.at, e.Path), identOf(metaOf(e))) {
+		return nil // its content need not be read
 	}
 	if untouched {
 		return nil // whatever is outside now: nothing was done to it inside
@@ -355,12 +370,18 @@ func (s *Set) same(view int, path string, outView int, outPath string) (bool, er
 	return tree.SameContent(int(in.Fd()), int(out.Fd()))
 }
 
+// shutOutside says why nothing is known of what is outside at a path.
+const shutOutside = "you may not look into the folder that it is in outside"
+
 // gone lists what is outside at a path that the view does not have any more, and all below it.
 func (w *walk) gone(path string) error {
 	if slices.Contains(w.skip, path) || w.s.record.Kind == spec.RootFuse && strings.HasPrefix(baseOf(path), ".wh.") {
 		return nil // of another view; or what fuse-overlayfs takes for its own, and shows to nobody
 	}
 	low, err := w.out.lstat(path)
+	if errors.Is(err, unix.EACCES) {
+		return nil // its folder says so
+	}
 	if err != nil || low == nil {
 		return err
 	}
@@ -376,7 +397,7 @@ func (w *walk) gone(path string) error {
 func (w *walk) goneFrom(c *Change) error {
 	names, err := w.out.names(c.rel)
 	if errors.Is(err, unix.EACCES) {
-		c.Refused = "the folder outside cannot be read"
+		c.Refused = shutOutside
 		return nil
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package change
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"cove/sandbox/review"
@@ -66,6 +67,9 @@ func (s *Set) Undo(ctx context.Context, opts Options) (_ *Result, err error) {
 			return nil, err
 		}
 	}
+	if !opts.DryRun {
+		w.openUp()
+	}
 	var steps []*step
 	conflicts := &ConflictError{Undo: true}
 	for _, st := range j.Steps {
@@ -107,6 +111,25 @@ func (s *Set) Undo(ctx context.Context, opts Options) (_ *Result, err error) {
 		}
 	}
 	return res, err
+}
+
+// openUp lets the caller into folders that the apply has shut for everybody, to take out what it has put there. They go too,
+// or get the mode back that they had.
+func (w *work) openUp() {
+	for _, st := range w.j.Steps {
+		if st.New == nil || st.New.Mode&typeMask != typeDir || st.New.Mode&0o700 == 0o700 || st.Rel == "" {
+			continue
+		}
+		fd, err := openIn(w.s.outside[st.View].fd, string(st.Rel), unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			continue // whoever needs it says so
+		}
+		var now unix.Stat_t
+		if unix.Fstat(fd, &now) == nil && now.Ino == w.j.made[st.n] && now.Mode == st.New.Mode {
+			_ = unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), now.Mode&0o7777|0o700)
+		}
+		_ = unix.Close(fd)
+	}
 }
 
 // back says whether a step is to be taken back, and why it should not be. It sets what the step expects and makes.

@@ -195,6 +195,7 @@ type insideRequest struct {
 	Script             string
 	Seed               int64 // random changes, unless 0
 	NoLinks            bool  // no hard links among them
+	Quiet              bool  // nothing is dumped: it is too deep
 }
 
 type insideReply struct{ Dump, Err string }
@@ -277,7 +278,11 @@ func (req *insideRequest) run() (string, error) {
 			return "", fmt.Errorf("%s: %w\n%s", req.Script, err, out)
 		}
 	}
-	out, err := dump()
+	var out string
+	var err error
+	if !req.Quiet {
+		out, err = dump()
+	}
 	if req.Kind == spec.RootFuse && !req.Bare {
 		_ = unix.Chdir("/")
 		if err := unix.Unmount("/mnt", 0); err != nil {
@@ -335,6 +340,10 @@ func dump() (string, error) {
 			}
 			line += fmt.Sprintf(" > %q", to)
 		case unix.S_IFREG:
+			if st.Size > 64<<20 {
+				line += fmt.Sprintf(" %d", st.Size)
+				break
+			}
 			b, err := os.ReadFile(path)
 			if err != nil {
 				return err
