@@ -28,7 +28,7 @@ func (a *app) try(c *cli.Context) error {
 	if c.IsSet("workspace") && c.String("workspace") != "review" {
 		return start.Usagef("--workspace %s: `cove try` is always in review; `cove run` takes another", quote(c.String("workspace")))
 	}
-	for _, f := range []string{"ssh-agent", "git", "git-credentials", "browser", "notify"} {
+	for _, f := range start.SessionFlags {
 		if c.IsSet(f) {
 			return start.Usagef("--%s: what is not trusted has nothing of your session; `cove run --workspace review` takes the option", f)
 		}

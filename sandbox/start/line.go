@@ -87,6 +87,9 @@ var Flags = []Flag{
 	{Name: "dry-run", Kind: Bool, Usage: "print the decision as JSON and start nothing"},
 }
 
+// SessionFlags are those of Flags that grant something of the caller's session: the table [host] by hand.
+var SessionFlags = []string{"ssh-agent", "ssh-agent-confirm", "git", "git-credentials", "browser", "notify", "wayland", "x11", "audio", "gpu"}
+
 // RunFlags are those that run has besides.
 var RunFlags = []Flag{
 	{Name: "learn-network", Kind: Optional, Default: "refuse", Usage: "refuse what the profile does not allow, or `=allow` it, and write what was asked for into it"},
