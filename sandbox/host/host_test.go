@@ -276,3 +276,43 @@ func BenchmarkCached(b *testing.B) {
 		}
 	}
 }
+
+// An overlay can lie on a folder of the store's file system, and of another that is like others; not on /proc.
+func TestTryLower(t *testing.T) {
+	opts := options(t)
+	h := probe(t, opts)
+	if !h.NativeOverlay.OK {
+		t.Skip("needs native overlay")
+	}
+	try := func(lower string) Fact {
+		t.Helper()
+		f, err := h.TryLower(context.Background(), opts.StoreDir, lower)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	like := t.TempDir()
+	if !likeStore(opts.StoreDir, like) {
+		t.Error("two folders of one file system are not alike")
+	}
+	if f := try(like); !f.OK {
+		t.Errorf("beside the store: %+v", f)
+	}
+	if likeStore(opts.StoreDir, "/proc") {
+		t.Error("/proc is like the store")
+	}
+	if f := try("/proc"); f.OK || f.Why == "" {
+		t.Errorf("/proc: %+v", f)
+	}
+	// What root alone can read is nobody's in the stage that root starts.
+	if shm, err := os.MkdirTemp("/dev/shm", "lower"); err == nil && os.Geteuid() != 0 {
+		defer os.RemoveAll(shm)
+		if f := try(shm); !f.OK {
+			t.Errorf("on tmpfs: %+v", f)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(opts.StoreDir, scratchPrefix+"*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}

@@ -60,10 +60,13 @@ func try(ctx context.Context, h *Host, opts Options) (answer, error) {
 	return t, nil
 }
 
-// TryLower tries whether overlayfs can have a folder as its lower directory and the store's file system above it: it
-// cannot where something is mounted in the folder, on file systems that know no case, and on others that have names of
-// their own mind.
+// TryLower tries whether overlayfs can have a folder, in which nothing is mounted, as its lower directory and the store's
+// file system above it: it cannot on file systems that know no case, on others that have names of their own mind, and on too
+// many other overlays.
 func (h *Host) TryLower(ctx context.Context, storeDir, lower string) (Fact, error) {
+	if h.NativeOverlay.OK && likeStore(storeDir, lower) {
+		return h.NativeOverlay, nil
+	}
 	idmap, _ := h.idmap()
 	c, err := start(ctx, idmap)
 	if err != nil {
@@ -74,6 +77,23 @@ func (h *Host) TryLower(ctx context.Context, storeDir, lower string) (Fact, erro
 		return Fact{}, fmt.Errorf("try an overlay on %q: %w", lower, err)
 	}
 	return t.NativeOverlay, nil
+}
+
+// likeStore reports whether a folder is one that an overlay can lie on just as on the store's own, where that was tried: of
+// the same file system, and not one of those that know no case, which ext4 and f2fs have folder by folder (ioctl_iflags(2)).
+func likeStore(storeDir, folder string) bool {
+	var a, b unix.Stat_t
+	if unix.Stat(storeDir, &a) != nil || unix.Stat(folder, &b) != nil || a.Dev != b.Dev {
+		return false
+	}
+	fd, err := unix.Open(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	const noCase = 0x40000000 // FS_CASEFOLD_FL
+	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+	return err == unix.ENOTTY || err == unix.EOPNOTSUPP || err == nil && flags&noCase == 0
 }
 
 // idmap is the widest mapping that the machine grants; the error says why it is a single id.

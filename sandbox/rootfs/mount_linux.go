@@ -64,8 +64,18 @@ type Stand struct {
 }
 
 // Add opens a folder, with the ids of now, to lie at name below the stand.
-func (s *Stand) Add(folder, name string) error {
+func (s *Stand) Add(folder, name string) error { return s.add(folder, name, 0) }
+
+// AddReadOnly is Add of what the program is only to read.
+func (s *Stand) AddReadOnly(folder, name string) error {
+	return s.add(folder, name, unix.MOUNT_ATTR_RDONLY)
+}
+
+func (s *Stand) add(folder, name string, attrs uint64) error {
 	fd, err := clone(unix.AT_FDCWD, folder)
+	if err == nil && attrs != 0 {
+		err = restrict(fd, attrs, true)
+	}
 	if err != nil {
 		return fmt.Errorf("open %q: %w", folder, err)
 	}

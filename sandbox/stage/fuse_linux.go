@@ -46,7 +46,8 @@ func execFuse(start *FuseStart, conn *fdpass.Conn) error {
 	var lower []string
 	for i := len(start.Root.Layers) - 1; i >= 0; i-- {
 		name := strconv.Itoa(i)
-		if err := stand.Add(string(start.Root.Layers[i]), name); err != nil {
+		// A layer is the image's, and a view's is the project itself.
+		if err := stand.AddReadOnly(string(start.Root.Layers[i]), name); err != nil {
 			return err
 		}
 		lower = append(lower, name)
