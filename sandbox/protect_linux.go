@@ -118,7 +118,7 @@ func (b *box) protectElsewhere() {
 // shownBy lists those of the real paths that lie below a bind's source.
 func shownBy(m spec.Mount, paths []string) spec.Below {
 	view := spec.Below{Target: m.Target}
-	if m.Kind != spec.MountBind {
+	if m.Kind != spec.MountBind && m.Kind != spec.MountView {
 		return view
 	}
 	source, err := filepath.EvalSymlinks(string(m.Source))
@@ -172,7 +172,7 @@ func (b *box) protectProgram() error {
 		return fmt.Errorf("find this program's own file: %w", err)
 	}
 	for _, m := range b.spec.Mounts {
-		if m.ReadOnly {
+		if m.ReadOnly || m.Kind == spec.MountView { // what is put into a view is not what runs outside
 			continue
 		}
 		if view := shownBy(m, []string{exe}); len(view.Paths) > 0 {
