@@ -21,6 +21,9 @@ const (
 	vnetHeader    = 10
 	needsChecksum = 1
 	maxPacket     = 65535
+	// readSize has room for what the MTU lets through, and is the largest that buffers are kept in a pool of: one a few bytes larger is
+	// made anew for each packet, and collected.
+	readSize = buffer.MaxChunkSize
 	// smallPacket is what is copied rather than handed on in the buffer that could hold the largest.
 	smallPacket = 4096
 )
@@ -72,7 +75,7 @@ func (l *link) Attach(d stack.NetworkDispatcher) {
 
 // read hands on what the sandbox sends, until the interface is closed.
 func (l *link) read() {
-	view := buffer.NewViewSize(vnetHeader + maxPacket)
+	view := buffer.NewViewSize(readSize)
 	defer func() { view.Release() }()
 	for {
 		if wait := l.owed(); wait > 0 {
@@ -94,7 +97,7 @@ func (l *link) read() {
 		} else {
 			packet.CapLength(n)
 			packet.TrimFront(vnetHeader)
-			view = buffer.NewViewSize(vnetHeader + maxPacket)
+			view = buffer.NewViewSize(readSize)
 		}
 		l.deliver(packet)
 	}
@@ -114,13 +117,45 @@ func (l *link) deliver(packet *buffer.View) {
 	l.mu.RLock()
 	d := l.dispatcher
 	l.mu.RUnlock()
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(packet)})
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: parted(packet)})
 	defer pkt.DecRef()
 	if d == nil {
 		return
 	}
 	pkt.RXChecksumValidated = true
 	d.DeliverNetworkPacket(proto, pkt)
+}
+
+// parted puts a large packet's headers into a view of their own. The stack reads them again and again, and while it holds on to them makes
+// a copy of all that is in one view with them (Buffer.PullUp).
+func parted(packet *buffer.View) buffer.Buffer {
+	size := headers(packet.AsSlice())
+	if size == 0 || packet.Size() <= smallPacket {
+		return buffer.MakeWithView(packet)
+	}
+	b := buffer.MakeWithView(buffer.NewViewWithData(packet.AsSlice()[:size]))
+	packet.TrimFront(size)
+	rest := buffer.MakeWithView(packet)
+	b.Merge(&rest) // Append would fill the first up
+	return b
+}
+
+// headers is how long the headers of a TCP segment are; 0 where it is none, or has more than the two.
+func headers(p []byte) int {
+	at := 0 // of the segment
+	switch {
+	case len(p) >= header.IPv4MinimumSize && p[0]>>4 == 4 && p[9] == byte(header.TCPProtocolNumber):
+		at = int(p[0]&0xf) * 4
+	case len(p) >= header.IPv6MinimumSize && p[0]>>4 == 6 && p[6] == byte(header.TCPProtocolNumber):
+		at = header.IPv6MinimumSize
+	}
+	if at < header.IPv4MinimumSize || len(p) < at+header.TCPMinimumSize {
+		return 0
+	}
+	if size := at + int(p[at+12]>>4)*4; size >= at+header.TCPMinimumSize && size < len(p) {
+		return size
+	}
+	return 0
 }
 
 // WritePackets sends packets into the sandbox. A full queue loses them, as every network may.
