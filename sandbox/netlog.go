@@ -49,7 +49,7 @@ func (b *box) netLog() (func(network.Decision), error) {
 		}
 	}
 	l := newNetLog(b.newLog(netLogName), listed)
-	l.learn = b.opts.Learned != nil
+	l.learn, l.refused.setup = b.opts.Learned != nil, b.opts.setup
 	if err := l.refused.share(b.state.dir); err != nil {
 		return nil, fmt.Errorf("begin the network's log: %w", err)
 	}

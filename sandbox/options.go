@@ -36,6 +36,7 @@ type Options struct {
 	Warn    io.Writer // where warnings go, one "cove: ..." line each
 	Log     *slog.Logger
 
+	setup bool   // what runs is a profile's setup
 	shell bool   // the sandbox of `cove shell`, which others join
 	parts []part // of it
 }

@@ -22,6 +22,7 @@ import (
 // The file begins with a line of what is allowed, as JSON. A record follows for each entry: how often it was refused, a blank, the
 // entry, and blanks up to a newline. So a count is written in its place, and the file has an end, whatever is refused.
 type refusals struct {
+	setup  bool     // that is asked for by setup, which has a list of its own
 	listed []string // what is allowed now, as entries
 	order  []string // of what was refused
 	count  map[string]int
@@ -232,8 +233,12 @@ func (r *refusals) tell(warn func(format string, args ...any)) {
 	for _, n := range r.count {
 		total += n
 	}
-	warn("the network refused what was asked of it %d time%s (`cove net log` tells more while it runs); this would allow it, in [network]:", total, plural(total))
-	warn("allow = %s", quotedList(slices.Concat(r.listed, r.order)))
+	where, key := ", in [network]", "allow"
+	if r.setup {
+		where, key = " to setup alone", "setup_network"
+	}
+	warn("the network refused what was asked of it %d time%s (`cove net log` tells more while it runs); this would allow it%s:", total, plural(total), where)
+	warn("%s = %s", key, quotedList(slices.Concat(r.listed, r.order)))
 }
 
 func plural(n int) string {

@@ -75,7 +75,9 @@ func (e *CommandError) Error() string {
 // Run makes the sandbox, runs the commands one after the other, and has what came of them read. Nothing of the sandbox is
 // left when it returns, nor when this process dies before.
 func (u *SetUp) Run(ctx context.Context) (err error) {
-	box, err := start(ctx, u.Spec, u.Options, nil)
+	o := u.Options
+	o.setup = true
+	box, err := start(ctx, u.Spec, o, nil)
 	if err != nil {
 		return err
 	}

@@ -117,6 +117,12 @@ var hints = []func(a *app, err error) string{
 		return "where there is a network, a run without --offline makes it"
 	},
 	func(a *app, err error) string {
+		if e := (&errSetup{}); !errors.As(err, &e) || !e.none {
+			return ""
+		}
+		return "its commands had no network; setup_network in the profile lists what they can reach, as setup_network = [\"deb.debian.org:80\"]"
+	},
+	func(a *app, err error) string {
 		var e *fetch.OfflineError
 		if !errors.As(err, &e) {
 			return ""

@@ -19,6 +19,7 @@ type errSetup struct {
 	error
 	log  string
 	last []string // lines of it
+	none bool     // it had no network
 }
 
 func (e *errSetup) Unwrap() error { return e.error }
@@ -83,7 +84,7 @@ func (a *app) setUp(w *start.SetUp) (*image.Image, error) {
 	if !errors.As(err, &command) {
 		last = nil
 	}
-	return nil, &errSetup{err, work.Log, last}
+	return nil, &errSetup{err, work.Log, last, command != nil && w.Work.Spec.Network.Mode == "none"}
 }
 
 func networkWord(mode string, listed bool) string {
