@@ -19,10 +19,13 @@ import (
 
 // The messages of the agent's protocol that have a meaning here.
 const (
-	msgFailure   = 5
-	msgList      = 11
-	msgSign      = 13
-	msgExtension = 27
+	msgFailure          = 5
+	msgList             = 11
+	msgListed           = 12
+	msgSign             = 13
+	msgSigned           = 14
+	msgExtension        = 27
+	msgExtensionFailure = 28
 )
 
 // refusedMessages are what the others are called in the log.
@@ -120,72 +123,70 @@ func (o *opened) serveAgent(ctx context.Context, c *client) {
 	stop := context.AfterFunc(ctx, func() { _ = upstream.Close() })
 	defer stop()
 	s := &agentSession{sshAgent: o.agent, opened: o, ctx: ctx, client: c, upstream: agent.NewClient(upstream)}
-	// Its error is that the client has gone, or has sent what is no message.
-	_ = agent.ServeAgent(s, &agentMessages{client: c, refuse: s.refuse})
-}
-
-// agentMessages is a client's connection as agent.ServeAgent reads it: whole messages that may pass, none too long, each in
-// time. To the others it answers itself, so that nobody takes apart what nobody will use.
-type agentMessages struct {
-	*client
-	refuse func(what, why string)
-	left   []byte // of the message
+	for {
+		message, err := s.next()
+		if err != nil {
+			return // the client has gone, or has sent what is no message
+		}
+		answer := s.answer(message)
+		if _, err := c.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(answer))), answer...)); err != nil {
+			return
+		}
+	}
 }
 
 var errBadMessage = errors.New("not a message of the agent's protocol")
 
-func (m *agentMessages) Read(p []byte) (int, error) {
-	for len(m.left) == 0 {
-		if err := m.next(); err != nil {
-			return 0, err
-		}
+// next reads one message: its length, and that many bytes, of which the first is its kind.
+func (s *agentSession) next() ([]byte, error) {
+	var size [4]byte
+	if err := s.client.SetReadDeadline(time.Time{}); err != nil {
+		return nil, err
 	}
-	n := copy(p, m.left)
-	m.left = m.left[n:]
-	return n, nil
+	if _, err := io.ReadFull(s.client, size[:1]); err != nil {
+		return nil, err
+	}
+	if err := s.client.SetReadDeadline(time.Now().Add(messageTime)); err != nil {
+		return nil, err
+	}
+	if _, err := io.ReadFull(s.client, size[1:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(size[:])
+	if n < 1 || n > maxMessage {
+		s.refuse("message", "too-long")
+		return nil, errBadMessage
+	}
+	message := make([]byte, n)
+	if _, err := io.ReadFull(s.client, message); err != nil {
+		return nil, err
+	}
+	return message, s.client.SetWriteDeadline(time.Now().Add(answerTime))
 }
 
-// next reads one message: its length, and that many bytes, of which the first is its kind.
-func (m *agentMessages) next() error {
-	var head [5]byte
-	if err := m.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	if _, err := io.ReadFull(m.client, head[:1]); err != nil {
-		return err
-	}
-	if err := m.SetReadDeadline(time.Now().Add(messageTime)); err != nil {
-		return err
-	}
-	if _, err := io.ReadFull(m.client, head[1:]); err != nil {
-		return err
-	}
-	size := binary.BigEndian.Uint32(head[:])
-	if size < 1 || size > maxMessage {
-		m.refuse("message", "too-long")
-		return errBadMessage
-	}
-	whole := make([]byte, 4+size)
-	copy(whole, head[:])
-	if _, err := io.ReadFull(m.client, whole[len(head):]); err != nil {
-		return err
-	}
-	switch kind := head[4]; kind {
-	case msgList, msgSign, msgExtension:
-		m.left = whole
-		return m.SetWriteDeadline(time.Now().Add(answerTime))
+// answer does what a message asks for, if it may be asked for; nobody takes apart what nobody will use.
+func (s *agentSession) answer(message []byte) []byte {
+	var answer []byte
+	var err error
+	switch kind := message[0]; kind {
+	case msgList:
+		answer, err = s.list()
+	case msgSign:
+		answer, err = s.sign(message)
+	case msgExtension:
+		answer, err = s.extension(message)
 	default:
 		what := refusedMessages[kind]
 		if what == "" {
 			what = fmt.Sprintf("message %d", kind)
 		}
-		m.refuse(what, "never")
-		if err := m.SetWriteDeadline(time.Now().Add(messageTime)); err != nil {
-			return err
-		}
-		_, err := m.client.Write([]byte{0, 0, 0, 1, msgFailure})
-		return err
+		s.refuse(what, "never")
+		err = errRefused
 	}
+	if err != nil {
+		return []byte{msgFailure}
+	}
+	return answer
 }
 
 // answerTime is how long an answer may take until it has been read. The agent may ask for a touch of a token meanwhile.
@@ -202,8 +203,6 @@ type agentSession struct {
 	forwarded bool   // what comes is another machine's
 }
 
-var _ agent.ExtendedAgent = (*agentSession)(nil)
-
 var errRefused = errors.New("refused")
 
 // refuse notes what is not done.
@@ -213,8 +212,8 @@ func (s *agentSession) refuse(what, why string) {
 	s.tell(e)
 }
 
-// List has the chosen keys alone.
-func (s *agentSession) List() ([]*agent.Key, error) {
+// list has the chosen keys alone.
+func (s *agentSession) list() ([]byte, error) {
 	e := s.client.event("ssh-agent", "list")
 	if s.forwarded {
 		s.refuse("list", "forwarded")
@@ -226,22 +225,32 @@ func (s *agentSession) List() ([]*agent.Key, error) {
 		e.Error = oci.Clean(err.Error())
 	}
 	s.tell(e)
-	var some []*agent.Key
+	var some []byte
+	n := uint32(0)
 	for _, k := range all {
 		if _, ok := s.chosen[string(k.Blob)]; ok {
-			some = append(some, k)
+			n++
+			some = append(some, ssh.Marshal(struct {
+				Blob    []byte
+				Comment string
+			}{k.Blob, k.Comment})...)
 		}
 	}
-	return some, err
+	return append(binary.BigEndian.AppendUint32([]byte{msgListed}, n), some...), err
 }
 
-func (s *agentSession) Sign(key ssh.PublicKey, data []byte) (*ssh.Signature, error) {
-	return s.SignWithFlags(key, data, 0)
-}
-
-func (s *agentSession) SignWithFlags(key ssh.PublicKey, data []byte, flags agent.SignatureFlags) (*ssh.Signature, error) {
+func (s *agentSession) sign(message []byte) ([]byte, error) {
+	var ask struct {
+		Key   []byte `sshtype:"13"`
+		Data  []byte
+		Flags uint32
+	}
+	if err := ssh.Unmarshal(message, &ask); err != nil {
+		return nil, err
+	}
+	key := &agent.Key{Blob: ask.Key}
 	e := s.client.event("ssh-agent", "sign")
-	comment, chosen := s.chosen[string(key.Marshal())]
+	comment, chosen := s.chosen[string(ask.Key)]
 	e.On, e.Text, e.To = fingerprint(key), oci.Clean(comment), s.to
 	switch {
 	case !chosen:
@@ -257,12 +266,15 @@ func (s *agentSession) SignWithFlags(key ssh.PublicKey, data []byte, flags agent
 		s.tell(e)
 		return nil, errRefused
 	}
-	sig, err := s.upstream.SignWithFlags(key, data, flags)
+	sig, err := s.upstream.SignWithFlags(key, ask.Data, agent.SignatureFlags(ask.Flags))
 	if err != nil {
 		e.Error = oci.Clean(err.Error())
 	}
 	s.tell(e)
-	return sig, err
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte{msgSigned}, ssh.Marshal(struct{ Signature []byte }{ssh.Marshal(sig)})...), nil
 }
 
 // question is what the caller is asked before a signature.
@@ -275,13 +287,20 @@ func (s *agentSession) question(e integration.Event) string {
 	return b.String()
 }
 
-// Extension passes on to which server the client is bound, and nothing else. The agent checks it by the server's own
+// extension passes on to which server the client is bound, and nothing else. The agent checks it by the server's own
 // signature; it holds keys with destination constraints to it, and refuses those on a connection that is not bound. What is
 // bound as forwarded is asked for by another machine, which was granted nothing.
-func (s *agentSession) Extension(name string, contents []byte) ([]byte, error) {
-	if name != bindExtension {
-		s.refuse("extension "+oci.Short(name), "never")
-		return nil, agent.ErrExtensionUnsupported
+func (s *agentSession) extension(message []byte) ([]byte, error) {
+	var ask struct {
+		Name     string `sshtype:"27"`
+		Contents []byte `ssh:"rest"`
+	}
+	if err := ssh.Unmarshal(message, &ask); err != nil {
+		return nil, err
+	}
+	if ask.Name != bindExtension {
+		s.refuse("extension "+oci.Short(ask.Name), "never")
+		return nil, errRefused
 	}
 	var bind struct {
 		HostKey    []byte
@@ -289,29 +308,23 @@ func (s *agentSession) Extension(name string, contents []byte) ([]byte, error) {
 		Signature  []byte
 		Forwarding bool
 	}
-	if err := ssh.Unmarshal(contents, &bind); err != nil {
-		return nil, err
+	if err := ssh.Unmarshal(ask.Contents, &bind); err != nil {
+		return []byte{msgExtensionFailure}, nil
 	}
 	if bind.Forwarding {
 		s.forwarded = true
 		s.refuse("bind", "forwarded")
-		return nil, errRefused
+		return []byte{msgExtensionFailure}, nil
 	}
-	answer, err := s.upstream.Extension(name, contents)
-	if err != nil {
+	answer, err := s.upstream.Extension(ask.Name, ask.Contents)
+	switch {
+	case errors.Is(err, agent.ErrExtensionUnsupported):
 		return nil, err
+	case err != nil:
+		return []byte{msgExtensionFailure}, nil
 	}
 	if key, err := ssh.ParsePublicKey(bind.HostKey); err == nil {
 		s.to = ssh.FingerprintSHA256(key)
 	}
 	return answer, nil
 }
-
-// What follows is never asked for: agentMessages lets none of it through. It would change the agent.
-
-func (s *agentSession) Add(agent.AddedKey) error       { return errRefused }
-func (s *agentSession) Remove(ssh.PublicKey) error     { return errRefused }
-func (s *agentSession) RemoveAll() error               { return errRefused }
-func (s *agentSession) Lock([]byte) error              { return errRefused }
-func (s *agentSession) Unlock([]byte) error            { return errRefused }
-func (s *agentSession) Signers() ([]ssh.Signer, error) { return nil, errRefused }

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"os"
 	"path/filepath"
@@ -191,6 +192,15 @@ func (in *inside) reasons() []string {
 
 // TestAgent: of two keys one is listed and signs; nothing else reaches the agent.
 func TestAgent(t *testing.T) {
+	// What a client does wrong is for the log of the sandbox, and not for the terminal that cove was called on.
+	var printed bytes.Buffer
+	log.SetOutput(&printed)
+	defer func() {
+		log.SetOutput(os.Stderr)
+		if printed.Len() > 0 {
+			t.Errorf("printed: %s", &printed)
+		}
+	}()
 	c := newCaller(t)
 	in := newInside(t, c, nil)
 	a := agent.NewClient(in.dial(t))
