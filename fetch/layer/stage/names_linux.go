@@ -78,8 +78,37 @@ var manyNames struct {
 // name is that which begins at i.
 func (h *heap) name(i uint32) []byte { return h.text[i+1 : i+1+uint32(h.text[i])] }
 
-func (h *heap) sort() {
-	slices.SortFunc(h.at, func(a, b uint32) int { return bytes.Compare(h.name(a), h.name(b)) })
+func (h *heap) sort() { slices.SortFunc(h.at, h.compare) }
+
+func (h *heap) compare(a, b uint32) int { return bytes.Compare(h.name(a), h.name(b)) }
+
+// least puts the k least names first, in no order (quickselect, which takes a part of the time that sorting does).
+func (h *heap) least(k int) {
+	for at := h.at; k > 0 && k < len(at); {
+		mid := []uint32{at[0], at[len(at)/2], at[len(at)-1]}
+		slices.SortFunc(mid, h.compare)
+		pivot, lo, hi := mid[1], 0, len(at)-1
+		for lo <= hi {
+			for h.compare(at[lo], pivot) < 0 {
+				lo++
+			}
+			for h.compare(at[hi], pivot) > 0 {
+				hi--
+			}
+			if lo <= hi {
+				at[lo], at[hi] = at[hi], at[lo]
+				lo, hi = lo+1, hi-1
+			}
+		}
+		switch { // up to hi is no more than the pivot, from lo on no less, and what is between is it
+		case k <= hi:
+			at = at[:hi+1]
+		case k >= lo:
+			at, k = at[lo:], k-lo
+		default:
+			return
+		}
+	}
 }
 
 func (h *heap) add(name []byte) {
@@ -167,7 +196,7 @@ func (s *sorter) fill() error {
 				continue
 			}
 			if s.full() {
-				cut = s.halve(cut)
+				cut = s.shrink(cut)
 				if bytes.Compare(name, cut) > 0 {
 					continue
 				}
@@ -192,12 +221,13 @@ func (s *sorter) full() bool {
 	return s.big && len(s.h.at) > 1 && (len(s.h.text) > bounds.many/5*4 || len(s.h.at) > bounds.many/20)
 }
 
-// halve takes out the greater half of the names, and returns the greatest of the others.
-func (s *sorter) halve(cut []byte) []byte {
-	s.h.sort()
-	s.h.at = s.h.at[:len(s.h.at)/2]
+// shrink takes out the greatest quarter of the names, and returns the greatest of the others.
+func (s *sorter) shrink(cut []byte) []byte {
+	keep := max(len(s.h.at)/4*3, 1)
+	s.h.least(keep)
+	s.h.at = s.h.at[:keep]
 	s.more = true
-	cut = append(cut[:0], s.h.name(s.h.at[len(s.h.at)-1])...)
+	cut = append(cut[:0], s.h.name(slices.MaxFunc(s.h.at, s.h.compare))...)
 	// In the order of where they begin each can be moved down.
 	slices.Sort(s.h.at)
 	end := uint32(0)
