@@ -21,7 +21,7 @@ type copier struct {
 	raw   bool                               // keep whiteouts and overlay attributes: a layer stays a layer
 	tree  bool                               // it is no layer: what none holds is left out
 	skip  map[string]bool                    // folders whose entries are not copied
-	links map[inode]string                   // files with several names -> the copy's first
+	links links                              // files with several names -> the copy's first
 	res   layer.Result
 }
 
@@ -44,7 +44,9 @@ func (st *stage) copyLayer(req layer.Request) (layer.Result, error) {
 		return layer.Result{}, err
 	}
 	defer unix.Close(dst)
-	c := &copier{root: dst, raw: true, links: map[inode]string{}, own: func(s *unix.Stat_t) (owners, error) {
+	spilled := st.newSpill(dst)
+	defer spilled.close()
+	c := &copier{root: dst, raw: true, links: newLinks(spilled), own: func(s *unix.Stat_t) (owners, error) {
 		return translate(s, req.Was, st.idmap)
 	}}
 	err = c.dir([]int{src}, dst, "")
@@ -67,7 +69,9 @@ func (st *stage) flatten(req layer.Request) (layer.Result, error) {
 	for i := len(layers) - 1; i >= 0; i-- {
 		upper = append(upper, layers[i])
 	}
-	c := &copier{root: dst, links: map[inode]string{}, own: func(s *unix.Stat_t) (owners, error) {
+	spilled := st.newSpill(dst)
+	defer spilled.close()
+	c := &copier{root: dst, links: newLinks(spilled), own: func(s *unix.Stat_t) (owners, error) {
 		return owners{s.Uid, s.Gid}, nil
 	}}
 	err = c.dir(upper, dst, "")
@@ -89,7 +93,9 @@ func (st *stage) copyTree(req layer.Request) (layer.Result, error) {
 		return layer.Result{}, err
 	}
 	defer unix.Close(dst)
-	c := &copier{root: dst, tree: true, links: map[inode]string{}, skip: map[string]bool{}}
+	spilled := st.newSpill(dst)
+	defer spilled.close()
+	c := &copier{root: dst, tree: true, links: newLinks(spilled), skip: map[string]bool{}}
 	for _, path := range req.Skip {
 		c.skip[string(path)] = true
 	}
@@ -142,18 +148,17 @@ func (c *copier) dir(srcs []int, dst int, path string) error {
 	}
 	seen := map[string]bool{}
 	for i, src := range srcs {
-		names, err := readNames(src)
+		err := eachName(src, func(name string) error {
+			if seen[name] {
+				return nil
+			}
+			if i < len(srcs)-1 { // else nothing comes after it
+				seen[name] = true
+			}
+			return entryError(join(path, name), c.entry(srcs[i:], dst, path, name))
+		})
 		if err != nil {
 			return err
-		}
-		for _, name := range names {
-			if seen[name] {
-				continue
-			}
-			seen[name] = true
-			if err := c.entry(srcs[i:], dst, path, name); err != nil {
-				return entryError(join(path, name), err)
-			}
 		}
 	}
 	return c.attrs(srcs[0], dst)
@@ -204,13 +209,14 @@ func (c *copier) entry(srcs []int, dst int, path, name string) error {
 	if err != nil {
 		return err
 	}
-	full := join(path, name)
-	key := inode{st.Dev, st.Ino}
 	if st.Nlink > 1 {
-		if first, ok := c.links[key]; ok {
+		first := c.links.first(&st, join(path, name))
+		if err := c.links.t.s.err; err != nil {
+			return err
+		}
+		if first != "" {
 			return unix.Linkat(c.root, first, dst, name, 0)
 		}
-		c.links[key] = full
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFREG {
 		c.res.Bytes += st.Size

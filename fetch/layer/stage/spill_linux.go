@@ -216,14 +216,35 @@ type trail struct {
 	buf  []byte
 }
 
-// add adds a record, which is head and text.
-func (t *trail) add(head []byte, text string) {
+// add adds a record, which is head and text. Where it ends is never 0.
+func (t *trail) add(head []byte, text string) (end int64) {
 	t.buf = append(append(t.buf, head...), text...)
 	t.buf = binary.LittleEndian.AppendUint16(t.buf, uint16(len(head)+len(text)))
+	end = t.size + int64(len(t.buf))
 	if len(t.buf) > bounds.trail {
 		t.flush()
 	}
+	return end
 }
+
+// at returns the record that ends there.
+func (t *trail) at(end int64) string {
+	b := t.buf
+	if end > t.size {
+		b = b[:end-t.size]
+	} else {
+		b = make([]byte, min(end, maxRecord))
+		if _, err := t.file.ReadAt(b, end-int64(len(b))); err != nil {
+			t.s.fail(err)
+			return ""
+		}
+	}
+	n := len(b) - 2 - int(binary.LittleEndian.Uint16(b[len(b)-2:]))
+	return string(b[n : len(b)-2])
+}
+
+// maxRecord is more than a path and what goes with it.
+const maxRecord = 8 << 10
 
 func (t *trail) flush() {
 	if t.file == nil {

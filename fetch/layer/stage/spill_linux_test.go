@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"fmt"
@@ -100,10 +101,16 @@ func TestSpillFails(t *testing.T) {
 func TestTrail(t *testing.T) {
 	tr := trail{s: testSpill(t, 0)}
 	var want []string
+	var ends []int64
 	for i := range 3000 {
 		text := fmt.Sprint(i) + strings.Repeat("p", rand.IntN(4096))
 		want = append(want, "head"+text)
-		tr.add([]byte("head"), text)
+		ends = append(ends, tr.add([]byte("head"), text))
+	}
+	for i, end := range ends {
+		if got := tr.at(end); end == 0 || got != want[i] {
+			t.Fatalf("record %d is %.20q, want %.20q", i, got, want[i])
+		}
 	}
 	if tr.file == nil {
 		t.Fatal("it is in memory")
@@ -190,4 +197,53 @@ func TestSorter(t *testing.T) {
 		}
 	}
 	manyNames.heap = heap{}
+}
+
+func TestLeast(t *testing.T) {
+	for range 3000 {
+		var h heap
+		var want []string
+		for range 1 + rand.IntN(60) {
+			name := strings.Repeat("n", rand.IntN(4)) + fmt.Sprint(rand.IntN(10))
+			want = append(want, name)
+			h.add([]byte(name))
+		}
+		slices.Sort(want)
+		k := rand.IntN(len(want) + 1)
+		h.least(k)
+		var got []string
+		for _, at := range h.at {
+			got = append(got, string(h.name(at)))
+		}
+		slices.Sort(got[:k])
+		slices.Sort(got[k:])
+		if !slices.Equal(got, want) {
+			t.Fatalf("the %d least of %q: %q", k, want, got)
+		}
+	}
+}
+
+// Files with several names have them in a copy too, however many there are.
+func TestCopyLinks(t *testing.T) {
+	b := newBench(t, testMap(t))
+	var hdrs []tar.Header
+	for i := range 40 {
+		hdrs = append(hdrs, file(fmt.Sprintf("a/%d", i)))
+	}
+	for i := range 60 {
+		hdrs = append(hdrs, hard(fmt.Sprintf("b/%d", i), fmt.Sprintf("a/%d", i%40)))
+	}
+	from, _, _, err := b.unpack(tarOf(t, nil, hdrs...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, _ := b.fresh()
+	if _, err := b.s.Copy(from, to, b.m); err != nil {
+		t.Fatal(err)
+	}
+	listing := b.listing()
+	if _, err := b.s.List(from, listing, "a layer"); err != nil {
+		t.Fatal(err)
+	}
+	b.checkListing(to, listing)
 }
