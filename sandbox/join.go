@@ -14,6 +14,20 @@ import (
 // A second shell gets the sandbox of the first, however that was started. What it would have had otherwise is told; and
 // where it was asked for by hand, a sandbox with less protection, or without what was asked for, is refused.
 
+// The parts of a sandbox, as people are told of them.
+const (
+	PartFiles        = "files and folders"
+	PartNetwork      = "network"
+	PartLimits       = "limits"
+	PartSecurity     = "security"
+	PartUsers        = "users"
+	PartHostname     = "hostname"
+	PartIntegrations = "integrations"
+	PartImage        = "image" // by its own names, not by a hash
+	PartName         = "name"  // likewise
+	PartAll          = "all"
+)
+
 // part is something of a sandbox that all shells in it share.
 type part struct {
 	Name string `json:"name"` // for people
@@ -36,21 +50,21 @@ func partsOf(s *spec.Spec) []part {
 	security := s.Security
 	security.Seccomp.Program = nil // its digest says which it is
 	parts := []part{
-		of("files and folders", mounts, s.Protect, s.Repository, s.Landlock, s.Root.ReadOnly, s.Root.Persist),
-		of("network", s.Network),
-		of("limits", s.Limits.MemoryBytes, s.Limits.CPUs, s.Limits.PIDs, s.Limits.TimeoutMS),
-		of("security", security),
-		of("users", s.IDMap),
-		of("hostname", s.Hostname),
+		of(PartFiles, mounts, s.Protect, s.Repository, s.Landlock, s.Root.ReadOnly, s.Root.Persist),
+		of(PartNetwork, s.Network),
+		of(PartLimits, s.Limits.MemoryBytes, s.Limits.CPUs, s.Limits.PIDs, s.Limits.TimeoutMS),
+		of(PartSecurity, security),
+		of(PartUsers, s.IDMap),
+		of(PartHostname, s.Hostname),
 	}
 	if i := s.Integrations; i != nil {
 		var keys []spec.SSHKey
 		if i.SSHAgent != nil {
 			keys = i.SSHAgent.Keys
 		}
-		return append(parts, of("integrations", keys, i.Git, i.Browser, i.Notify, i.Wayland != nil, i.X11 != nil))
+		return append(parts, of(PartIntegrations, keys, i.Git, i.Browser, i.Notify, i.Wayland != nil, i.X11 != nil))
 	}
-	return append(parts, of("integrations"))
+	return append(parts, of(PartIntegrations))
 }
 
 func of(name string, values ...any) part {
@@ -78,14 +92,19 @@ func (o *Options) compare(r *record, s *spec.Spec) error {
 			differs = append(differs, p.Name)
 		}
 	}
-	if o.ByHand && (r.Image != s.Root.Image || r.Digest != "" && s.Root.Digest != "" && r.Digest != s.Root.Digest) {
-		differs = append(differs, "image") // otherwise sameImage tells
+	wanted := o.ByHand
+	if slices.Contains(wanted, PartAll) {
+		wanted = append(slices.Clone(differs), PartImage)
 	}
-	if o.NamedByHand && r.Name != s.Name {
-		differs = append(differs, "name")
+	refused := slices.DeleteFunc(slices.Clone(differs), func(name string) bool { return !slices.Contains(wanted, name) })
+	if slices.Contains(wanted, PartImage) && (r.Image != s.Root.Image || r.Digest != "" && s.Root.Digest != "" && r.Digest != s.Root.Digest) {
+		refused = append(refused, PartImage) // otherwise sameImage tells
 	}
-	if o.ByHand && len(differs) > 0 {
-		return &JoinError{Name: r.Name, What: differs}
+	if slices.Contains(wanted, PartName) && r.Name != s.Name {
+		refused = append(refused, PartName)
+	}
+	if len(refused) > 0 {
+		return &JoinError{Name: r.Name, What: refused}
 	}
 	if r.Profile != o.ProfileHash {
 		o.warn("the profile has changed since this sandbox was started%s: leave every shell of it to get the new one", inBrackets(differs))

@@ -23,13 +23,14 @@ type Options struct {
 
 	FuseOverlayfs string // path of the program; "" when there is none
 	ProfileHash   string // of the profile that the Spec was made of
-	ByHand        bool   // options say how a shell's sandbox is to be: one that runs and is not so is not joined
-	NamedByHand   bool   // and what it is to be called
-	TellJoined    bool   // that a shell joined a sandbox is told
-	Frozen        bool   // no sandbox is joined that runs another image than the Spec's
-	Stdin         *os.File
-	Stdout        *os.File
-	Stderr        *os.File
+	// ByHand are the parts of a shell's sandbox that options say something of (PartNetwork): one that runs, and is not so, is not
+	// joined. A part that is not known stands for all.
+	ByHand     []string
+	TellJoined bool // that a shell joined a sandbox is told
+	Frozen     bool // no sandbox is joined that runs another image than the Spec's
+	Stdin      *os.File
+	Stdout     *os.File
+	Stderr     *os.File
 	// Learned is told at the end which entries network.allow would have needed, and which of them lead to closed addresses;
 	// nil: it is said on Warn.
 	Learned func(entries, closed []string)

@@ -108,14 +108,6 @@ var CommonFlags = []Flag{
 	{Name: "help", Short: "h", Kind: Bool, Usage: "show this text"},
 }
 
-// ofOneShell are the options that do not say how a sandbox is to be, but what one command in it has, or how it is come by.
-var ofOneShell = []string{"env", "env-file", "workdir", "user", "pull", "frozen", "offline", "verify-key", "rebuild", "best-effort", "dry-run"}
-
-// shapes reports whether an option says how the sandbox is to be.
-func shapes(l Line) bool {
-	return slices.ContainsFunc(Flags, func(f Flag) bool { return l.IsSet(f.Name) && !slices.Contains(ofOneShell, f.Name) })
-}
-
 // UsageError is a wrong command line.
 type UsageError struct {
 	Text string

@@ -104,7 +104,7 @@ func (c *Call) Plan(l Line) (*Planned, error) {
 	}
 	options, err := c.options(&in, stored)
 	options.Frozen, options.Persist = l.Bool("frozen"), persist
-	options.ByHand, options.NamedByHand = shapes(l), l.IsSet("name")
+	options.ByHand = shaped(l)
 	return &Planned{Spec: s, Options: options, Learn: learn}, err
 }
 
