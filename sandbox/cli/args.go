@@ -29,6 +29,9 @@ func resolve(commands []*cli.Command, args []string) (*call, error) {
 		if version(args) {
 			return &call{words: []string{"version"}, args: []string{"version"}}, nil
 		}
+		if e := err.(*start.UsageError); e.Hint == "" {
+			e.Hint = "`cove help` lists the commands"
+		}
 		return nil, err
 	}
 	if len(rest) == 0 {
@@ -48,13 +51,15 @@ func resolve(commands []*cli.Command, args []string) (*call, error) {
 			return nil, start.Usagef("%s: which one? (%s)", c.name(), strings.Join(names(among), ", "))
 		}
 		if found = byName(among, rest[0]); found == nil {
-			return nil, unknownCommand(strings.TrimSpace(c.name()+" "+escape(rest[0])), rest[0], names(among))
+			return nil, unknownCommand(c.name(), rest[0], among)
 		}
 		c.words, rest, among = append(c.words, found.Name), rest[1:], found.Subcommands
 	}
 	opts, operands, err := splitOptions(found.Flags, rest, takesCommand[c.name()])
 	if err != nil {
-		err.(*start.UsageError).Hint = "`cove help " + c.name() + "` lists the options"
+		if e := err.(*start.UsageError); e.Hint == "" {
+			e.Hint = "`cove help " + c.name() + "` lists the options"
+		}
 		return nil, err
 	}
 	c.args = append(append(append(append(c.args, c.words...), front...), opts...), "--")
@@ -66,9 +71,16 @@ func version(args []string) bool {
 	return len(args) == 1 && (args[0] == "--version" || args[0] == "-V")
 }
 
-func unknownCommand(shown, word string, known []string) error {
-	e := &start.UsageError{Text: "unknown command " + quote(shown), Hint: "`cove help` lists the commands"}
-	if near := config.Nearest(word, known); near != "" {
+// unknownCommand is for a word that is none of a command's, or of cove's where of is "".
+func unknownCommand(of, word string, among []*cli.Command) error {
+	e := &start.UsageError{Text: "unknown command " + quote(strings.TrimSpace(of+" "+escape(word))), Hint: "`cove help` lists the commands"}
+	if of != "" {
+		e.Hint = "there are: " + strings.Join(names(among), ", ")
+	} else if hint := otherCommand(word, among); hint != "" {
+		e.Hint = hint
+		return e
+	}
+	if near := config.Nearest(word, names(among)); near != "" {
 		e.Text += "; did you mean " + quote(near) + "?"
 	}
 	return e
@@ -164,6 +176,9 @@ func flagNamed(flags []cli.Flag, name string) (first string, isBool bool) {
 func unknownOption(arg string, flags []cli.Flag) error {
 	shown, _, _ := strings.Cut(arg, "=")
 	text := "unknown option " + quote(shown)
+	if hint := knownElsewhere(arg, flags); hint != "" {
+		return &start.UsageError{Text: text, Hint: hint}
+	}
 	var known []string
 	for _, f := range flags {
 		known = append(known, f.Names()...)
@@ -173,5 +188,5 @@ func unknownOption(arg string, flags []cli.Flag) error {
 	if near != "" && (len(word) > 1 || near == word) { // any letter is near to any other
 		text += "; did you mean " + dashed(near) + "?"
 	}
-	return &start.UsageError{Text: text, Hint: "`cove help` lists the commands"}
+	return &start.UsageError{Text: text}
 }

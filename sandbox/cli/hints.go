@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -281,6 +282,26 @@ var hints = []func(a *app, err error) string{
 			return "where signatures are looked for is said in registries.d; see `cove help signatures`"
 		}
 		return e.File + " says which images may come in; see `cove help signatures`"
+	},
+	func(a *app, err error) string {
+		if !errors.Is(err, start.ErrNoProfile) {
+			return ""
+		}
+		return "`cove init` writes one; --profile FILE names another"
+	},
+	func(a *app, err error) string {
+		var e *config.ProfileError
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), `needs network.mode = "user"`) {
+			return ""
+		}
+		return "--network user, or mode under [network], gives it a network"
+	},
+	func(a *app, err error) string {
+		var e *net.DNSError
+		if !errors.As(err, &e) || !e.IsNotFound {
+			return ""
+		}
+		return "no registry of that name was found: look at the name, and whether there is a network; `cove images` lists what is stored"
 	},
 	func(a *app, err error) string {
 		var e *sandbox.JoinError

@@ -84,7 +84,7 @@ func (a *app) beginPinning(c *cli.Context) (*pinning, error) {
 		return nil, err
 	}
 	if p.profile.File == "" {
-		return nil, errors.New("there is no profile here (cove.toml, in this folder or above)")
+		return nil, start.ErrNoProfile
 	}
 	if p.old, err = p.profile.ReadLock(); err != nil {
 		return nil, err

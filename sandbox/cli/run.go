@@ -25,7 +25,7 @@ func (a *app) runCommand() *cli.Command {
 
 func (a *app) run(c *cli.Context) error {
 	if status, err, ran := quick.Outcome(); ran {
-		return a.status(status, err)
+		return a.runStatus(c, status, err)
 	}
 	plan, err := a.plan(c)
 	if err != nil {
@@ -39,7 +39,7 @@ func (a *app) run(c *cli.Context) error {
 		plan.Options.Learned = func(entries, closed []string) { a.learned(plan.Learn, entries, closed) }
 	}
 	status, err := sandbox.Run(a.Ctx, plan.Spec, plan.Options)
-	return a.status(status, err)
+	return a.runStatus(c, status, err)
 }
 
 // learned writes what a command asked of the network into the profile that it ran under.

@@ -72,7 +72,7 @@ func (a *app) trust(c *cli.Context) error {
 		return err
 	}
 	if p.File == "" {
-		return errNoProfile
+		return start.ErrNoProfile
 	}
 	d, err := t.Check(p)
 	if err != nil {
@@ -91,8 +91,6 @@ func (a *app) trust(c *cli.Context) error {
 	}
 	return t.Accept(p)
 }
-
-var errNoProfile = errors.New("there is no profile here (cove.toml, in this folder or above)")
 
 func checkTrustWords(c *cli.Context) error {
 	chosen := 0
@@ -197,7 +195,7 @@ func (a *app) trustRevoke(t *config.Trust, c *cli.Context) error {
 		opts.ProfileFlag = c.String("profile")
 		file, err := config.Find(opts)
 		if err == nil && file == "" {
-			err = errNoProfile
+			err = start.ErrNoProfile
 		}
 		if err != nil {
 			return err

@@ -35,8 +35,8 @@ func ImageSource(l Line) (Source, error) {
 	return s, nil
 }
 
-// errNoProfile says that there is no profile, and so no lock.
-var errNoProfile = errors.New("there is no profile here (cove.toml, in this folder or above)")
+// ErrNoProfile says that there is no profile, and so no lock.
+var ErrNoProfile = errors.New("there is no profile here (cove.toml, in this folder or above)")
 
 // UseLock holds the source to the lock beside the profile. An image that was typed is the user's own, whatever the
 // project has locked; with --frozen nothing runs that is not locked.
@@ -71,7 +71,7 @@ func (s *Source) UseLock(l Line, p *config.Profile) error {
 	case !frozen:
 		return nil
 	case p.File == "":
-		return fmt.Errorf("--frozen: %w, and so nothing is locked", errNoProfile)
+		return fmt.Errorf("--frozen: %w, and so nothing is locked", ErrNoProfile)
 	}
 	if _, why := p.Lockable(); why != "" {
 		return fmt.Errorf("--frozen: %s: no lock can hold it", why)
