@@ -138,7 +138,8 @@ func (p *planner) x11() error {
 	}
 	x := &spec.X11{Display: int(n), Trusted: want == config.Trusted}
 	p.spec.Integrations.X11 = x
-	p.bind(string(x.Socket()), string(x.Socket()), false, "")
+	// Read-only: it is connected to all the same, and nobody changes the mode of what may be the caller's own file.
+	p.bind(string(x.Socket()), string(x.Socket()), true, "")
 	return p.sortMounts()
 }
 

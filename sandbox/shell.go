@@ -48,6 +48,7 @@ type keeperReply struct {
 	Error    *spec.Failed
 	InUse    *review.InUseError // where that is what Error says
 	Persist  *PersistError      // likewise
+	Missing  *integration.MissingError
 	Warnings string
 }
 
@@ -190,6 +191,9 @@ func startKeeper(ctx context.Context, s *spec.Spec, o Options) (string, error) {
 		if reply.InUse != nil {
 			err.cause = reply.InUse
 		}
+		if reply.Missing != nil {
+			err.cause = reply.Missing
+		}
 		if reply.Persist != nil {
 			err.cause = reply.Persist
 		}
@@ -225,7 +229,9 @@ func KeeperMain(driver network.Driver, integrations integration.Driver) int {
 		errors.As(err, &inUse)
 		var persist *PersistError
 		errors.As(err, &persist)
-		_ = conn.Send(keeperReply{Error: failed, InUse: inUse, Persist: persist, Warnings: warnings.String()})
+		var missing *integration.MissingError
+		errors.As(err, &missing)
+		_ = conn.Send(keeperReply{Error: failed, InUse: inUse, Persist: persist, Missing: missing, Warnings: warnings.String()})
 		return 1
 	}
 	_ = conn.Send(keeperReply{Warnings: warnings.String()})

@@ -138,7 +138,8 @@ func (r *Root) grantedDevices(dev tree) error {
 		if err != nil {
 			return fmt.Errorf("make /dev/%s: %w", name, err)
 		}
-		err = errors.Join(restrict(mount, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, false), attach(mount, target))
+		// Read-only: what a device does is not the file system's to say, but its owner and mode are, and it may be the caller's own.
+		err = errors.Join(restrict(mount, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, false), attach(mount, target))
 		_ = unix.Close(target)
 		_ = unix.Close(mount)
 		if err != nil {

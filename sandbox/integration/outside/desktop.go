@@ -32,7 +32,7 @@ func newBrowser() (*browser, error) {
 // startTime is how long a program that starts a browser has to say that it cannot.
 const startTime = 2 * time.Second
 
-func (b *browser) serve(_ context.Context, words []string, e *integration.Event) ([]string, error) {
+func (b *browser) serve(ctx context.Context, words []string, e *integration.Event) ([]string, error) {
 	e.Kind, e.What = "browser", "open"
 	if len(words) != 1 {
 		return nil, &errNot{"bad-form", "want one address"}
@@ -62,6 +62,7 @@ func (b *browser) serve(_ context.Context, words []string, e *integration.Event)
 			e.Notice = ""
 			return nil, fmt.Errorf("xdg-open: %w", err)
 		}
+	case <-ctx.Done():
 	case <-time.After(startTime):
 	}
 	return nil, nil
