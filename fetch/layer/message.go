@@ -10,7 +10,7 @@ import (
 
 // Hello is the first message: what the stage may touch, and the ids it has.
 type Hello struct {
-	Dirs  []string     `json:"dirs"` // absolute; opened by path while the stage is still the caller
+	Dirs  [][]byte     `json:"dirs"` // absolute, of any bytes; opened by path while the stage is still the caller
 	IDMap userns.IDMap `json:"idmap"`
 	// Submounts lets the directories have mounts in them, which come with them.
 	Submounts bool `json:"submounts,omitempty"`

@@ -31,7 +31,15 @@ type Session struct {
 // Start starts a stage that may work in dirs, absolute paths, with the ids of m. The directories
 // must be reachable for the caller; what lies in them must be owned by ids that m maps.
 func Start(ctx context.Context, m userns.IDMap, dirs ...string) (*Session, error) {
-	return start(ctx, Hello{Dirs: dirs, IDMap: m})
+	return start(ctx, Hello{Dirs: paths(dirs), IDMap: m})
+}
+
+// paths are names as JSON leaves them: it has no place for bytes that are no UTF-8.
+func paths(names []string) (out [][]byte) {
+	for _, name := range names {
+		out = append(out, []byte(name))
+	}
+	return out
 }
 
 func start(ctx context.Context, h Hello) (*Session, error) {
@@ -329,7 +337,7 @@ func Flatten(ctx context.Context, m userns.IDMap, layers []string, dest string) 
 // attributes too, its blocks shared where the file system can. Of the folders in skip, relative to it, nothing but they
 // themselves is copied; sockets and devices are left out.
 func CopyTree(ctx context.Context, m userns.IDMap, from, dest string, skip []string) error {
-	s, err := start(ctx, Hello{IDMap: m, Dirs: []string{dest, from}, Submounts: true})
+	s, err := start(ctx, Hello{IDMap: m, Dirs: paths([]string{dest, from}), Submounts: true})
 	if err != nil {
 		return err
 	}
@@ -337,9 +345,7 @@ func CopyTree(ctx context.Context, m userns.IDMap, from, dest string, skip []str
 	stop := context.AfterFunc(ctx, s.child.Kill)
 	defer stop()
 	req := &Request{Op: OpTree, From: []Place{{Dir: 1}}}
-	for _, path := range skip {
-		req.Skip = append(req.Skip, []byte(path))
-	}
+	req.Skip = paths(skip)
 	_, err = s.call(req)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

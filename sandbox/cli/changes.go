@@ -113,7 +113,7 @@ func (h *heldChanges) Close() error { return errors.Join(h.Set.Close(), h.sessio
 
 // holdChanges locks a view and compares it with its project.
 func (a *app) holdChanges(store, project string) (*heldChanges, error) {
-	s, err := review.Open(store, project)
+	s, err := review.OpenSoon(a.Ctx, store, project)
 	if err != nil {
 		return nil, err
 	}

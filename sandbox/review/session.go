@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"cove/userns"
 
@@ -41,6 +42,30 @@ func Open(store, project string) (*Session, error) {
 		return nil, fmt.Errorf("review %q: %w", project, err)
 	}
 	return s, nil
+}
+
+// soon is how long a sandbox takes at most to end whose last command has ended: a shell does not wait for its keeper.
+const soon = time.Second
+
+// OpenSoon is Open that waits a moment for a sandbox that may just be ending.
+func OpenSoon(ctx context.Context, store, project string) (*Session, error) {
+	for deadline := time.Now().Add(soon); ; {
+		s, err := Open(store, project)
+		var inUse *InUseError
+		if !errors.As(err, &inUse) || !again(ctx, deadline) {
+			return s, err
+		}
+	}
+}
+
+// again waits a little before another attempt, as long as there is time for one.
+func again(ctx context.Context, deadline time.Time) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(20 * time.Millisecond):
+		return time.Now().Before(deadline)
+	}
 }
 
 // Look reads what the view of a project is of, and locks nothing.

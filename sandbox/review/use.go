@@ -38,6 +38,7 @@ func Use(ctx context.Context, storeDir string, w Want) (*Session, error) {
 func use(ctx context.Context, storeDir string, w Want) (_ *Session, err error) {
 	dir := Dir(storeDir, w.Project)
 	var lock *os.File
+	deadline := time.Now().Add(soon) // who is just ending is waited for
 	for lock == nil {
 		if err := mkdirs(filepath.Dir(dir), dir); err != nil {
 			return nil, err
@@ -49,7 +50,7 @@ func use(ctx context.Context, storeDir string, w Want) (_ *Session, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if lock == nil {
+		if lock == nil && !again(ctx, deadline) {
 			return nil, &InUseError{usedBy(dir)}
 		}
 	}

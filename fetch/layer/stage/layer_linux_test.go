@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 	switch os.Args[0] {
 	case layer.StageName:
 		adjust = func(h layer.Hello) {
-			if filepath.Base(h.Dirs[0]) == tight {
+			if filepath.Base(string(h.Dirs[0])) == tight {
 				bounds.tables, bounds.trail, bounds.names, bounds.many, bounds.subdirs = 5, 40, 10, 60, 4
 			}
 		}

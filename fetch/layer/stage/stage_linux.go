@@ -69,9 +69,9 @@ func (st *stage) enter(h layer.Hello) error {
 	// a subordinate id, and a descriptor from the parent would lie on the parent's mounts,
 	// which this mount namespace may not clone (open_tree(2)).
 	for _, dir := range h.Dirs {
-		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(string(dir), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return &os.PathError{Op: "open", Path: dir, Err: err}
+			return fmt.Errorf("open %q: %w", dir, err)
 		}
 		st.dirs = append(st.dirs, fd)
 	}
