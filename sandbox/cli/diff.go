@@ -77,7 +77,7 @@ func (a *app) diff(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	d := &differ{a: a, set: set, all: c.Bool("all"), look: change.Look{Colour: colour, Safe: isTerminal(a.Stdout), Size: size}}
+	d := &differ{a: a, ctx: ctx, set: set, all: c.Bool("all"), look: change.Look{Colour: colour, Safe: isTerminal(a.Stdout), Size: size}}
 	write := d.patches
 	switch {
 	case c.Bool("stat"):
@@ -129,11 +129,20 @@ type differ struct {
 	set  *change.Set
 	look change.Look
 	all  bool
+	ctx  context.Context // that ends what is being written
+}
+
+// read reads a change, unless that has become pointless.
+func (d *differ) read(c *change.Change) (*change.File, error) {
+	if d.ctx.Err() != nil {
+		return nil, context.Cause(d.ctx)
+	}
+	return d.set.Read(c)
 }
 
 func (d *differ) patches(w io.Writer, chosen []*change.Change) error {
 	for _, c := range chosen {
-		f, err := d.set.Read(c)
+		f, err := d.read(c)
 		if err == nil {
 			err = d.look.Write(w, f)
 		}
@@ -180,7 +189,7 @@ func (d *differ) stat(w io.Writer, chosen []*change.Change) error {
 		if c.New.IsDir() || c.New == nil && c.Old.IsDir() {
 			continue
 		}
-		f, err := d.set.Read(c)
+		f, err := d.read(c)
 		if err != nil {
 			return err
 		}
@@ -298,7 +307,7 @@ func toJSON(c *change.Change) jsonChange {
 func (d *differ) json(w io.Writer, chosen []*change.Change) error {
 	out := []jsonChange{}
 	for _, c := range chosen {
-		f, err := d.set.Read(c)
+		f, err := d.read(c)
 		if err != nil {
 			return err
 		}

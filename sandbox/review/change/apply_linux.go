@@ -197,12 +197,15 @@ func (s *Set) possible(chosen []*Change, res *Result) []*Change {
 	for _, c := range chosen {
 		have[c] = c.Refused == ""
 	}
-	for _, c := range chosen {
-		if c.Kind != Type || !c.Old.IsDir() {
+	for i, c := range s.Changes {
+		if c.Kind != Type || !c.Old.IsDir() || !have[c] {
 			continue
 		}
-		for _, d := range s.Changes {
-			if d.New == nil && d != c && below(d.name(), c.name()) && !have[d] {
+		for _, d := range s.Changes[i+1:] {
+			if !below(d.name(), c.name()) {
+				break // they come by path
+			}
+			if d.New == nil && !have[d] {
 				have[c] = false
 				res.Skipped = append(res.Skipped, Skipped{c.Path, "the folder that is there keeps something that is not to go"})
 				break

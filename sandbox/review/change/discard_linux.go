@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	"cove/sandbox/spec"
 )
@@ -56,16 +55,15 @@ func (s *Set) Discard(ctx context.Context, paths []string) (*Result, error) {
 
 // withFolders adds what must go with what is chosen: with a new folder everything in it.
 func (s *Set) withFolders(chosen []*Change) []*Change {
-	have := map[*Change]bool{}
-	var dirs []string
+	have, dirs := map[*Change]bool{}, map[string]bool{}
 	for _, c := range chosen {
 		have[c] = true
 		if c.Kind == Added && c.New.IsDir() || c.Kind == Type {
-			dirs = append(dirs, c.name())
+			dirs[c.name()] = true
 		}
 	}
 	for _, c := range s.Changes {
-		if !have[c] && slices.ContainsFunc(dirs, func(d string) bool { return below(c.name(), d) }) {
+		if !have[c] && underAny(c.name(), dirs) {
 			have[c] = true
 			chosen = append(chosen, c)
 		}

@@ -199,13 +199,23 @@ func (s *Set) dropOthers(j *journal) {
 			kept[st.Old.Saved] = true
 		}
 	}
-	known := s.knownLinks()
+	var drop []string
+	links := false
 	if entries, err := os.ReadDir(j.path("old")); err == nil {
 		for _, e := range entries {
 			if !kept[e.Name()] {
-				_ = os.Remove(j.saved(e.Name()))
+				drop = append(drop, j.saved(e.Name()))
+				m, err := lstatAt(unix.AT_FDCWD, j.saved(e.Name()))
+				links = links || err == nil && m != nil && m.nlink > 1
 			}
 		}
+	}
+	var known map[string]*ident
+	if links {
+		known = s.knownLinks()
+	}
+	for _, name := range drop {
+		_ = os.Remove(name)
 	}
 	for path, was := range known {
 		view, rel := s.viewOf(path)

@@ -46,6 +46,9 @@ func Open(ctx context.Context, session Session, warn func(string)) (_ *Set, err 
 	}
 	s := &Set{record: r, dir: session.Dir(), warn: warn, began: tree.FromSpec(unix.NsecToTimespec(r.Began.UnixNano()))}
 	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx) // the stage ends with it, and can only say that it did
+		}
 		if err != nil {
 			err = fmt.Errorf("look at the view of %q: %w", r.Project, err)
 			s.Close()
@@ -119,9 +122,7 @@ func (s *Set) list(ctx context.Context) error {
 		}
 	}
 	sortChanges(s.Changes)
-	if err := s.findRenamed(); err != nil {
-		return err
-	}
+	s.findRenamed()
 	ignored := s.readIgnored()
 	for _, c := range s.Changes {
 		c.Warnings = warnings(c)
