@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"os/exec"
+	"path"
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"cove/sandbox/spec"
 
@@ -157,4 +159,34 @@ func TestByPath(t *testing.T) {
 	if got := fmt.Sprint(list); got != "[a a/b a/b/c a-b a.b b]" {
 		t.Error(got)
 	}
+}
+
+// A link that is not said to lead out stays in by its words, and what is shown on a terminal has nothing in it that acts.
+func FuzzLooks(f *testing.F) {
+	f.Add("a/l", "../../b", "\x1b]0;x\a")
+	f.Add("l", "x/../../y", "a\u202eb\r")
+	f.Add("a/b/l", ".//..", "\xff\u009b")
+	f.Fuzz(func(t *testing.T, name, target, text string) {
+		clean := path.Clean("/" + name)
+		if clean == "/"+name && clean != "/" && !leadsOut(name, target) {
+			if at := path.Join("in/it", path.Dir(name), target); at != "in/it" && !strings.HasPrefix(at, "in/it/") {
+				t.Errorf("%q -> %q leads to %q", name, target, at)
+			}
+		}
+		for _, r := range Harmless(text) {
+			if r != '\t' && !unicode.IsPrint(r) {
+				t.Errorf("%q: %q gets through", text, r)
+			}
+		}
+		for i := range len(GitName(text)) {
+			if c := GitName(text)[i]; c < ' ' || c >= 0x7f {
+				t.Errorf("%q: %q in its name", text, c)
+			}
+		}
+		ig := &ignored{}
+		ig.add("", target)
+		if at := ig.match(clean[1:], false); at != "" && !below(clean[1:], strings.TrimSuffix(at, "/")) {
+			t.Errorf("%q is ignored by %q", clean, at)
+		}
+	})
 }

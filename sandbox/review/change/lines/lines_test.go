@@ -150,3 +150,30 @@ func TestBounded(t *testing.T) {
 		t.Errorf("took %v", d)
 	}
 }
+
+// Whatever the texts are: all hunks make the one of the other, none leaves it, and splitting changes nothing of that.
+func FuzzDiff(f *testing.F) {
+	f.Add([]byte("a\nb\nc\n"), []byte("a\nx\nc"))
+	f.Add([]byte(""), []byte("\n"))
+	f.Add([]byte("a"), []byte("a\n"))
+	f.Add([]byte("\xff\r\n\x00"), []byte("a\nb\na\nb\n"))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		hunks := Diff(a, b)
+		var parts []Hunk
+		for _, h := range hunks {
+			parts = append(parts, h.Split()...)
+		}
+		for _, list := range [][]Hunk{hunks, parts} {
+			taken := make([]bool, len(list))
+			if got := Take(a, list, taken); !bytes.Equal(got, a) {
+				t.Fatalf("none: %q, want %q", got, a)
+			}
+			for i := range taken {
+				taken[i] = true
+			}
+			if got := Take(a, list, taken); !bytes.Equal(got, b) {
+				t.Fatalf("all: %q, want %q", got, b)
+			}
+		}
+	})
+}
