@@ -294,7 +294,7 @@ func TestX11(t *testing.T) {
 		{"no extension", &xserver{cookie: own}, false, "makes no untrusted clients: it has no SECURITY extension", ""},
 		{"everybody", &xserver{everybody: true, security: true}, false, "lets in every program of yours without asking", ""},
 		{"everybody, trusted", &xserver{everybody: true}, true, "", ""},
-		{"nobody", &xserver{cookie: []byte("x"), security: true}, true, "does not let you in", ""},
+		{"nobody", &xserver{cookie: []byte("x"), security: true}, true, "it does not let you in", ""},
 	} {
 		socket := shortDir(t) + "/x"
 		unixServer(t, socket, test.server.serve)

@@ -40,25 +40,20 @@ func openX11(ctx context.Context, s *spec.X11, socket string) (*x11, []byte, err
 		return &integration.MissingError{Name: "host.x11", Why: fmt.Sprintf(format, args...), Do: do}
 	}
 	const rights = "DISPLAY and XAUTHORITY name the display and what lets you in: they are right in a terminal of the desktop"
-	open, err := x.letsIn(ctx, cookie{})
-	if err != nil {
+	if err := x.enter(ctx, s.Display); err != nil {
 		return nil, nil, missing(rights, "talk to the X server of display :%d: %v", s.Display, err)
-	}
-	for _, c := range ownCookies(s.Display) {
-		ok, err := x.letsIn(ctx, c)
-		if err == nil && ok {
-			x.own = c
-			break
-		}
-	}
-	if !open && x.own.data == nil {
-		return nil, nil, missing(rights, "the X server of display :%d does not let you in", s.Display)
 	}
 	if s.Trusted {
 		return x, authority(s.Display, x.own), nil
 	}
+	open, err := x.letsIn(ctx, cookie{})
+	if err != nil {
+		x.close()
+		return nil, nil, missing(rights, "talk to the X server of display :%d: %v", s.Display, err)
+	}
 	const trusted = "host.x11 = \"trusted\" (--x11=trusted) does without that protection: every program inside reads all keys and the whole screen then"
 	if open {
+		x.close()
 		return nil, nil, missing("`xhost` lists who is let in without a cookie, and `xhost -si:localuser:$(id -un)` takes that back; or "+trusted,
 			"the X server of display :%d lets in every program of yours without asking: it would trust those inside", s.Display)
 	}
@@ -67,6 +62,21 @@ func openX11(ctx context.Context, s *spec.X11, socket string) (*x11, []byte, err
 		return nil, nil, missing(trusted, "the X server of display :%d makes no untrusted clients: %v", s.Display, err)
 	}
 	return x, authority(s.Display, c), nil
+}
+
+// enter connects as the caller does, by a cookie, or without where the server asks for none. The connection stays.
+func (x *x11) enter(ctx context.Context, display int) error {
+	for _, c := range append(ownCookies(display), cookie{}) {
+		conn, ok, err := x.connect(ctx, c)
+		if err != nil {
+			return err
+		}
+		if ok {
+			x.own, x.open = c, conn
+			return nil
+		}
+	}
+	return errors.New("it does not let you in")
 }
 
 // xConn is a connection to the server that it has let in.
@@ -169,14 +179,8 @@ const (
 
 // authorize makes a cookie for untrusted clients, which lasts until it is revoked, and tries it.
 func (x *x11) authorize(ctx context.Context) (cookie, error) {
-	c, _, err := x.connect(ctx, x.own)
-	if err != nil {
-		return cookie{}, err
-	}
-	if c == nil {
-		return cookie{}, errors.New("it no longer lets you in")
-	}
-	x.open = c
+	c := x.open
+	var err error
 	if x.major, err = c.security(); err != nil {
 		x.close()
 		return cookie{}, err
