@@ -238,5 +238,5 @@ func (l *link) IsAttached() bool {
 	return l.dispatcher != nil
 }
 
-// Close ends reading: the interface is gone with the last descriptor.
+// Close ends reading. The interface goes with its namespace.
 func (l *link) Close() { _ = l.file.Close() }
