@@ -18,12 +18,11 @@ import (
 	"cove/sandbox/host"
 	"cove/sandbox/integration/outside"
 	"cove/sandbox/network/driver"
+	"cove/sandbox/quick" // its init takes over the usual `cove run`, before the packages that this does not need have begun
 	"cove/sandbox/review/tree"
 	view "cove/sandbox/review/tree/stage"
 	"cove/sandbox/start"
 
-	// Its init takes over the usual `cove run`, before the packages that this does not need have begun.
-	_ "cove/sandbox/quick"
 	// Its init takes over where argv[0] names one of the stages inside, before the packages that the
 	// rest of cove needs have begun: a sandbox starts in half the time.
 	_ "cove/sandbox/stage"
@@ -46,6 +45,7 @@ func run(args []string) int {
 	case sandbox.KeeperName:
 		return sandbox.KeeperMain(driver.Network{}, outside.Integrations{})
 	}
+	quick.Provide(driver.Network{})
 	start.KeepOwnerBits()
 	ctx, stop := start.UntilSignal()
 	defer stop()

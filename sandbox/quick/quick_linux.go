@@ -4,7 +4,8 @@
 //
 // It does the same as package cli, by the same code of package start, or nothing: whatever would need to ask, to
 // advise, to pull or to tell an error is left to cli, which begins anew. Only when the sandbox was started does it
-// keep what came of that, for cli to tell.
+// keep what came of that, for cli to tell. With a network of cove's own the other packages are initialised beside the run, which
+// needs the network's when init is there and has its ids.
 package quick
 
 import (
@@ -13,25 +14,32 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 
 	"cove/config"
 	"cove/fetch/image"
 	"cove/sandbox"
 	"cove/sandbox/integration"
+	"cove/sandbox/network"
 	"cove/sandbox/review"
+	"cove/sandbox/spec"
 	"cove/sandbox/start"
 	"cove/sandbox/trace"
 )
 
 // outcome is how a run ended that cli has to tell of.
 var outcome struct {
-	ran    bool
-	status sandbox.Status
-	err    error
+	pending chan struct{} // closed when the rest holds; nil: it does
+	ran     bool
+	status  sandbox.Status
+	err     error
 }
 
 // Outcome returns how the run that the command line asks for has ended; ran is false when it is still to be done.
 func Outcome() (status sandbox.Status, err error, ran bool) {
+	if outcome.pending != nil {
+		<-outcome.pending
+	}
 	return outcome.status, outcome.err, outcome.ran
 }
 
@@ -42,12 +50,42 @@ func init() {
 	}
 	// Not on this goroutine: while packages are initialised it is bound to its thread, and each time that it waits for
 	// another the threads have to change.
-	done := make(chan struct{})
+	done, beside := make(chan struct{}), make(chan struct{})
 	go func() {
-		run(l)
+		run(l, func() { close(beside) })
 		close(done)
 	}()
-	<-done
+	select {
+	case <-done:
+	case <-beside:
+		outcome.pending = done
+	}
+}
+
+// given is the network's outer half, which is initialised last of all.
+var given = make(chan network.Driver, 1)
+
+// Provide hands it over, once everything is initialised.
+func Provide(d network.Driver) {
+	select {
+	case given <- d:
+	default:
+	}
+}
+
+// lateNetwork waits for it. It takes until then to fork init and to map its ids.
+type lateNetwork struct{ driver func() network.Driver }
+
+func newLateNetwork() network.Driver {
+	return lateNetwork{sync.OnceValue(func() network.Driver { return <-given })}
+}
+
+func (l lateNetwork) Attach(ctx context.Context, pid int, n *spec.Network, decide func(network.Decision)) (*network.Attached, error) {
+	return l.driver().Attach(ctx, pid, n, decide)
+}
+
+func (l lateNetwork) Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (network.Ports, error) {
+	return l.driver().Publish(ctx, ports, dial)
 }
 
 // wanted reads the command line of a run that needs nothing but to be run.
@@ -56,7 +94,7 @@ func wanted(args []string) (start.Line, bool) {
 		return nil, false
 	}
 	l, ok := start.Parse(args[2:])
-	if !ok || slices.ContainsFunc([]string{"debug", "help", "dry-run", "publish"}, l.IsSet) {
+	if !ok || slices.ContainsFunc([]string{"debug", "help", "dry-run", "publish", "learn-network"}, l.IsSet) {
 		return nil, false
 	}
 	if l.IsSet("store") && l.String("store") == "" {
@@ -68,7 +106,8 @@ func wanted(args []string) (start.Line, bool) {
 // errOrdinary says that package cli has to do it.
 var errOrdinary = errors.New("not for the short way")
 
-func run(l start.Line) {
+// run calls beside where other packages are to be initialised meanwhile: those of the network are among them.
+func run(l start.Line, beside func()) {
 	trace.Step("command line read")
 	start.KeepOwnerBits()
 	ctx, stop := start.UntilSignal()
@@ -86,8 +125,15 @@ func run(l start.Line) {
 	if err != nil || said {
 		return
 	}
-	if _, unsaid := plan.Unsaid(); len(unsaid) > 0 || plan.Spec.Network.Mode == "user" || plan.Spec.Integrations != nil || len(plan.Spec.Network.Publish) > 0 {
+	if _, unsaid := plan.Unsaid(); len(unsaid) > 0 || plan.Spec.Integrations != nil || len(plan.Spec.Network.Publish) > 0 || plan.Spec.Network.PublishAuto {
 		return
+	}
+	if n := plan.Spec.Network; n.Mode == "user" {
+		if n.Driver != network.Builtin {
+			return
+		}
+		plan.Options.Network = newLateNetwork()
+		beside()
 	}
 	outcome.status, outcome.err = sandbox.Run(ctx, plan.Spec, plan.Options)
 	outcome.ran = true
