@@ -3,6 +3,7 @@ package stage
 import (
 	"bytes"
 	"encoding/binary"
+	"math/rand/v2"
 	"slices"
 	"sync"
 
@@ -85,9 +86,8 @@ func (h *heap) compare(a, b uint32) int { return bytes.Compare(h.name(a), h.name
 // least puts the k least names first, in no order (quickselect, which takes a part of the time that sorting does).
 func (h *heap) least(k int) {
 	for at := h.at; k > 0 && k < len(at); {
-		mid := []uint32{at[0], at[len(at)/2], at[len(at)-1]}
-		slices.SortFunc(mid, h.compare)
-		pivot, lo, hi := mid[1], 0, len(at)-1
+		// At random: of any other choice an image could make the worst.
+		pivot, lo, hi := at[rand.IntN(len(at))], 0, len(at)-1
 		for lo <= hi {
 			for h.compare(at[lo], pivot) < 0 {
 				lo++

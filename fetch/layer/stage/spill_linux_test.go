@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -246,4 +247,26 @@ func TestCopyLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.checkListing(to, listing)
+}
+
+// No order of the names takes long, that in which some file systems have the latest first neither.
+func TestLeastIsQuick(t *testing.T) {
+	done := make(chan bool)
+	go func() {
+		var h heap
+		for i := range 600_000 {
+			h.add(fmt.Appendf(nil, "dir-%d", 1_200_000-i))
+		}
+		for range 4 {
+			keep := len(h.at) / 4 * 3
+			h.least(keep)
+			h.at = h.at[:keep]
+		}
+		close(done)
+	}()
+	select {
+	case <-done: // after a tenth of a second
+	case <-time.After(20 * time.Second):
+		t.Fatal("it takes the square of their number")
+	}
 }
