@@ -56,7 +56,16 @@ func openAgent(ctx context.Context, s *spec.SSHAgent) (*sshAgent, error) {
 			Do: "`eval \"$(ssh-agent)\"` starts another one in this shell, and `ssh-add` gives it your keys"}
 	}
 	defer conn.Close()
+	// It may ask its user to unlock it first, or never answer.
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	if err := conn.SetDeadline(time.Now().Add(askTime)); err != nil {
+		return nil, err
+	}
 	keys, err := agent.NewClient(conn).List()
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
+	}
 	if err != nil {
 		return nil, fmt.Errorf("host.ssh_agent: ask your ssh agent for its keys: %w", err)
 	}

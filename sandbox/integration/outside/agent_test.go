@@ -424,3 +424,14 @@ func FuzzAgent(f *testing.F) {
 		in.mu.Unlock()
 	})
 }
+
+// TestAgentSilent: an agent that does not answer is waited for as long as the caller likes.
+func TestAgentSilent(t *testing.T) {
+	dir := shortDir(t)
+	unixServer(t, dir+"/a", func(conn *net.UnixConn) { _, _ = io.Copy(io.Discard, conn) })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := openAgent(ctx, &spec.SSHAgent{Socket: spec.Path(dir + "/a"), Keys: []spec.SSHKey{{Comment: "x"}}}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
