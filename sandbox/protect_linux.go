@@ -86,7 +86,13 @@ func (b *box) protectFolder(p *spec.Protect, more func(root int) (files map[stri
 		return errors.Join(err, use.close())
 	}
 	if p != b.spec.Protect {
-		b.undo(use.close)
+		tell := watchRepository(p, b.warn)
+		b.undo(func() error {
+			if !b.opts.shell { // as in report
+				tell()
+			}
+			return use.close()
+		})
 		return nil
 	}
 	before := gitState(root)

@@ -1,8 +1,11 @@
 package sandbox
 
 import (
+	"io"
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"cove/sandbox/spec"
@@ -19,14 +22,62 @@ type gitNotes struct {
 	started  time.Time // by the clock of files' times
 	redirect map[string]bool
 	git      bool // the workspace is a repository
+	runs     bool // a rebase that was begun has commands to run
+}
+
+// rebaseTodo is what `git rebase --continue` goes on with.
+const rebaseTodo = "rebase-merge/git-rebase-todo"
+
+// rebaseRuns reports whether a rebase that was begun in a repository would run commands (git-rebase(1), --exec).
+func rebaseRuns(root int, repo string) bool {
+	f, err := openPlainFile(root, path.Join(repo, rebaseTodo), unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	for line := range strings.Lines(string(data)) {
+		if words := strings.Fields(line); len(words) > 0 && (words[0] == "exec" || words[0] == "x") {
+			return true
+		}
+	}
+	return err != nil || len(data) == 1<<20 // nobody has seen all of it
 }
 
 func gitState(root int) gitNotes {
-	n := gitNotes{started: fileTime(), redirect: map[string]bool{}, git: exists(root, ".git")}
+	n := gitNotes{started: fileTime(), redirect: map[string]bool{}, git: exists(root, ".git"), runs: rebaseRuns(root, ".git")}
 	for _, name := range gitRedirects {
 		n.redirect[name] = exists(root, name)
 	}
 	return n
+}
+
+// watchRepository does it for a repository outside.
+func watchRepository(p *spec.Protect, warn func(format string, args ...any)) func() {
+	if p == nil {
+		return func() {}
+	}
+	look := func() (redirect, runs bool) {
+		root, err := unix.Open(string(p.Source), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return false, false
+		}
+		defer unix.Close(root)
+		return exists(root, "commondir"), rebaseRuns(root, "")
+	}
+	redirected, ran := look()
+	return func() {
+		redirect, runs := look()
+		if redirect && !redirected {
+			warn("new in the repository %q: %q, which changes what git reads there", p.Source, "commondir")
+		}
+		if runs && !ran {
+			warn("new in the repository %q: %q, a rebase whose commands `git rebase --continue` runs", p.Source, rebaseTodo)
+		}
+	}
 }
 
 func exists(root int, name string) bool {
@@ -69,6 +120,9 @@ func reportGit(warn func(format string, args ...any), before gitNotes, workspace
 		if !before.redirect[name] && exists(root, name) {
 			warn("new in the workspace: %q, which changes what git reads here", name)
 		}
+	}
+	if !before.runs && rebaseRuns(root, ".git") {
+		warn("new in the workspace: %q, a rebase whose commands `git rebase --continue` runs", ".git/"+rebaseTodo)
 	}
 	found, whole := newRepositories(root, before.started, time.Now().Add(walkTime))
 	for _, name := range found {

@@ -75,9 +75,10 @@ func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined 
 				o.warn("joined the sandbox %q, which runs since %s", r.Name, r.Started.Format("15:04"))
 			}
 		}
-		tell := watchGit(s.Protect, o.warn)
+		tell, tellToo := watchGit(s.Protect, o.warn), watchRepository(s.Repository, o.warn)
 		status, err = join(dir, s.Process, o)
 		tell()
+		tellToo()
 		// The last shell may have left between the look and the call; then there is none to join. A command that has run
 		// is never begun again, whatever became of its sandbox.
 		if notStarted(err) && awaitEnd(dir) {
