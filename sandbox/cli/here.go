@@ -164,6 +164,8 @@ func (h *around) trust() error {
 		h.can("cove trust", "see what it wants, and agree to it or not")
 	case len(d.Kept) == 0:
 		h.say("trust", "it wants nothing beyond its own folder")
+	case len(d.Kept) == 1:
+		h.say("trust", "you agreed to the one thing that it grants; `cove explain` tells it")
 	default:
 		h.say("trust", "you agreed to the %d things that it grants; `cove explain` tells each", len(d.Kept))
 	}

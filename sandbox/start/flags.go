@@ -20,7 +20,6 @@ func (c *Call) profileFlags(l Line) ([]config.Flag, error) {
 			out = append(out, config.Flag{Name: "cove try", Key: f[0], Value: f[1]})
 		}
 		out = append(out, config.Flag{Name: "cove try", Key: "persist", Value: false})
-		out = append(out, config.Flag{Name: "cove try", Key: "persist", Value: false})
 	}
 	for _, f := range [][2]string{
 		{"image", "image"}, {"workspace", "workspace.mode"}, {"repository", "workspace.repository"}, {"home", "home.mode"}, {"network", "network.mode"}, {"driver", "network.driver"},
