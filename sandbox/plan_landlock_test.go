@@ -58,6 +58,7 @@ func TestPlanLandlock(t *testing.T) {
 		"seccomp":           {func(in *Input) { in.Profile.Security.Seccomp.Data = []byte("{}") }, nil, "security.seccomp", ""},
 		"capability":        {func(in *Input) { in.AddCaps = []string{"SYS_ADMIN"} }, nil, "--cap-add", ""},
 		"tmpfs":             {func(in *Input) { in.Tmpfs = []Tmpfs{{Target: "/x"}} }, nil, "--tmpfs", ""},
+		"review":            {reviewed, nil, "workspace.mode = \"review\"", ""},
 		"elsewhere":         {func(in *Input) { in.Profile.Workspace.At = "/work" }, nil, "workspace.at", ""},
 		"mount elsewhere":   {mounts(config.Mount{Source: "/data", Target: "/other", Mode: "ro"}), nil, `"/data" at "/other"`, ""},
 		"mount in the home": {mounts(config.Mount{Source: "/home/anna/.cache", Target: "~/.cache", Mode: "ro"}), nil, "which cannot", ""},

@@ -8,6 +8,9 @@ import (
 	"cove/sandbox/spec"
 )
 
+// ErrReviewAsRoot says that root has no views: its projects are shown by id-mapped mounts, which none is made of.
+var ErrReviewAsRoot = errors.New("workspace review as root: inside, root's own files are nobody's, and a view of them would be of no use")
+
 // views mounts the workspace as a copy-on-write view, and what is mounted inside it each as one of its own.
 func (p *planner) views() error {
 	r := p.in.Review
@@ -15,7 +18,7 @@ func (p *planner) views() error {
 		return errors.New("bug: workspace review without a look at the project")
 	}
 	if p.in.Host.UID == 0 {
-		return &ProtectionError{"workspace review as root: inside, root's own files are nobody's, and a view of them would be of no use"}
+		return ErrReviewAsRoot
 	}
 	kind, err := p.viewKind(r)
 	if err != nil {

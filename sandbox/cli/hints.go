@@ -58,6 +58,12 @@ var hints = []func(a *app, err error) string{
 		return "`cove diff` shows them, `cove apply` takes them over, `cove discard` drops them; --continue goes on in the midst of them"
 	},
 	func(a *app, err error) string {
+		if !errors.Is(err, sandbox.ErrReviewAsRoot) {
+			return ""
+		}
+		return "run cove as the user whom the project belongs to, or `cove run --workspace ro`"
+	},
+	func(a *app, err error) string {
 		if e := (&review.InUseError{}); !errors.As(err, &e) || e.By == "" {
 			return ""
 		}
