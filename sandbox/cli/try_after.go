@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -169,13 +170,22 @@ func (t *trial) interruptible(step func() error) error {
 	return step()
 }
 
-// view shows the differences, through the pager where stdout is the terminal too.
+// view shows the differences, through the pager where stdout is the terminal too. ^C is the pager's; without one it ends what
+// is being written.
 func (t *trial) view() error {
-	d := &differ{a: t.app, set: t.h.Set, look: change.Look{Safe: true, Size: size,
+	d := &differ{a: t.app, ctx: context.WithoutCancel(t.Ctx), set: t.h.Set, look: change.Look{Safe: true, Size: size,
 		Colour: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}}
 	write := func(w io.Writer) error { return d.patches(w, t.h.Changes) }
-	if isTerminal(t.Stdout) {
+	if isTerminal(t.Stdout) && t.pager() != nil {
 		return t.page(write)
 	}
-	return write(t.out)
+	return t.interruptible(func() error {
+		d.ctx = t.Ctx
+		out := bufio.NewWriter(t.out)
+		err := errors.Join(write(out), out.Flush())
+		if t.Ctx.Err() != nil {
+			_, err = io.WriteString(t.out, "\n")
+		}
+		return err
+	})
 }
