@@ -11,7 +11,7 @@ import (
 // log tells of a decision. It is called before who asked is answered, where the answer is no: what they do next finds it told.
 func (n *Network) log(d network.Decision) {
 	if !d.Allowed {
-		n.pace.charge()
+		n.pace.charge(refusalTime)
 	}
 	if n.opts.Log != nil {
 		n.opts.Log(d)

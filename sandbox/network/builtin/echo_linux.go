@@ -48,7 +48,7 @@ func (n *Network) echo(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bo
 	select {
 	case n.echoes <- struct{}{}:
 	default:
-		n.pace.charge()
+		n.pace.charge(refusalTime)
 		n.end()
 		return true
 	}

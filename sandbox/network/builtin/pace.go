@@ -9,11 +9,16 @@ import (
 // belong to nothing. No limit of the sandbox's holds this process. Each costs refusalTime, and who owes more than
 // refusalCredit of it has the packets that it sends left in its interface's queue meanwhile, which is short: what floods is
 // slow, and loses packets, in all that it does. An ordinary program never gets there.
-type pacer struct{ paid atomic.Int64 } // the time until which it is paid, in nanoseconds since began; the algorithm is GCRA
+type pacer struct {
+	paid    atomic.Int64 // the time until which it is paid, in nanoseconds since began; the algorithm is GCRA
+	charged atomic.Int64 // all of it, for the tests
+}
 
 const (
 	refusalTime   = time.Millisecond
 	refusalCredit = 2000 * refusalTime
+	// strayTime is for a packet of no connection: it takes less, and some come behind the end of ordinary ones.
+	strayTime = refusalTime / 8
 	// maxOwed bounds the debt, and maxPause one wait: the end of the network waits for it too.
 	maxOwed  = time.Second
 	maxPause = 10 * time.Millisecond
@@ -21,12 +26,13 @@ const (
 
 var began = time.Now()
 
-// charge counts one. It may be called from many goroutines.
-func (p *pacer) charge() {
+// charge counts one that costs so much. It may be called from many goroutines.
+func (p *pacer) charge(cost time.Duration) {
+	p.charged.Add(int64(cost))
 	now := int64(time.Since(began))
 	for {
 		paid := p.paid.Load()
-		next := min(max(paid, now)+int64(refusalTime), now+int64(refusalCredit+maxOwed))
+		next := min(max(paid, now)+int64(cost), now+int64(refusalCredit+maxOwed))
 		if p.paid.CompareAndSwap(paid, next) {
 			return
 		}

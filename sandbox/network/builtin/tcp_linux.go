@@ -48,7 +48,7 @@ func addrPort(a tcpip.Address, port uint16) netip.AddrPort {
 func (n *Network) incomingTCP(accept func(stack.TransportEndpointID, *stack.PacketBuffer) bool) func(stack.TransportEndpointID, *stack.PacketBuffer) bool {
 	return func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 		if header.TCP(pkt.TransportHeader().Slice()).Flags()&(header.TCPFlagSyn|header.TCPFlagAck) != header.TCPFlagSyn {
-			n.pace.charge()
+			n.pace.charge(strayTime)
 			return false
 		}
 		to := addrPort(id.LocalAddress, id.LocalPort)
@@ -73,7 +73,7 @@ func (n *Network) acceptTCP(r *tcp.ForwarderRequest) {
 	id := r.ID()
 	to := addrPort(id.LocalAddress, id.LocalPort)
 	if !n.take() {
-		n.pace.charge()
+		n.pace.charge(refusalTime)
 		r.Complete(true)
 		return
 	}

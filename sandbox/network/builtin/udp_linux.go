@@ -39,7 +39,7 @@ func (n *Network) acceptUDP(r *udp.ForwarderRequest) bool {
 		}
 	}
 	if !n.takeFlow() {
-		n.pace.charge()
+		n.pace.charge(refusalTime)
 		return false
 	}
 	c := &flow{}
