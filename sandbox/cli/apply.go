@@ -70,6 +70,9 @@ func (a *app) apply(c *cli.Context) error {
 	return a.applyNow(h, opts)
 }
 
+// mostWarned is how many paths are named that may act later. Who has applied that many has to look in any case.
+const mostWarned = 20
+
 // applyNow applies and says what became of it.
 func (a *app) applyNow(h *heldChanges, opts change.Options) error {
 	res, err := h.Apply(a.Ctx, opts)
@@ -86,10 +89,17 @@ func (a *app) applyNow(h *heldChanges, opts change.Options) error {
 	if err == nil {
 		err = h.session.SetSettled(res.Left == 0)
 	}
+	warned := 0
 	for _, c := range res.Done {
-		if len(c.Warnings) > 0 {
-			a.warn("%s: %s", quote(string(c.Path)), strings.Join(c.Warnings, "; "))
+		if len(c.Warnings) == 0 {
+			continue
 		}
+		if warned++; warned <= mostWarned {
+			a.warn("%s: %s", quote(c.Shown()), strings.Join(c.Warnings, "; "))
+		}
+	}
+	if warned > mostWarned {
+		a.warn("and %s more to look at", numbered(warned-mostWarned, "path", "paths"))
 	}
 	left := "nothing is left"
 	if res.Left > 0 {
@@ -124,7 +134,7 @@ func (e *notAllError) Error() string {
 			fmt.Fprintf(&b, "\nand %d more", len(e.skipped)-i)
 			break
 		}
-		fmt.Fprintf(&b, "\n%s: %s", quote(string(s.Path)), s.Why)
+		fmt.Fprintf(&b, "\n%s: %s", quote(s.Shown()), s.Why)
 	}
 	return b.String()
 }
@@ -180,7 +190,7 @@ func (a *app) undoApply(force, dryRun bool) error {
 	}
 	if dryRun {
 		for _, c := range res.Done {
-			if _, err := fmt.Fprintln(a.Stdout, change.GitName(string(c.Path))); err != nil {
+			if _, err := fmt.Fprintln(a.Stdout, change.GitName(c.Shown())); err != nil {
 				return err
 			}
 		}

@@ -189,7 +189,7 @@ func numbered(n int, one, more string) string {
 
 // summaryRow is one change: what, where, how large, and what to look at.
 func summaryRow(c *change.Change) []string {
-	path, detail := string(c.Path), ""
+	path, detail := c.Shown(), ""
 	switch {
 	case c.Kind == change.Renamed:
 		detail = "from " + escape(string(c.From))

@@ -159,7 +159,7 @@ func (d *differ) names(w io.Writer, chosen []*change.Change) error {
 		if c.Kind == change.Renamed {
 			line += change.GitName(string(c.From)) + "\t"
 		}
-		name := string(c.Path)
+		name := c.Shown()
 		if c.New.IsDir() || c.New == nil && c.Old.IsDir() {
 			name += "/"
 		}
@@ -300,7 +300,7 @@ func metaJSON(m *change.Meta) *jsonMeta {
 }
 
 func toJSON(c *change.Change) jsonChange {
-	return jsonChange{Path: c.Path, Kind: c.Kind, From: c.From, Old: metaJSON(c.Old), New: metaJSON(c.New),
+	return jsonChange{Path: spec.Path(c.Shown()), Kind: c.Kind, From: c.From, Old: metaJSON(c.Old), New: metaJSON(c.New),
 		Warnings: c.Warnings, Conflict: c.Conflict, Refused: c.Refused, Ignored: c.Ignored}
 }
 

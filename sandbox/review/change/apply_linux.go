@@ -37,6 +37,9 @@ type Skipped struct {
 	Why  string    `json:"why"`
 }
 
+// Shown is the path as people read it.
+func (s Skipped) Shown() string { return shown(string(s.Path)) }
+
 // A ConflictError says what is not applied, or taken back, without being forced. Nothing was done.
 type ConflictError struct {
 	Conflicts []Skipped
@@ -55,7 +58,7 @@ func (e *ConflictError) Error() string {
 			fmt.Fprintf(&b, "\nand %d more", len(e.Conflicts)-i)
 			break
 		}
-		fmt.Fprintf(&b, "\n%q: %s", string(c.Path), c.Why)
+		fmt.Fprintf(&b, "\n%q: %s", c.Shown(), c.Why)
 	}
 	return b.String()
 }

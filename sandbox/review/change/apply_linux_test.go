@@ -8,8 +8,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"cove/sandbox/spec"
+
+	"golang.org/x/sys/unix"
 )
 
 func (v *view) apply(opts Options) *Result {
@@ -50,6 +53,7 @@ func TestLaw(t *testing.T) {
 	for seed := int64(1); seed <= seeds; seed++ {
 		for _, kind := range kinds {
 			t.Run(fmt.Sprintf("%d/%s", seed, kind), func(t *testing.T) {
+				t.Parallel()
 				v := newView(t, kind, "")
 				// In fuse-overlayfs 1.10 what is written under one name shows under the others of that file below, until it ends.
 				v.inside(insideRequest{Bare: true, At: v.project, Seed: seed, NoLinks: kind == spec.RootFuse})
@@ -84,6 +88,65 @@ func TestLaw(t *testing.T) {
 	}
 }
 
+// A project on another file system than the store: what is replaced is copied first, and cannot be moved away.
+func TestElsewhere(t *testing.T) {
+	const other = "/dev/shm"
+	var a, b unix.Stat_t
+	if err := unix.Stat(other, &a); err != nil {
+		skip(t, err.Error())
+	}
+	if err := unix.Stat(t.TempDir(), &b); err != nil {
+		t.Fatal(err)
+	}
+	if a.Dev == b.Dev {
+		skip(t, "everything is on one file system")
+	}
+	elsewhere = other
+	defer func() { elsewhere = "" }()
+	for seed := int64(1); seed <= 4; seed++ {
+		v := newView(t, spec.RootOverlay, "")
+		v.inside(insideRequest{Bare: true, At: v.project, Seed: seed})
+		v = v.again(spec.RootOverlay)
+		before := v.dump(v.project)
+		v.inside(insideRequest{Seed: seed + 1000})
+		want := v.merged()
+		v.apply(Options{})
+		v.leftovers()
+		differ(t, "applied", v.dump(v.project), want)
+		v.undo()
+		differ(t, "undone", v.dump(v.project), before)
+	}
+	v := newView(t, spec.RootOverlay, manyFiles)
+	before := v.dump(v.project)
+	want := v.write(manyChanges)
+	for n := 1; v.killed(false, time.Duration(10*n)*time.Millisecond); n++ {
+		v.eachOldOrNew(before, want)
+	}
+	differ(t, "finished", v.dump(v.project), want)
+	for n := 1; v.killed(true, time.Duration(10*n)*time.Millisecond); n++ {
+		v.eachOldOrNew(before, want)
+	}
+	v.leftovers()
+	differ(t, "taken back", v.dump(v.project), before)
+}
+
+// The folder itself has a mode too.
+func TestOwnMode(t *testing.T) {
+	for _, kind := range kinds {
+		v := newView(t, kind, "echo 1 > a")
+		v.write("chmod 711 .")
+		if got := v.changes(); got != "mode \n" {
+			t.Errorf("%s: %q", kind, got)
+		}
+		v.apply(Options{})
+		v.outside("[ $(stat -c %a .) = 711 ]")
+		v.undo()
+		v.outside("[ $(stat -c %a .) = 700 ]")
+		v.apply(Options{Paths: []string{""}})
+		v.outside("[ $(stat -c %a .) = 711 ]")
+	}
+}
+
 // again makes the view anew, of the project as it is.
 func (v *view) again(kind spec.RootKind) *view {
 	v.t.Helper()
@@ -96,6 +159,7 @@ func TestLawByPath(t *testing.T) {
 	for seed := int64(1); seed <= 4; seed++ {
 		for _, kind := range kinds {
 			t.Run(fmt.Sprintf("%d/%s", seed, kind), func(t *testing.T) {
+				t.Parallel()
 				v := newView(t, kind, "")
 				// In fuse-overlayfs 1.10 what is written under one name shows under the others of that file below, until it ends.
 				v.inside(insideRequest{Bare: true, At: v.project, Seed: seed, NoLinks: kind == spec.RootFuse})
@@ -135,6 +199,7 @@ func TestLawDiscard(t *testing.T) {
 	for seed := int64(1); seed <= 5; seed++ {
 		for _, kind := range kinds {
 			t.Run(fmt.Sprintf("%d/%s", seed, kind), func(t *testing.T) {
+				t.Parallel()
 				v := newView(t, kind, "")
 				// In fuse-overlayfs 1.10 what is written under one name shows under the others of that file below, until it ends.
 				v.inside(insideRequest{Bare: true, At: v.project, Seed: seed, NoLinks: kind == spec.RootFuse})

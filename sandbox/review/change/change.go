@@ -99,6 +99,16 @@ type Change struct {
 // name is the path in its own form.
 func (c *Change) name() string { return string(c.Path) }
 
+// Shown is the path as people read it: the project's own folder has a name then.
+func (c *Change) Shown() string { return shown(c.name()) }
+
+func shown(path string) string {
+	if path == "" {
+		return "."
+	}
+	return path
+}
+
 // byPath orders paths as a walk meets them: a folder, what is in it, and then what only begins like it.
 func byPath(a, b string) int {
 	for i := range min(len(a), len(b)) {

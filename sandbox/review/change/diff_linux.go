@@ -212,9 +212,9 @@ func (l Look) sized(m *Meta) string {
 
 // notText tells of folders and the like in a line that patch(1) and git pass over.
 func (l Look) notText(b *bytes.Buffer, f *File, old, now *Meta) {
-	name := GitName(f.name())
+	name := GitName(f.Shown())
 	if old.IsDir() || now.IsDir() {
-		name = GitName(f.name() + "/")
+		name = GitName(f.Shown() + "/")
 	}
 	switch {
 	case old == nil:

@@ -36,6 +36,7 @@ func TestList(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, kind := range kinds {
 				t.Run(string(kind), func(t *testing.T) {
+					t.Parallel()
 					v := newView(t, kind, project)
 					v.write(c.inside)
 					want := c.want

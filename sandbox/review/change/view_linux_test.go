@@ -81,6 +81,9 @@ func (v *view) Dir() string           { return v.d }
 
 var kinds = []spec.RootKind{spec.RootOverlay, spec.RootFuse, spec.RootCopy}
 
+// elsewhere is where projects are made, if not beside their views.
+var elsewhere string
+
 // newView makes a project by a script that is run in it, and an empty view.
 func newView(t testing.TB, kind spec.RootKind, script string) *view {
 	t.Helper()
@@ -91,6 +94,14 @@ func newView(t testing.TB, kind spec.RootKind, script string) *view {
 	}
 	base := t.TempDir()
 	v := &view{t: t, project: base + "/project", d: base + "/view"}
+	if elsewhere != "" {
+		dir, err := os.MkdirTemp(elsewhere, "cove-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		v.project = dir + "/project"
+	}
 	for _, dir := range []string{v.project, v.d, v.d + "/0", v.d + "/0/upper", v.d + "/0/work"} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
