@@ -3,6 +3,7 @@ package change
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand"
 	"os"
@@ -54,6 +55,9 @@ func (c *applyCall) run() error {
 		res, err = s.Undo(ctx, Options{})
 	} else {
 		res, err = s.Apply(ctx, Options{})
+	}
+	if errors.Is(err, ErrNothing) {
+		return nil // killed when all was done
 	}
 	if err == nil && len(res.Skipped) > 0 {
 		err = fmt.Errorf("skipped: %v", res.Skipped)

@@ -87,15 +87,17 @@ func ctimeOf(path string) (tree.Time, error) {
 	return tree.FromSpec(st.Ctim), nil
 }
 
-// Close ends the stage and closes what is open.
+// Close ends the stage and closes what is open. It may be called twice.
 func (s *Set) Close() error {
 	for _, o := range s.outside {
 		o.close()
 	}
-	if s.tree == nil {
+	t := s.tree
+	s.outside, s.tree = nil, nil
+	if t == nil {
 		return nil
 	}
-	return s.tree.Close()
+	return t.Close()
 }
 
 // list makes the list anew.
