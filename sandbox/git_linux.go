@@ -26,13 +26,17 @@ type gitPaths struct {
 	paths []string
 	at    []string
 	repos int
+	looks int // entries that were looked at
 }
 
 // maxModules bounds how many repositories are looked at, each of which is several mounts.
 const maxModules = 200
 
+// maxLooks bounds how many files and folders are looked at on the way: what worked there before may have made any number.
+const maxLooks = 10000
+
 // errManyModules says that there are more.
-var errManyModules = fmt.Errorf("more than %d repositories of submodules and worktrees", maxModules)
+var errManyModules = fmt.Errorf("more than %d repositories of submodules and worktrees, or too much beside them", maxModules)
 
 // nested adds what is below a repository's modules and worktrees.
 func (g *gitPaths) nested(repo string) error {
@@ -46,7 +50,13 @@ func (g *gitPaths) nested(repo string) error {
 			return err
 		}
 	}
-	return g.modules(path.Join(repo, "modules"), 0)
+	if err := g.modules(path.Join(repo, "modules"), 0); err != nil {
+		return err
+	}
+	if g.looks > maxLooks {
+		return errManyModules
+	}
+	return nil
 }
 
 // modules walks to the repositories below: a submodule's name may hold slashes.
@@ -55,6 +65,9 @@ func (g *gitPaths) modules(dir string, depth int) error {
 		return errManyModules
 	}
 	for _, name := range g.folders(dir) {
+		if g.looks > maxLooks {
+			return errManyModules
+		}
 		at := path.Join(dir, name)
 		if !g.there(path.Join(at, "HEAD")) {
 			if err := g.modules(at, depth+1); err != nil {
@@ -99,7 +112,8 @@ func (g *gitPaths) folders(dir string) []string {
 		return nil
 	}
 	defer f.Close()
-	entries, _ := f.ReadDir(-1)
+	entries, _ := f.ReadDir(maxLooks + 1)
+	g.looks += len(entries)
 	var names []string
 	for _, e := range entries {
 		if e.IsDir() {
