@@ -20,7 +20,7 @@ var bounds = struct {
 	names   int   // bytes of a directory's names, of each directory that is read
 	many    int   // and of one directory at a time
 	subdirs int   // bytes of the names of directories that are still to be listed
-}{200_000, 128 << 10, 256 << 10, 16 << 20, 1 << 20}
+}{200_000, 128 << 10, 256 << 10, 8 << 20, 1 << 20}
 
 // adjust lets a test set bounds for a stage.
 var adjust = func(layer.Hello) {}

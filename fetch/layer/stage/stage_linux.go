@@ -110,8 +110,9 @@ func (st *stage) enter(h layer.Hello) error {
 }
 
 const (
-	// softMemory is when Go's collector begins to work harder: most of what it has then is not in use.
-	softMemory = 512 << 20
+	// softMemory is when Go's collector begins to work harder: most of what it has then is not in use. What is comes to half
+	// of it with six layers at once, whatever is in them.
+	softMemory = 64 << 20
 	// hardMemory is beyond what names, windows and buffers come to within Limits. It bounds all private writable memory
 	// (RLIMIT_DATA, Linux 4.7); address space Go reserves by the gigabyte. Where something has no other bound the stage ends
 	// here, and not the machine.
