@@ -63,6 +63,9 @@ func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined 
 		joined = r != nil
 		if joined {
 			if err := o.compare(r, s); err != nil {
+				if awaitEnd(dir, endingAfter) { // its last shell had left
+					continue
+				}
 				return Status{}, true, err
 			}
 			if err := sameImage(r, s, o); err != nil {
@@ -81,7 +84,7 @@ func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined 
 		tellToo()
 		// The last shell may have left between the look and the call; then there is none to join. A command that has run
 		// is never begun again, whatever became of its sandbox.
-		if notStarted(err) && awaitEnd(dir) {
+		if notStarted(err) && awaitEnd(dir, killAfter) {
 			continue
 		}
 		return blame(status, s, o), joined, err
@@ -94,9 +97,12 @@ func notStarted(err error) bool {
 	return errors.Is(err, console.ErrNotStarted) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist)
 }
 
+// endingAfter is how long a keeper may take, on a busy machine, to end when its last shell has.
+const endingAfter = time.Second
+
 // awaitEnd waits for a sandbox that is being taken down, and reports whether it is gone.
-func awaitEnd(dir string) bool {
-	for deadline := time.Now().Add(killAfter); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+func awaitEnd(dir string, patience time.Duration) bool {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if running, err := alive(dir); err != nil || !running {
 			return true
 		}
