@@ -52,6 +52,9 @@ func (w *work) finish(ctx context.Context, to phase, chosen []*Change, res *Resu
 			s.state.ours[at] = identOf(m)
 		}
 	}
+	if w.undo && len(res.Skipped) > 0 {
+		to = applied // the rest can still be taken back
+	}
 	w.j.Phase = to
 	if err := s.state.write(s.dir); err != nil {
 		return err

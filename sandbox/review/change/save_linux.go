@@ -116,7 +116,7 @@ func (s *Set) sweep(j *journal) error {
 		// until then, and is to be what was expected there.
 		unmade, again := j.unmade[st.n]
 		switch {
-		case !noted && !again, noted && made == is.Ino, again && unmade == is.Ino, j.cameBack(st, is):
+		case j.Phase == undoing && unmade == 0, !noted && !again, noted && made == is.Ino, again && unmade == is.Ino, j.cameBack(st, is):
 		case st.Old != nil && st.Old.ident.moved(is):
 			if st.Old.Moved && keptAway(j.saved(st.Old.Saved), dir, tmp) {
 				continue
@@ -158,6 +158,11 @@ func (w *work) takeUp(old *journal) error {
 		}
 		if again := at[string(st.Path)]; again != nil {
 			again.Old = st.Old
+			if ino, ok := old.made[st.n]; ok && st.New != nil { // a folder that lacks its mode, say: cove's own still
+				if err := w.j.note(note{Step: again.n, Ino: ino}); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		carried := &step{n: len(w.j.Steps), Path: st.Path, View: st.View, Rel: st.Rel, Kind: st.Kind, Old: st.Old, New: st.New, Part: st.Part, done: true}

@@ -105,7 +105,11 @@ func (w *work) keepAt(st *step) string {
 	if w.undo || st.Old == nil || !st.Old.Moved {
 		return ""
 	}
-	return w.j.saved(st.Old.Saved)
+	name := w.j.saved(st.Old.Saved)
+	if _, err := os.Lstat(name); err == nil {
+		return "" // of an apply that was cut short: that is what was there, and not what came since
+	}
+	return name
 }
 
 // makeDir makes a folder, with the mode that it takes to fill it.
@@ -138,6 +142,12 @@ func (w *work) make(dir int, tmp string, st *step) error {
 	c, err := w.source(st)
 	if err != nil {
 		return err
+	}
+	// What is not noted is cove's own; of an undo that is not the first there is a note already.
+	if _, again := w.j.unmade[st.n]; again {
+		if err := w.note(st, 0); err != nil {
+			return err
+		}
 	}
 	ino, err := c.make(dir, tmp, w.sync)
 	if err != nil {
