@@ -116,11 +116,18 @@ func (s *Set) sweep(j *journal) error {
 		// until then, and is to be what was expected there.
 		unmade, again := j.unmade[st.n]
 		switch {
-		case j.Phase == undoing && unmade == 0, !noted && !again, noted && made == is.Ino, again && unmade == is.Ino, j.cameBack(st, is):
 		case st.Old != nil && st.Old.ident.moved(is):
-			if st.Old.Moved && keptAway(j.saved(st.Old.Saved), dir, tmp) {
-				continue
+			// What was there, taken out of its place; where it is kept already this is one more name of it.
+			if st.Old.Moved {
+				kept, err := keepAway(j.saved(st.Old.Saved), dir, tmp)
+				if err != nil {
+					return err
+				}
+				if kept {
+					continue
+				}
 			}
+		case j.makes(st) && (j.Phase == undoing && unmade == 0 || !noted && !again), noted && made == is.Ino, again && unmade == is.Ino, j.cameBack(st, is):
 		default:
 			s.warn(fmt.Sprintf("%q: what was at %q when an apply was cut short is left there", join(parentOf(string(st.Path)), tmp), string(st.Path)))
 			continue
@@ -132,9 +139,24 @@ func (s *Set) sweep(j *journal) error {
 	return nil
 }
 
-// keptAway moves what was taken out of its place a moment before a kill to where it is kept.
-func keptAway(saved string, dir int, tmp string) bool {
-	return unix.Renameat2(dir, tmp, unix.AT_FDCWD, saved, unix.RENAME_NOREPLACE) == nil
+// makes tells a step that makes a file, and does not only take one away.
+func (j *journal) makes(st *step) bool {
+	if j.Phase == undoing {
+		return st.Old != nil
+	}
+	return st.New != nil
+}
+
+// keepAway moves what was taken out of its place a moment before a kill to where it is kept; false where it is there already.
+func keepAway(saved string, dir int, tmp string) (bool, error) {
+	err := unix.Renameat2(dir, tmp, unix.AT_FDCWD, saved, unix.RENAME_NOREPLACE)
+	if err == unix.EEXIST {
+		return false, nil
+	}
+	if err != nil {
+		return false, &os.PathError{Op: "keep", Path: saved, Err: err}
+	}
+	return true, nil
 }
 
 // cameBack tells what an undo has taken out of its place: what the apply had put there.
