@@ -35,9 +35,14 @@ type Stage struct {
 var started chan *Stage
 
 func init() {
+	args := fork.Args()
+	if len(args) > 0 && args[0] == InitName {
+		dropRest()
+		return
+	}
 	trace.Open("parent")
 	trace.Step("began")
-	if !wanted(fork.Args()) {
+	if !wanted(args) {
 		return
 	}
 	started = make(chan *Stage, 1)
@@ -99,6 +104,16 @@ func start(namespaces uintptr) (*Stage, error) {
 		return nil, err
 	}
 	return &Stage{child, fds[0]}, nil
+}
+
+// dropRest closes what init has inherited besides its socket and the file of a trace. Package time opens the time zone's
+// file without O_CLOEXEC, in the parent and just when init is forked there; whatever init has, the commands inside get.
+func dropRest() {
+	first := 4 // userns.ConnFD + 1
+	if _, traced := syscall.Getenv(trace.Descriptor); traced {
+		first++
+	}
+	fork.CloseFrom(first)
 }
 
 // Env is init's environment: what spares it time before its first line. With one processor Go's runtime starts half as

@@ -133,9 +133,15 @@ func Args() []string {
 // CloseOnExec keeps the descriptors that this process inherited from what it starts: Go marks the
 // ones that it opens itself, but what a shell or a build tool left open (a lock file, the end of a
 // pipe, a folder) would be handed on into the sandbox.
-func CloseOnExec() {
-	// The flag came with Linux 5.11; a seccomp filter around us may not know the call.
-	if _, _, errno := syscall.Syscall(sysCloseRange, 3, ^uintptr(0)>>32, closeRangeCloexec); errno == 0 {
+func CloseOnExec() { closeRange(3, closeRangeCloexec, syscall.CloseOnExec) }
+
+// CloseFrom closes the descriptors from first on. It is for a process that has opened nothing of its own yet, Go's
+// runtime included.
+func CloseFrom(first int) { closeRange(first, 0, func(fd int) { _ = syscall.Close(fd) }) }
+
+func closeRange(first int, flags uintptr, one func(fd int)) {
+	// The call came with Linux 5.9 and its flag with 5.11; a seccomp filter around us may not know it.
+	if _, _, errno := syscall.Syscall(sysCloseRange, uintptr(first), ^uintptr(0)>>32, flags); errno == 0 {
 		return
 	}
 	dir, err := syscall.Open("/proc/self/fd", syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
@@ -155,8 +161,8 @@ func CloseOnExec() {
 			for _, c := range []byte(name) {
 				fd = 10*fd + int(c-'0')
 			}
-			if fd > 2 {
-				syscall.CloseOnExec(fd)
+			if fd >= first && fd != dir {
+				one(fd)
 			}
 		}
 	}
