@@ -402,6 +402,10 @@ func (n *Network) serveNames(c *inner) {
 		if err != nil {
 			return
 		}
+		// Thousands of questions come with one packet.
+		for wait := n.pace.owed(); wait > 0 && n.ctx.Err() == nil; wait = n.pace.owed() {
+			time.Sleep(wait)
+		}
 		if !n.beginAsking() {
 			return
 		}

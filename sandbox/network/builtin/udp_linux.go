@@ -214,6 +214,9 @@ func (n *Network) answerNames(c *gonet.UDPConn) {
 		if err != nil {
 			return
 		}
+		if n.pace.owed() > 0 {
+			continue // it was in the queue before the interface was left alone
+		}
 		query := append([]byte(nil), buf[:size]...)
 		if !n.beginAsking() {
 			return
