@@ -84,10 +84,20 @@ func FuzzDecode(f *testing.F) {
 		if err := Decode(Append(nil, first), &second); err != nil {
 			t.Fatal(err)
 		}
-		if !reflect.DeepEqual(first, second) && first.Real == first.Real { // NaN is not equal to itself
+		if withoutNaN(&first); !reflect.DeepEqual(first, *withoutNaN(&second)) {
 			t.Errorf("%+v, then %+v", first, second)
 		}
 	})
+}
+
+// withoutNaN replaces what is not equal to itself.
+func withoutNaN(o *outer) *outer {
+	for at := o; at != nil; at = at.Pointer {
+		if math.IsNaN(at.Real) {
+			at.Real = 42
+		}
+	}
+	return o
 }
 
 // The memory that a few bytes can ask for is a multiple of them.
