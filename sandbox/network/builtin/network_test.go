@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"cove/sandbox/clitest"
 	"cove/sandbox/network"
 	"cove/sandbox/network/egress"
 	"cove/sandbox/spec"
@@ -647,7 +648,7 @@ func TestRefusedFlood(t *testing.T) {
 			if most := int((refusalCredit + flood + maxOwed) / refusalTime); logged > most*11/10 {
 				t.Errorf("%d were decided on, want at most %d", logged, most)
 			}
-			if all-inside > flood/2 {
+			if all-inside > flood/2 && !clitest.Race { // with the race detector each packet takes ten times as long
 				t.Errorf("it took %v of this process's time", all-inside)
 			}
 			start := time.Now()

@@ -6,7 +6,8 @@
 //
 //	/            the address that was reached
 //	/bytes?n=N   N bytes
-//	/seen?dst=A  how many packets came for the address A since the start, by a sniffer (AF_PACKET)
+//	/seen?dst=A  how many packets came for the address A since the start, by a sniffer (AF_PACKET); with http=0 without
+//	             those to its port 80
 //	/who         the host that the request names, and over TLS the name that the ClientHello has
 //	/ca.pem      the authority of the TLS server's certificate, which is for *.example.test
 //	/ws, /no-ws  a WebSocket that says everything back, and what is none

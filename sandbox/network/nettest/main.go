@@ -156,7 +156,7 @@ func serveHTTP(seen *counter) error {
 			return
 		}
 		time.Sleep(20 * time.Millisecond) // what came before this request may be in the sniffer's queue
-		fmt.Fprintln(w, seen.of(ip))
+		fmt.Fprintln(w, seen.of(ip, r.FormValue("http") != "0"))
 	})
 	handle(mux, os.Getenv("COVE_NETTEST_DIR"))
 	if err := serveTLS(mux); err != nil {
