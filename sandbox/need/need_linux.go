@@ -2,8 +2,9 @@
 // do without: descriptors, threads, address space, signals that wait. The runtime ends a program that lacks one in the
 // middle, with the stacks of all goroutines, or waits for ever; here it is one line.
 //
-// The runtime's own beginning comes before every package: where it has not even 700 MB of address space, or no second
-// thread (getrlimit(2), RLIMIT_AS, RLIMIT_NPROC), it speaks for itself.
+// The runtime's own beginning comes before every package: where it has not even 820 MB of address space, or no second
+// thread (getrlimit(2), RLIMIT_AS, RLIMIT_NPROC), it speaks for itself. Between 720 and 820 that is a matter of chance:
+// the heap begins at a random place of its first 64 MB (Go 1.26), and so the next 64 are soon wanted, or late.
 //
 // It imports syscall and next to nothing else: it comes before package early, which comes before package os.
 package need
@@ -20,7 +21,7 @@ import (
 const (
 	descriptors = 16
 	tasks       = 24 // threads of the parent and init, the helpers that map ids, a command
-	addresses   = 800 << 20
+	addresses   = 900 << 20
 	signals     = 8 // a system call made in all threads sends each a real-time signal, which waits
 )
 

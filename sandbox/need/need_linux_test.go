@@ -27,7 +27,7 @@ func TestLacking(t *testing.T) {
 		limit    unix.Rlimit // the hard limit stays, but for the descriptors
 		want     string
 	}{
-		{unix.RLIMIT_AS, unix.Rlimit{Cur: 799 << 20}, "it may have 799 MB of address space (ulimit -v), and needs 800"},
+		{unix.RLIMIT_AS, unix.Rlimit{Cur: 899 << 20}, "it may have 899 MB of address space (ulimit -v), and needs 900"},
 		{unix.RLIMIT_SIGPENDING, unix.Rlimit{Cur: 7}, "your processes may have 7 signals waiting (ulimit -i), and not 8 of these are left"},
 		{unix.RLIMIT_NPROC, unix.Rlimit{Cur: 3}, "it may have 3 processes and threads (ulimit -u), has "},
 	} {
