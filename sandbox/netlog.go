@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -138,7 +139,8 @@ func (l *netLog) end() {
 	l.over = true // what still comes is not written
 }
 
-// learned are the entries that would have been needed, and those of them that lead to closed addresses.
+// learned are the entries that would have been needed, and those of them that lead to closed addresses. They are sorted:
+// connections are told of when they end, and in what order two end is chance.
 func (l *netLog) learned() (entries, closed []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,6 +151,8 @@ func (l *netLog) learned() (entries, closed []string) {
 			entries = append(entries, e)
 		}
 	}
+	slices.Sort(entries)
+	slices.Sort(closed)
 	return entries, closed
 }
 

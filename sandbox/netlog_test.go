@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -83,6 +84,31 @@ func TestNetLogLate(t *testing.T) {
 	l.end()
 	if entries, closed := l.learned(); len(entries) != maxRefused || len(closed) > 0 {
 		t.Errorf("%d entries, %d closed", len(entries), len(closed))
+	}
+}
+
+// What was learnt does not hang on which connection ended first.
+func TestLearnedOrder(t *testing.T) {
+	asked := []network.Decision{
+		{Kind: "tcp", Name: "www.example.test", Address: "203.0.113.10", Port: 80, Reason: "not-listed"},
+		{Kind: "tcp", Address: "203.0.113.11", Port: 7, Reason: "not-listed"},
+		{Kind: "tcp", Address: "10.77.0.3", Port: 80, Reason: "closed"},
+		{Kind: "tcp", Address: "10.77.0.2", Port: 80, Reason: "closed"},
+	}
+	var first, last [2][]string
+	for i, into := range []*[2][]string{&first, &last} {
+		l := newNetLog(&stateLog{dir: t.TempDir(), name: netLogName}, nil)
+		for _, d := range asked {
+			l.add(d)
+		}
+		into[0], into[1] = l.learned()
+		l.end()
+		if i == 0 {
+			slices.Reverse(asked)
+		}
+	}
+	if !reflect.DeepEqual(first, last) || len(first[0]) != 2 || len(first[1]) != 2 {
+		t.Errorf("%q, and the other way round %q", first, last)
 	}
 }
 
