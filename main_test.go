@@ -305,6 +305,7 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 // pty DIALOGUE COMMAND...: the command on a terminal of its own, as a person uses it. The file DIALOGUE has lines
 //
 //	> text    type text and Enter
+//	+ text    type text alone
 //	^ c       type Ctrl-C
 //	< regexp  wait for the output since the last match to match
 //	= N       make the window N columns wide
@@ -348,6 +349,7 @@ func pty(ts *testscript.TestScript, neg bool, args []string) {
 			return false
 		}
 	})
+	d.drain(2 * time.Second) // on a busy machine the last words come late
 	_, _ = ts.Stdout().Write([]byte(strings.ReplaceAll(d.all, "\r\n", "\n")))
 }
 
@@ -381,6 +383,8 @@ func (d *dialogue) step(line string) {
 	case "#":
 	case ">":
 		_, err = d.term.WriteString(text + "\r")
+	case "+":
+		_, err = d.term.WriteString(text)
 	case "^":
 		_, err = d.term.Write([]byte{text[0] &^ 0x60})
 	case "=":
@@ -398,7 +402,7 @@ func (d *dialogue) step(line string) {
 			return at != nil
 		})
 	default:
-		d.ts.Fatalf("%q begins with none of > ^ < = #", line)
+		d.ts.Fatalf("%q begins with none of > + ^ < = #", line)
 	}
 	d.ts.Check(err)
 }
@@ -419,6 +423,12 @@ func (d *dialogue) wait(what string, done func() bool) {
 			d.ts.Fatalf("waited for %s; so far it printed %q", what, d.all)
 		}
 	}
+	d.more = more
+	d.drain(20 * time.Millisecond)
+}
+
+// drain takes what comes until nothing has for a while, or nobody has the terminal open.
+func (d *dialogue) drain(pause time.Duration) {
 	for d.more != nil {
 		select {
 		case b, ok := <-d.more:
@@ -426,10 +436,9 @@ func (d *dialogue) wait(what string, done func() bool) {
 				d.more = nil
 			}
 			d.all += string(b)
-			continue
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(pause):
+			return
 		}
-		return
 	}
 }
 

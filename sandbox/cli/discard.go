@@ -59,7 +59,7 @@ func (a *app) discardAll(h *heldChanges, force bool) error {
 		a.writeSummary(&b, h.Changes, false)
 		answer, err := a.question(tty, question, b.String()+"Drop all of it? [y/N] ")
 		if err != nil {
-			return err
+			return declinedOr(err)
 		}
 		if answer != "y" && answer != "yes" {
 			return errDeclined

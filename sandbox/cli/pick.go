@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,6 +31,8 @@ func (a *app) question(tty, out *os.File, text string) (string, error) {
 
 var errPickNobody = fmt.Errorf("apply --pick: there is no terminal on which to ask")
 
+var errPickEnded = errors.New("apply --pick: the input ended before the last answer; nothing is applied")
+
 // applyPicked asks about each change and applies those that were chosen.
 func (a *app) applyPicked(h *heldChanges, opts change.Options) error {
 	tty, out, done := a.terminal()
@@ -47,7 +50,9 @@ func (a *app) applyPicked(h *heldChanges, opts change.Options) error {
 		if c.Refused != "" {
 			continue
 		}
-		if err := p.change(h, c, i+1, len(chosen)); err != nil {
+		if err := p.change(h, c, i+1, len(chosen)); errors.Is(err, io.EOF) {
+			return errPickEnded
+		} else if err != nil {
 			return a.interruptedOr(err)
 		}
 		if p.quit {
@@ -78,7 +83,7 @@ a - apply this and all later ones of the file
 d - leave this and all later ones of the file
 s - split this hunk into smaller ones
 ? - this help
-^C - apply nothing at all
+^C, ^D - apply nothing at all
 `
 
 // change asks about one change: hunk by hunk where a text has others, else as a whole.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"cove/config"
@@ -256,13 +257,21 @@ func (a *app) ask(file string, d config.Decision, text string) error {
 	answer, err := readLine(a.Ctx, tty)
 	if err != nil {
 		fmt.Fprintln(question)
-		return err
+		return declinedOr(err)
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
 		return nil
 	}
 	return errDeclined
+}
+
+// declinedOr takes the end of the input for a no.
+func declinedOr(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errDeclined
+	}
+	return err
 }
 
 // terminal is where a person can be asked: stdin and stderr when both are one, else the terminal that stderr is.
@@ -280,32 +289,37 @@ func (a *app) terminal() (in, out *os.File, done func()) {
 	return tty, tty, func() { tty.Close() }
 }
 
-// readLine reads a line byte by byte: what comes after it is the command's.
+// readLine reads a line byte by byte: what comes after it is the command's. It is io.EOF where the input ends before the
+// line does: what was typed and not sent is no answer. When ctx is done nobody is left reading, who would take the next answer.
 func readLine(ctx context.Context, f *os.File) (string, error) {
-	type result struct {
-		line string
-		err  error
+	woken, wake, err := os.Pipe()
+	if err != nil {
+		return "", err
 	}
-	c := make(chan result, 1)
-	go func() {
-		var line bytes.Buffer
-		one := make([]byte, 1)
-		for {
-			n, err := f.Read(one)
-			if err != nil || n == 0 || one[0] == '\n' {
-				if errors.Is(err, io.EOF) {
-					err = nil
-				}
-				c <- result{line.String(), err}
-				return
-			}
-			line.WriteByte(one[0])
+	defer woken.Close()
+	var once sync.Once
+	end := func() { once.Do(func() { wake.Close() }) }
+	defer end()
+	defer context.AfterFunc(ctx, end)()
+	var line bytes.Buffer
+	one := make([]byte, 1)
+	for {
+		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}, {Fd: int32(woken.Fd()), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+			return "", fmt.Errorf("wait for an answer: %w", err)
 		}
-	}()
-	select {
-	case r := <-c:
-		return r.line, r.err
-	case <-ctx.Done():
-		return "", ctx.Err()
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		if fds[0].Revents == 0 {
+			continue
+		}
+		switch _, err := f.Read(one); {
+		case err != nil:
+			return "", err
+		case one[0] == '\n':
+			return line.String(), nil
+		}
+		line.WriteByte(one[0])
 	}
 }

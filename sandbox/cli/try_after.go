@@ -116,7 +116,7 @@ func (t *trial) ask() (kept bool, err error) {
 		var answer string
 		if err := t.interruptible(func() (err error) { answer, err = t.question(); return }); err != nil {
 			fmt.Fprintln(t.out)
-			return true, nil // ^C keeps
+			return true, nil // ^C keeps, and ^D
 		}
 		summary = false
 		before := len(t.h.Changes)
@@ -141,10 +141,13 @@ func (t *trial) ask() (kept bool, err error) {
 			_, err = io.WriteString(t.out, trialHelp)
 		}
 		t.applied = t.applied || len(t.h.Changes) < before
-		if err != nil {
+		switch {
+		case errors.Is(err, context.Canceled):
+			t.Warn("interrupted")
+		case err != nil:
 			t.printError(err) // a conflict, say: it is all still there
-			err = nil
 		}
+		err = nil
 		if len(t.h.Changes) == 0 {
 			return false, nil
 		}
