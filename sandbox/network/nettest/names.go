@@ -18,6 +18,7 @@ var names = map[string][]string{
 	"metadata.example.test": {"169.254.169.254"},
 	"git.example.test":      {"203.0.113.20"},
 	"apt.example.test":      {"203.0.113.21"},
+	"proxy.golang.org":      {"203.0.113.22"},
 	// Two names on one address.
 	"tls-a.example.test": {"203.0.113.30"},
 	"tls-b.example.test": {"203.0.113.30"},

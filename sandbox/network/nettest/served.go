@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"crypto/ecdsa"
@@ -34,6 +35,7 @@ func handle(mux *http.ServeMux, dir string) {
 	mux.HandleFunc("/no-ws", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "no WebSocket here") })
 	mux.Handle("/git/", &repository{dir: filepath.Join(dir, "git")})
 	mux.Handle("/debian/", http.StripPrefix("/debian/", mirror()))
+	mux.Handle("/"+modulePath+"/@v/", http.StripPrefix("/"+modulePath+"/@v/", module()))
 }
 
 // who says which host a request was for, and which name its connection.
@@ -61,13 +63,13 @@ func webSocket(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(c, rw)
 }
 
-// serveTLS speaks HTTPS as everything below example.test; the certificate is its own authority, and at /ca.pem.
+// serveTLS speaks HTTPS as everything below example.test, and as a module proxy; the certificate is its own authority, and at /ca.pem.
 func serveTLS(mux *http.ServeMux) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "nettest"}, DNSNames: []string{"*.example.test"},
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "nettest"}, DNSNames: []string{"*.example.test", "proxy.golang.org"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -136,15 +138,7 @@ func mirror() http.Handler {
 	index := "main/binary-" + runtime.GOARCH + "/Packages"
 	release := fmt.Sprintf("Origin: nettest\nSuite: stable\nCodename: stable\nDate: %s\nArchitectures: %s all\nComponents: main\nSHA256:\n %x %d %s\n",
 		time.Now().UTC().Format(time.RFC1123), runtime.GOARCH, sha256.Sum256([]byte(packages)), len(packages), index)
-	files := map[string][]byte{"dists/stable/Release": []byte(release), "dists/stable/" + index: []byte(packages), "pool/cove-hello.deb": deb}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		data, ok := files[r.URL.Path]
-		if !ok {
-			http.NotFound(w, r)
-			return
-		}
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
-	})
+	return files(map[string][]byte{"dists/stable/Release": []byte(release), "dists/stable/" + index: []byte(packages), "pool/cove-hello.deb": deb})
 }
 
 // debFile is a Debian package with one file (deb(5): an ar(5) archive of a version and two tar archives).
@@ -175,4 +169,32 @@ func debFile() []byte {
 		}
 	}
 	return out.Bytes()
+}
+
+const modulePath = "hello.example.test/hello"
+
+// module is what a module proxy has of a Go module with one version (https://go.dev/ref/mod#goproxy-protocol).
+func module() http.Handler {
+	mod := "module " + modulePath + "\n\ngo 1.21\n"
+	var zipped bytes.Buffer
+	w := zip.NewWriter(&zipped)
+	for _, f := range [][2]string{{"go.mod", mod}, {"hello.go", "package hello\n\nconst Text = \"hello from a module\"\n"}} {
+		one, _ := w.Create(modulePath + "@v1.0.0/" + f[0])
+		_, _ = io.WriteString(one, f[1])
+	}
+	w.Close()
+	return files(map[string][]byte{"list": []byte("v1.0.0\n"), "v1.0.0.info": []byte(`{"Version": "v1.0.0", "Time": "2026-01-02T03:04:05Z"}`),
+		"v1.0.0.mod": []byte(mod), "v1.0.0.zip": zipped.Bytes()})
+}
+
+// files serves these and nothing else.
+func files(all map[string][]byte) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		data, ok := all[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	})
 }
