@@ -33,6 +33,8 @@ func (g Grant) Meaning() string {
 		return "Its programs are what runs, and the registry learns that and when you pull it."
 	case GrantProtect:
 		return "What is written there acts outside of every sandbox, as you, when you use git or cove the next time."
+	case GrantWorkspace:
+		return "Your own config.toml would have kept the project's files from that."
 	case GrantHost:
 		if strings.HasPrefix(g.Key, "host.gpu") {
 			return "It talks to the driver itself. No log has it, and a fault in the driver is a way out of the sandbox."

@@ -20,6 +20,7 @@ const (
 	GrantSeccomp       = "seccomp"
 	GrantImage         = "image"
 	GrantProtect       = "protect"
+	GrantWorkspace     = "workspace"
 	GrantLimit         = "limit"
 	GrantHost          = "host"
 	GrantGit           = "git"
@@ -86,6 +87,7 @@ func (p *Profile) reaches(from func(Origin) bool) []Grant {
 			g.mount, g.About = &m, m.Target
 			continue
 		}
+		p.projectMountGrant(m, key, grant)
 		// Under review what shows the project is read-only, whatever the mount says.
 		if protected := p.uncovers(m); protected != "" && p.Workspace.Mode != "review" {
 			grant(key, GrantProtect, "write %s of the project, which acts later, outside, through the mount at %s", quotePlain(protected), quotePlain(m.Target))
@@ -95,13 +97,7 @@ func (p *Profile) reaches(from func(Origin) bool) []Grant {
 	if g, ok := p.repositoryGrant(from); ok {
 		all = append(all, g)
 	}
-	if p.Workspace.Mode == "rw" && p.Dir != "" {
-		for _, name := range p.mustProtect() {
-			if !slices.ContainsFunc(p.Workspace.Protect, func(kept string) bool { return inside(kept, name) }) {
-				grant("workspace.protect", GrantProtect, "write %s of the project, which acts later, outside", quotePlain(name))
-			}
-		}
-	}
+	p.workspaceGrants(grant)
 	for i, name := range p.Env.Pass {
 		grant(elementOf("env.pass", i), GrantEnv, "read your environment variable %s", quotePlain(name))
 	}
@@ -122,6 +118,8 @@ func (p *Profile) reaches(from func(Origin) bool) []Grant {
 	}
 	if s := p.Security.Seccomp; s.File != "" {
 		grant("security.seccomp", GrantSeccomp, "be held to the system calls that %s (%s) allows instead of docker's", quotePlain(s.File), s.Digest())
+	} else if p.own != nil && p.own.seccomp.File != "" {
+		grant("security.seccomp", GrantSeccomp, "be held to docker's system calls instead of those that your own %s allows", quotePlain(p.own.seccomp.File))
 	}
 	p.integrationGrants(grant)
 	var once []Grant
@@ -137,9 +135,13 @@ func (p *Profile) reaches(from func(Origin) bool) []Grant {
 func (p *Profile) networkGrants(n Network, grant func(key, kind, format string, args ...any) *Grant) {
 	switch n.Mode {
 	case "user":
-		if n.Allow == nil {
+		switch {
+		case n.Allow == nil:
 			grant("network.mode", GrantNetwork, "use the network, private addresses excepted (mode %s)", quotePlain("user"))
+		case p.own != nil && p.own.network.Mode == "none" && len(p.own.network.Allow)+len(p.own.network.HostPorts) > 0:
+			grant("network.mode", GrantNetwork, "use the network, which your own config.toml keeps closed (mode %s)", quotePlain("user"))
 		}
+		p.denyGrants(n, grant)
 		for i, e := range n.Allow {
 			grant(elementOf("network.allow", i), GrantNetwork, "reach %s", quotePlain(e.String())).egress = &e
 		}
@@ -166,9 +168,12 @@ func hostSide(one Publish) string {
 	return text[:strings.LastIndexByte(text, ':')]
 }
 
-// capGrants asks for every capability beyond the default ones, once.
+// capGrants asks for every capability beyond the default ones, and beyond those that the user leaves of them, once.
 func (p *Profile) capGrants(grant func(key, kind, format string, args ...any) *Grant) {
 	seen := DefaultCaps()
+	if p.own != nil {
+		seen = slices.DeleteFunc(seen, func(c string) bool { return !slices.Contains(p.own.caps, c) })
+	}
 	for i, name := range p.Security.Caps {
 		for _, c := range ExpandCaps([]string{name}) {
 			if !slices.Contains(seen, c) {
@@ -218,7 +223,7 @@ func (p *Profile) uncovers(m Mount) string {
 	if m.Mode == "ro" {
 		return ""
 	}
-	for _, name := range p.mustProtect() {
+	for _, name := range p.keptFromWriting() {
 		// Real paths on both sides: .git itself may be a link.
 		path, ok := quietPath(filepath.Join(p.Dir, name))
 		if !ok || inside(m.Source, path) || inside(path, m.Source) {

@@ -171,7 +171,10 @@ func ShowTime(d time.Duration) string {
 // limitGrants asks where the project's profile allows more than its user's own word, or the default, does: a limit that
 // a stranger can lift is none.
 func (p *Profile) limitGrants(grant func(key, kind, format string, args ...any) *Grant) {
-	l, own := p.Limits, p.own
+	if p.own == nil {
+		return
+	}
+	l, own := p.Limits, p.own.limits
 	for _, one := range []struct {
 		key, what        string
 		now, own         float64

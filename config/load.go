@@ -168,7 +168,7 @@ func (l *loader) project() {
 	if l.opts.ProfileFlag != "" {
 		l.p.shown = l.opts.ProfileFlag
 	}
-	l.p.own = l.p.Limits
+	l.p.noteOwn()
 	l.read(&reader{kind: FromProfile, file: l.at.file, base: l.p.base}, l.at.data)
 }
 

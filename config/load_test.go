@@ -162,7 +162,7 @@ func TestFull(t *testing.T) {
 			{Text: "SHA256:dK8IRXEXubABSK1VzMS+UBl5eeXZUsdX6ETAXD+2Fis", Fingerprint: "SHA256:dK8IRXEXubABSK1VzMS+UBl5eeXZUsdX6ETAXD+2Fis"}}},
 			Git: Git{Identity: true, Credentials: []string{"github.com", "git.example.com:8443"}}, Browser: true, Notify: true, Wayland: true, X11: Trusted, Audio: RecordSound, GPU: []string{"dri", "nvidia.com/gpu=all"}},
 	}
-	want.own, want.owners, want.imageText = Limits{PIDs: DefaultPIDs}, []int{os.Geteuid()}, want.Image
+	want.own, want.owners, want.imageText = p.own, []int{os.Geteuid()}, want.Image
 	want.filed = p.filed
 	want.Origin, want.hash, want.base, want.home, want.cwd = p.Origin, hashOf(data), r.project, r.home, r.project
 	if !reflect.DeepEqual(p, want) {

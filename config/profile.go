@@ -51,7 +51,7 @@ type Profile struct {
 	unread []unreadKey // keys that are read when the profile is trusted
 
 	filed  *filed  // nil without a setup in a file
-	own    Limits  // the limits before the project's profile had its say
+	own    *own    // what was so before the project's profile had its say; nil without one
 	asked  []Grant // what Trust.Check looked at last, and so what was shown and is to be agreed to
 	folder string  // and which folder that was
 	shown  string  // how the profile was named by hand, "" when it was found
