@@ -16,6 +16,8 @@ type Repository struct {
 	Common string // with objects, refs, config and hooks; of a submodule the same as Git
 
 	GitAt, CommonAt string // where git looks for them inside
+
+	gitText, commonText string // how .git and commondir name them, each as it was read once
 }
 
 // Worktree says that other worktrees have the same Common.
@@ -54,7 +56,7 @@ func (p *Profile) findRepository(uid int) (r *Repository, why string) {
 	if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() {
 		return nil, ""
 	}
-	named, err := gitLine(file, "gitdir: ", p.Dir, uid)
+	named, text, err := gitLine(file, "gitdir: ", p.Dir, uid)
 	if err != nil || inside(p.Dir, named) {
 		return nil, ""
 	}
@@ -64,10 +66,10 @@ func (p *Profile) findRepository(uid int) (r *Repository, why string) {
 	if err := plainFolder(named, uid); err != nil {
 		return no("%v", bare(err))
 	}
-	r = &Repository{Git: named, Common: named}
-	switch common, err := gitLine(filepath.Join(named, "commondir"), "", named, uid); {
+	r = &Repository{Git: named, Common: named, gitText: text}
+	switch common, text, err := gitLine(filepath.Join(named, "commondir"), "", named, uid); {
 	case err == nil:
-		r.Common = common
+		r.Common, r.commonText = common, text
 	case !errors.Is(err, fs.ErrNotExist):
 		return no("commondir: %v", bare(err))
 	}
@@ -93,7 +95,7 @@ func (r *Repository) namesWorktree(project string, uid int) error {
 	if filepath.Dir(r.Git) != filepath.Join(r.Common, "worktrees") {
 		return errors.New("it is not among the worktrees of its repository")
 	}
-	back, err := gitLine(filepath.Join(r.Git, "gitdir"), "", r.Git, uid)
+	back, _, err := gitLine(filepath.Join(r.Git, "gitdir"), "", r.Git, uid)
 	if err == nil && !samePlace(back, filepath.Join(project, ".git")) {
 		err = errors.New("it is of another worktree, not of this folder")
 	}
@@ -165,42 +167,34 @@ func plainFolder(dir string, uid int) error {
 	return owned(info, uid)
 }
 
-// gitLine reads a file of one line that names a path, relative to base where it is not absolute.
-func gitLine(file, prefix, base string, uid int) (string, error) {
+// gitLine reads a file of one line that names a path, relative to base where it is not absolute. text is the path as it stands
+// there.
+func gitLine(file, prefix, base string, uid int) (path, text string, err error) {
 	data, err := readOwned(file, false, uid)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	text, ok := strings.CutPrefix(strings.TrimRight(string(data), "\r\n"), prefix)
 	if !ok || text == "" || strings.ContainsAny(text, "\x00\n") {
-		return "", errors.New("it names no path")
+		return "", "", errors.New("it names no path")
 	}
-	if !filepath.IsAbs(text) {
-		text = filepath.Join(base, text)
+	if path = text; !filepath.IsAbs(path) {
+		path = filepath.Join(base, path)
 	}
-	return filepath.Clean(text), nil
+	return filepath.Clean(path), text, nil
 }
 
 // placeRepository says where git will look for the repository inside: where the project lies elsewhere, a relative path
 // leads elsewhere too.
 func (p *Profile) placeRepository() error {
 	r := p.Repository
-	data, err := os.ReadFile(filepath.Join(p.Dir, ".git"))
-	if err != nil {
-		return bare(err)
-	}
-	text := strings.TrimRight(strings.TrimPrefix(string(data), "gitdir: "), "\r\n")
-	if r.GitAt = r.Git; !filepath.IsAbs(text) {
-		r.GitAt = filepath.Join(p.workspaceAt(), text)
+	if r.GitAt = r.Git; !filepath.IsAbs(r.gitText) {
+		r.GitAt = filepath.Join(p.workspaceAt(), r.gitText)
 	}
 	r.CommonAt = r.Common
 	if r.Worktree() {
-		data, err := os.ReadFile(filepath.Join(r.Git, "commondir"))
-		if err != nil {
-			return bare(err)
-		}
-		if text := strings.TrimRight(string(data), "\r\n"); !filepath.IsAbs(text) {
-			r.CommonAt = filepath.Join(r.GitAt, text)
+		if !filepath.IsAbs(r.commonText) {
+			r.CommonAt = filepath.Join(r.GitAt, r.commonText)
 		}
 		if !inside(r.CommonAt, r.GitAt) {
 			return fmt.Errorf("inside, with workspace.at, the worktree's folder would be %q and its repository %q", r.GitAt, r.CommonAt)
