@@ -17,6 +17,7 @@ type change struct {
 	add     bool   // a list grows instead of being replaced
 	partial bool   // parts of the file were left out: what is missing may have been there
 	origin  func(key string) Origin
+	items   []int    // of each element that comes of it, which one of the list it was written as; nil: the same
 	words   []string // what choice knew
 	wrong   []wrong
 }
@@ -132,7 +133,11 @@ func (c *change) fromElements(p *Profile, before, after int) {
 		c.from(p)
 	}
 	for i := before; i < after; i++ {
-		p.Origin[elementOf(c.key, i)] = c.origin(elementOf(c.key, i-before))
+		item := i - before
+		if c.items != nil {
+			item = c.items[item]
+		}
+		p.Origin[elementOf(c.key, i)] = c.origin(elementOf(c.key, item))
 	}
 }
 
@@ -342,16 +347,18 @@ func setPublish(p *Profile, c *change) {
 			c.bad(elementOf(c.key, i), s, "%v", err)
 			ok = false
 		}
-		all = append(all, some...)
+		for _, one := range some { // a range is several
+			if c.add && slices.Contains(p.Network.Publish, one) {
+				continue // asked for in the file, and again by hand
+			}
+			all, c.items = append(all, one), append(c.items, i)
+		}
 	}
 	if ok {
 		p.Network.PublishAuto = auto || c.add && p.Network.PublishAuto
 		if auto { // its origin is its own: what is added by hand beside it is no word on it
 			p.Origin[publishAuto] = c.origin(c.key)
 		}
-	}
-	if c.add { // asked for in the file, and again by hand
-		all = slices.DeleteFunc(all, func(one Publish) bool { return slices.Contains(p.Network.Publish, one) })
 	}
 	if ok {
 		replace(p, c, &p.Network.Publish, all)
