@@ -191,17 +191,5 @@ func approve[E any](p *Profile, c *change, into *[]E, example string, read func(
 		c.bad(c.key, c.value, "this is for your own config.toml alone")
 		return
 	}
-	list, ok := c.list(example)
-	all := make([]E, 0, len(list))
-	for i, s := range list {
-		one, err := read(s)
-		if err != nil {
-			c.bad(elementOf(c.key, i), s, "%v", err)
-			ok = false
-		}
-		all = append(all, one)
-	}
-	if ok {
-		replace(p, c, into, all)
-	}
+	setEach(p, c, into, example, read)
 }

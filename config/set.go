@@ -155,6 +155,23 @@ func replace[E any](p *Profile, c *change, list *[]E, with []E) {
 	c.fromElements(p, before, len(with))
 }
 
+// setEach sets a list, each element of which is read by itself.
+func setEach[E any](p *Profile, c *change, into *[]E, example string, read func(string) (E, error)) {
+	list, ok := c.list(example)
+	all := make([]E, 0, len(list))
+	for i, s := range list {
+		one, err := read(s)
+		if err != nil {
+			c.bad(elementOf(c.key, i), s, "%v", err)
+			ok = false
+		}
+		all = append(all, one)
+	}
+	if ok {
+		replace(p, c, into, all)
+	}
+}
+
 func setImage(p *Profile, c *change) {
 	s, ok := c.text()
 	if !ok {
@@ -231,19 +248,7 @@ func setWorkspaceAt(p *Profile, c *change) {
 }
 
 func setProtect(p *Profile, c *change) {
-	list, ok := c.list(`[".git/hooks"]`)
-	clean := make([]string, 0, len(list))
-	for i, s := range list {
-		path, err := parseProtect(s)
-		if err != nil {
-			c.bad(elementOf(c.key, i), s, "%v", err)
-			ok = false
-		}
-		clean = append(clean, path)
-	}
-	if ok {
-		replace(p, c, &p.Workspace.Protect, clean)
-	}
+	setEach(p, c, &p.Workspace.Protect, `[".git/hooks"]`, parseProtect)
 }
 
 func setHomeMode(p *Profile, c *change) {
@@ -372,19 +377,7 @@ func setAllow(p *Profile, c *change) {
 func setDeny(p *Profile, c *change) { setEgress(p, c, &p.Network.Deny, `["ads.example.com"]`) }
 
 func setEgress(p *Profile, c *change, into *[]Egress, example string) {
-	list, ok := c.list(example)
-	all := make([]Egress, 0, len(list))
-	for i, s := range list {
-		one, err := ParseEgress(s)
-		if err != nil {
-			c.bad(elementOf(c.key, i), s, "%v", err)
-			ok = false
-		}
-		all = append(all, one)
-	}
-	if ok {
-		replace(p, c, into, all)
-	}
+	setEach(p, c, into, example, ParseEgress)
 }
 
 // setHostPorts takes integers, and from a flag strings.
@@ -431,19 +424,7 @@ func setDriver(p *Profile, c *change) {
 }
 
 func setCaps(p *Profile, c *change) {
-	list, ok := c.list(`["default"]`)
-	all := make([]string, 0, len(list))
-	for i, s := range list {
-		name, err := parseCap(s)
-		if err != nil {
-			c.bad(elementOf(c.key, i), s, "%v", err)
-			ok = false
-		}
-		all = append(all, name)
-	}
-	if ok {
-		replace(p, c, &p.Security.Caps, all)
-	}
+	setEach(p, c, &p.Security.Caps, `["default"]`, parseCap)
 }
 
 func setProxy(p *Profile, c *change) { c.bool(p, &p.Network.Proxy) }
