@@ -296,6 +296,7 @@ func (p *planner) mounts() error {
 			}
 		} else {
 			p.bind(p.profile.Dir, p.workspace, ws.Mode == "ro", "")
+			p.spec.Mounts[len(p.spec.Mounts)-1].Agreed = true // it may lie in the workspace of another sandbox
 		}
 		p.repository()
 	}

@@ -18,6 +18,7 @@ func (p *planner) repository() {
 		return
 	}
 	p.bind(r.Common, r.CommonAt, mode == "ro" || r.Worktree(), "")
+	p.spec.Mounts[len(p.spec.Mounts)-1].Agreed = true
 	if mode == "ro" {
 		return
 	}

@@ -370,6 +370,39 @@ func TestAgreedWithoutLinks(t *testing.T) {
 	}
 }
 
+// A project that lies in the workspace of another sandbox can be turned into a link there while somebody looks at its profile.
+func TestWorkspaceWithoutLinks(t *testing.T) {
+	for _, mode := range []string{"rw", "ro", "none"} {
+		j := newJob(t).sh("cat file /mnt/file")
+		j.Mode, j.Project = mode, j.Project+"/below"
+		j.Cwd = j.Project
+		secret := t.TempDir()
+		for _, dir := range []string{secret, string(j.Project)} {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "file"), []byte(dir), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if mode == "none" { // what is in it is mounted all the same
+			j.Mounts = []mountJob{{Source: j.Project, Target: "/mnt", Mode: "ro", Within: true}}
+		}
+		if r := j.again().run(t); !strings.Contains(r.out, string(j.Project)) {
+			t.Errorf("%s: %q, %q", mode, r.out, r.err)
+		}
+		if err := os.RemoveAll(string(j.Project)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(secret, string(j.Project)); err != nil {
+			t.Fatal(err)
+		}
+		if r := j.again().run(t); r.code != 125 || strings.Contains(r.out, secret) || !strings.Contains(r.err, "a link was put on its way") {
+			t.Errorf("%s: exit code %d, %q, %q", mode, r.code, r.out, r.err)
+		}
+	}
+}
+
 // Names with every byte that means something to somebody.
 func TestOddNames(t *testing.T) {
 	j := newJob(t)

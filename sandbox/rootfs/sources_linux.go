@@ -122,9 +122,9 @@ func OpenSource(m spec.Mount) (int, error) {
 	case m.Beneath == "":
 		return clone(unix.AT_FDCWD, string(m.Source))
 	}
-	dir, err := openDir(string(m.Beneath))
+	dir, err := openLinkless(string(m.Beneath), unix.O_DIRECTORY)
 	if err != nil {
-		return -1, err
+		return -1, fmt.Errorf("open %q: %w", m.Beneath, err)
 	}
 	defer unix.Close(dir)
 	rel := strings.TrimPrefix(strings.TrimPrefix(string(m.Source), string(m.Beneath)), "/")
@@ -143,21 +143,27 @@ func OpenSource(m spec.Mount) (int, error) {
 	return clone(fd, "")
 }
 
-// cloneLinkless is clone for a path whose links were followed when it was shown and agreed to: one that somebody put there since,
-// in another sandbox that may write there, say, is not what was agreed to.
+// cloneLinkless is clone for a path that was agreed to.
 func cloneLinkless(path string) (int, error) {
-	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if errors.Is(err, unix.ELOOP) {
-		err = errors.New("a link was put on its way since it was looked at")
-	}
+	fd, err := openLinkless(path, 0)
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(fd)
 	return clone(fd, "")
+}
+
+// openLinkless opens a path whose links were followed when it was shown and agreed to: one that somebody put there since, in
+// another sandbox that may write there, say, is not what was agreed to.
+func openLinkless(path string, flags uint64) (int, error) {
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC | flags,
+		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if errors.Is(err, unix.ELOOP) {
+		err = errors.New("a link was put on its way since it was looked at")
+	}
+	return fd, err
 }
 
 func (src *Sources) openRoot(root *spec.Root) error {
@@ -192,10 +198,14 @@ func (src *Sources) openRoot(root *spec.Root) error {
 }
 
 func (src *Sources) openLayers(root *spec.Root) error {
+	open := openDir
+	if root.Digest == "" { // a folder that somebody has named, not one of the store's
+		open = func(name string) (int, error) { return openLinkless(name, unix.O_DIRECTORY) }
+	}
 	for _, l := range root.Layers {
-		fd, err := openDir(string(l))
+		fd, err := open(string(l))
 		if err != nil {
-			return err
+			return fmt.Errorf("layer %q: %w", l, err)
 		}
 		src.layers = append(src.layers, fd)
 	}

@@ -28,8 +28,8 @@ func openView(m spec.Mount) (v view, err error) {
 	v.noexec = fs.Flags&unix.ST_NOEXEC != 0
 	switch m.View.Kind {
 	case spec.RootOverlay:
-		if v.lower, err = openDir(string(m.Source)); err != nil {
-			return v, err
+		if v.lower, err = openLinkless(string(m.Source), unix.O_DIRECTORY); err != nil {
+			return v, fmt.Errorf("open %q: %w", m.Source, err)
 		}
 		if v.upper, err = openDir(dir + "/upper"); err != nil {
 			return v, err
