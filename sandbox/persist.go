@@ -104,9 +104,12 @@ func (b *box) usePersisted(ctx context.Context) error {
 	return s.Keep(run, made)
 }
 
-// misfit says why what is kept does not go with what would run now; "" where it does.
+// misfit says why what is kept does not go with what would run now; "" where it does. Another folder that later has the same
+// path is another project: it is to have nothing of the first one's, nor to run what that has left there.
 func misfit(have, want *store.Persisted) string {
 	switch {
+	case have.Born != want.Born && have.Born != "" && want.Born != "":
+		return "it is of another folder, which had that path before"
 	case have.Manifest != want.Manifest:
 		return fmt.Sprintf("it was changed on %s, and the image is %s now", have.Manifest, want.Manifest)
 	case have.Key != want.Key:

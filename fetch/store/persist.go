@@ -33,8 +33,9 @@ type Persist struct {
 type Persisted struct {
 	Persist
 	Manifest oci.Digest `json:"manifest"`
-	Key      string     `json:"key"`  // of the id mapping
-	Kind     string     `json:"kind"` // of the root file system
+	Key      string     `json:"key"`            // of the id mapping
+	Kind     string     `json:"kind"`           // of the root file system
+	Born     string     `json:"born,omitempty"` // the project's folder, where its file system knows
 	Made     time.Time  `json:"made"`
 }
 

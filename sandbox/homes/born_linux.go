@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// born is when a folder was made (statx(2)), "" where the file system does not know.
-func born(dir string) (string, error) {
+// Born is when a folder was made (statx(2)), "" where the file system does not know.
+func Born(dir string) (string, error) {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE|unix.STATX_BTIME, &st)
 	switch {

@@ -35,7 +35,7 @@ const suffix = ".json"
 // no time of birth the path alone has to do.
 func of(project string) (name string, r record, err error) {
 	r = record{Project: spec.Path(project)}
-	if r.Born, err = born(project); err != nil {
+	if r.Born, err = Born(project); err != nil {
 		return "", r, fmt.Errorf("find the home of project %q: %w", project, err)
 	}
 	sum := sha256.Sum256([]byte(project + "\x00" + r.Born))

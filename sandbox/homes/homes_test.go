@@ -38,7 +38,7 @@ func TestOwnHome(t *testing.T) {
 	if made(t, data, two) == first {
 		t.Error("two projects have one home")
 	}
-	if b, _ := born(one); b == "" {
+	if b, _ := Born(one); b == "" {
 		t.Skip("this file system has no times of birth")
 	}
 	if err := os.Remove(one); err != nil {

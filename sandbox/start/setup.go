@@ -8,6 +8,7 @@ import (
 	"cove/fetch/image"
 	"cove/fetch/store"
 	"cove/sandbox"
+	"cove/sandbox/homes"
 	"cove/sandbox/spec"
 )
 
@@ -96,7 +97,11 @@ func persist(in *sandbox.Input, s *store.Store, l Line) (*sandbox.Persist, error
 	}
 	h, _ := in.Image.Handle()
 	of := store.Persist{Project: store.ProjectName(p.Dir), Image: p.Image, Platform: in.Image.Platform}
-	out := &sandbox.Persist{Persisted: store.Persisted{Persist: of, Manifest: h.Manifest, Key: h.Key}, Restart: l.Bool("rebuild")}
+	born, err := homes.Born(p.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: look at the project %q: %w", by, p.Dir, err)
+	}
+	out := &sandbox.Persist{Persisted: store.Persisted{Persist: of, Manifest: h.Manifest, Key: h.Key, Born: born}, Restart: l.Bool("rebuild")}
 	have, err := s.ReadPersisted(of)
 	if err != nil && !out.Restart {
 		return nil, err
