@@ -80,6 +80,27 @@ func (p *Profile) ForSetup() Network {
 	return own
 }
 
+// SetupApart says what of the profile makes something else of the same commands, without that any of them fails: what they
+// reach where that is listed for them, capabilities that no sandbox has by itself, and another policy of system calls, which can
+// answer a call with success and do nothing. What was made under one of these is for nobody who has not asked for the same; ""
+// where there is none. A limit that was reached makes nothing that is kept, and so has no part in it.
+func (p *Profile) SetupApart() string {
+	var b strings.Builder
+	if p.SetupNetwork != nil {
+		hosts := texts(p.SetupNetwork)
+		slices.Sort(hosts)
+		fmt.Fprintf(&b, "network %q\n", slices.Compact(hosts))
+	}
+	more := slices.DeleteFunc(ExpandCaps(p.Security.Caps), func(c string) bool { return slices.Contains(DefaultCaps(), c) })
+	if len(more) > 0 {
+		fmt.Fprintf(&b, "caps %q\n", more)
+	}
+	if s := p.Security.Seccomp; s.File != "" {
+		fmt.Fprintf(&b, "seccomp %s\n", s.Digest())
+	}
+	return b.String()
+}
+
 // setupGrants are asked for in the order in which the commands are run. Each is shown whole: it is what is agreed to.
 func (p *Profile) setupGrants(grant func(key, kind, format string, args ...any) *Grant) {
 	for i, command := range p.Setup {

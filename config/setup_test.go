@@ -125,3 +125,30 @@ func TestLockedSetup(t *testing.T) {
 		}
 	}
 }
+
+// What makes something else of the same commands keeps their outcome apart, and nothing else does.
+func TestSetupApart(t *testing.T) {
+	r := newRoom(t)
+	r.write("a.json", `{"defaultAction": "SCMP_ACT_ERRNO"}`)
+	r.write("b.json", `{"defaultAction": "SCMP_ACT_ALLOW"}`)
+	apart := func(text string) string { return r.profile("setup = ['true']\n" + text).SetupApart() }
+	for _, text := range []string{"", "security.caps = []", "security.caps = ['default', 'chown']", "env.set = { A = 'b' }", "user = 'me'", "network.mode = 'user'",
+		reaching("allow = ['a.example']"), "limits.memory = '1g'", "command = ['sh']"} {
+		if got := apart(text); got != "" {
+			t.Errorf("%s: %q", text, got)
+		}
+	}
+	all := map[string]string{}
+	for _, text := range []string{"setup_network = []", "setup_network = ['a.example']", "setup_network = ['a.example', 'b.example']", "setup_network = ['a.example:80']",
+		"security.caps = ['default', 'sys_admin']", "security.caps = ['mknod']", "security.seccomp = 'a.json'", "security.seccomp = 'b.json'",
+		"setup_network = []\nsecurity.seccomp = 'a.json'"} {
+		got := apart(text)
+		if other, there := all[got]; there || got == "" {
+			t.Errorf("%s and %s: %q", text, other, got)
+		}
+		all[got] = text
+	}
+	if one, two := apart("setup_network = ['a.example', 'b.example']"), apart("setup_network = ['b.example', 'a.example', 'b.example']"); one != two {
+		t.Errorf("%q and %q", one, two)
+	}
+}

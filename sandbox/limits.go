@@ -239,6 +239,21 @@ func (b *box) judgeGroup(lost, killed bool) {
 	}
 }
 
+// withinLimits is an error where a limit was reached, which a command may have taken for something else and gone on: what came
+// of it is not what the commands make.
+func (b *box) withinLimits() error {
+	if b.group == nil {
+		return nil
+	}
+	switch r, _ := b.group.Reached(); {
+	case r.Killed > 0:
+		return fmt.Errorf("memory limit of %s reached: what was made is not whole", config.ShowSize(b.spec.Limits.MemoryBytes))
+	case r.Refused > 0:
+		return fmt.Errorf("limit of %d processes reached: what was made is not whole", b.spec.Limits.PIDs)
+	}
+	return nil
+}
+
 // tellReached tells whoever works in a sandbox of shells that a limit was reached, when that happens.
 func (b *box) tellReached() {
 	if b.group == nil {

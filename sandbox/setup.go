@@ -106,6 +106,9 @@ func (u *SetUp) Run(ctx context.Context) (err error) {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err := box.withinLimits(); err != nil {
+		return fmt.Errorf("setup: %w", err)
+	}
 	held, err := Hold(u.Options.RuntimeDir, u.Spec.ID, true)
 	if err != nil {
 		return err

@@ -46,14 +46,14 @@ func (e *errSetupOffline) Error() string {
 // setUp makes an image by a profile's setup, or waits for another cove that does.
 func (a *app) setUp(w *start.SetUp) (*image.Image, error) {
 	s, base := w.Work.Options.Store, w.Work.Base
-	before, _, _ := base.SetUp(s, w.Work.Commands)
+	before, _, _ := base.SetUp(s, w.Work.Commands, w.Apart)
 	work, err := s.BeginSetup(a.Ctx, w.Key, func() { a.Warn("setup: another cove is at it; waiting for that one") })
 	if err != nil {
 		return nil, a.interruptedOr(fmt.Errorf("setup: %w", err))
 	}
 	defer work.End()
 	// What another one has made meanwhile is as new as what would be made now.
-	now, _, err := base.SetUp(s, w.Work.Commands)
+	now, _, err := base.SetUp(s, w.Work.Commands, w.Apart)
 	if err == nil && (!w.Rebuild || before == nil || before.Digest != now.Digest) {
 		return now, nil
 	}
@@ -74,7 +74,7 @@ func (a *app) setUp(w *start.SetUp) (*image.Image, error) {
 	err = w.Work.Run(a.Ctx)
 	last := show.end(err == nil)
 	if err == nil {
-		now, _, err = base.SetUp(s, w.Work.Commands)
+		now, _, err = base.SetUp(s, w.Work.Commands, w.Apart)
 		return now, err
 	}
 	if a.Ctx.Err() != nil {

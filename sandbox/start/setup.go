@@ -16,8 +16,9 @@ import (
 type SetUp struct {
 	Work    sandbox.SetUp // but for Begin, Output and Keep
 	Key     string
-	Rebuild bool // though it is there
-	Offline bool // no socket may be opened for it
+	Apart   string // of the key
+	Rebuild bool   // though it is there
+	Offline bool   // no socket may be opened for it
 	For     string
 }
 
@@ -38,8 +39,8 @@ func (c *Call) setUp(in *sandbox.Input, s *store.Store, l Line) error {
 	case image.Dir:
 		return fmt.Errorf("setup: the image %q is a folder, whose files may change at any time: what comes of it cannot be kept", base.Ref)
 	}
-	by := askedBy(in.Profile)
-	found, setup, err := base.SetUp(s, text)
+	by, apart := askedBy(in.Profile), in.Profile.SetupApart()
+	found, setup, err := base.SetUp(s, text, apart)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
@@ -68,7 +69,7 @@ func (c *Call) setUp(in *sandbox.Input, s *store.Store, l Line) error {
 		return err
 	}
 	work := sandbox.SetUp{Spec: decided, Options: options, Base: base, Commands: text}
-	made, err := c.SetUp(&SetUp{Work: work, Key: base.SetupKey(text), Rebuild: rebuild, Offline: l.Bool("offline"), For: by})
+	made, err := c.SetUp(&SetUp{Work: work, Key: base.SetupKey(text, apart), Apart: apart, Rebuild: rebuild, Offline: l.Bool("offline"), For: by})
 	if err == nil {
 		in.Image = made
 	}
