@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 
 	"cove/fetch/layer/list"
@@ -25,57 +24,6 @@ type Removed struct {
 	Kept   []oci.Digest `json:"kept"`  // images that something runs from: the next collection takes them
 	// Leftovers are unfinished layers and sandboxes' files that killed commands have left.
 	Leftovers int `json:"leftovers"`
-}
-
-// Remove takes the image's names away, or that one name when it is one, and then everything
-// that only it held. An image in use stays until it is not.
-func (s *Store) Remove(ctx context.Context, ref string) (Removed, error) {
-	found, err := s.Find(ref)
-	if err != nil {
-		return Removed{}, fmt.Errorf("remove image %q: %w", ref, err)
-	}
-	names, err := s.names()
-	if err != nil {
-		return Removed{}, err
-	}
-	digests := map[oci.Digest]bool{}
-	for _, f := range found {
-		digests[f.Digest] = true
-	}
-	for _, n := range names { // also of an image of which nothing else can be read
-		if n.means(ref) {
-			digests[n.Manifest] = true
-		}
-	}
-	if len(digests) == 0 {
-		return Removed{}, fmt.Errorf("remove image %q: %w", ref, ErrNotFound)
-	}
-	byName, canonical := false, map[string]bool{}
-	for _, n := range names {
-		if digests[n.Manifest] && n.means(ref) {
-			byName, canonical[n.Ref] = true, true
-		}
-	}
-	if !byName && len(found) > 1 {
-		return Removed{}, fmt.Errorf("remove image %q: it means %d images; give more of the digest", ref, len(found))
-	}
-	var gone []string
-	for _, n := range names {
-		if !digests[n.Manifest] || byName && !canonical[n.Ref] {
-			continue
-		}
-		if err := removeIfThere(s.namePath(n.key(), n.Platform)); err != nil {
-			return Removed{}, fmt.Errorf("remove image %q: %w", ref, err)
-		}
-		if !slices.Contains(gone, n.Ref) {
-			gone = append(gone, n.Ref)
-		}
-	}
-	// A pull at work keeps the store; what is left over then, the next collection finds.
-	c := collector{s: s, w: remover{ctx: ctx}}
-	err = c.collect(ctx, false)
-	c.r.Names = gone
-	return c.r, err
 }
 
 // Collect removes everything that no name leads to and nothing runs from, and what interrupted
@@ -166,7 +114,11 @@ func (c *collector) dropRecords() (*liveSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	if names, err = c.dropSetups(names); err != nil {
+	handles, err := s.records()
+	if err != nil {
+		return nil, err
+	}
+	if names, err = c.dropSetups(names, handles); err != nil {
 		return nil, err
 	}
 	if err := c.dropSetupFiles(names); err != nil {
@@ -177,10 +129,6 @@ func (c *collector) dropRecords() (*liveSet, error) {
 	for _, n := range names {
 		named[n.Manifest] = true
 		live.blobs[n.Index] = true
-	}
-	handles, err := s.records()
-	if err != nil {
-		return nil, err
 	}
 	for _, h := range handles {
 		rec := &Record{}
@@ -270,8 +218,9 @@ func (c *collector) dropLayers(live *liveSet) error {
 		if err != nil {
 			return err
 		}
+		used := c.s.usedLayers(key)
 		for _, name := range layers {
-			if live.layers[key+"/"+name] || strings.HasPrefix(name, oldPrefix) && c.s.oldInUse(key, name) {
+			if live.layers[key+"/"+name] || strings.HasPrefix(name, oldPrefix) && used().old(name) {
 				continue
 			}
 			if err := c.dropLayer(key, name, live.sizes); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"cove/fetch/layer/list"
 	"cove/fetch/oci"
@@ -161,8 +162,9 @@ func (a *Adding) ClaimOld() error {
 	if err != nil {
 		return err
 	}
+	used := a.s.usedLayers(a.key)
 	for _, name := range names {
-		if !strings.HasPrefix(name, oldPrefix) || a.s.oldInUse(a.key, name) {
+		if !strings.HasPrefix(name, oldPrefix) || used().old(name) {
 			continue
 		}
 		a.temps++
@@ -174,30 +176,36 @@ func (a *Adding) ClaimOld() error {
 	return nil
 }
 
-// oldInUse tells whether something may run from a replaced layer: from an image that has the layer of that name.
-func (s *Store) oldInUse(key, old string) bool {
-	dir, _, _ := strings.Cut(strings.TrimPrefix(old, oldPrefix), "-")
-	handles, err := s.records()
-	if err != nil {
-		return true
-	}
-	for _, h := range handles {
-		if h.Key != key || !s.inUse(h) {
-			continue
-		}
-		rec := &Record{}
-		if readJSON(s.recordPath(h), rec) != nil || rec.has(dir) {
-			return true
-		}
-	}
-	return false
+// layersInUse are those of images that something may run from, by name.
+type layersInUse struct {
+	dirs map[string]bool
+	all  bool // nobody can tell
 }
 
-func (r *Record) has(dir string) bool {
-	for _, l := range r.Layers {
-		if l.Dir == dir {
-			return true
+// usedLayers looks for them when it is first asked: every image is looked at, and there seldom is a replaced layer.
+func (s *Store) usedLayers(key string) func() *layersInUse {
+	return sync.OnceValue(func() *layersInUse {
+		u := &layersInUse{dirs: map[string]bool{}}
+		handles, err := s.records()
+		u.all = err != nil
+		for _, h := range handles {
+			if h.Key != key || !s.inUse(h) {
+				continue
+			}
+			rec := &Record{}
+			if readJSON(s.recordPath(h), rec) != nil {
+				u.all = true
+			}
+			for _, l := range rec.Layers {
+				u.dirs[l.Dir] = true
+			}
 		}
-	}
-	return false
+		return u
+	})
+}
+
+// old tells whether something may run from a replaced layer: from an image that has the layer of that name.
+func (u *layersInUse) old(name string) bool {
+	dir, _, _ := strings.Cut(strings.TrimPrefix(name, oldPrefix), "-")
+	return u.all || u.dirs[dir]
 }

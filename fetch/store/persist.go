@@ -361,11 +361,21 @@ func (c *collector) sweepPersists() error {
 	return errors.Join(errs...)
 }
 
-// persistsOn tells whether changes of an image are kept.
-func (s *Store) persistsOn(manifest oci.Digest) bool {
+// persistsOn are the images on which changes are kept; nil where it cannot be told of all changes what they are of.
+func (s *Store) persistsOn() map[oci.Digest]bool {
 	names, err := listDir(s.path("persist"))
-	return err != nil || slices.ContainsFunc(names, func(n string) bool {
+	if err != nil {
+		return nil
+	}
+	on := map[oci.Digest]bool{}
+	for _, n := range names {
 		p, err := readPersisted(s.path("persist", n))
-		return err != nil || p != nil && p.Manifest == manifest
-	})
+		if err != nil {
+			return nil
+		}
+		if p != nil {
+			on[p.Manifest] = true
+		}
+	}
+	return on
 }

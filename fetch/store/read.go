@@ -265,13 +265,14 @@ func (s *Store) summaries(handles []Handle, names []Name) []Summary {
 		sum.InUse = sum.InUse || s.inUse(h)
 	}
 	for _, n := range names {
-		if sum := byDigest[n.Manifest]; sum != nil && !slices.Contains(sum.Names, n.Ref) {
+		if sum := byDigest[n.Manifest]; sum != nil {
 			sum.Names = append(sum.Names, n.Ref)
 		}
 	}
 	out := make([]Summary, 0, len(byDigest))
 	for _, sum := range byDigest {
 		slices.Sort(sum.Names)
+		sum.Names = slices.Compact(sum.Names) // short forms, other platforms
 		out = append(out, *sum)
 	}
 	slices.SortFunc(out, func(a, b Summary) int {

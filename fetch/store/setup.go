@@ -68,22 +68,25 @@ func (s *Store) NoteSetup(h Handle, who string) {
 	_ = s.writeJSON(s.recordPath(h), rec)
 }
 
+// wantedSetups is by what an image that was set up is found to be wanted. Each question would else take a look at all there is.
+type wantedSetups struct {
+	named   map[oci.Digest]bool     // manifests of images that were not set up
+	records map[oci.Digest][]Handle // of all images
+	kept    map[oci.Digest]bool     // those on which changes are kept; nil: nobody can tell
+}
+
 // setupWanted tells whether an image that was set up is to stay: as long as what it was made of has a name, and somebody
 // asks for it, or has changes kept that fit nothing else.
-func (c *collector) setupWanted(n Name, named map[oci.Digest]bool) bool {
-	if !named[n.Base] {
+func (c *collector) setupWanted(n Name, w *wantedSetups) bool {
+	if !w.named[n.Base] {
 		return false
 	}
-	if c.s.SetupWanted == nil || c.s.persistsOn(n.Manifest) {
+	if c.s.SetupWanted == nil || w.kept == nil || w.kept[n.Manifest] {
 		return true
 	}
-	handles, err := c.s.records()
-	if err != nil {
-		return true
-	}
-	for _, h := range handles {
+	for _, h := range w.records[n.Manifest] {
 		rec := &Record{}
-		if h.Manifest == n.Manifest && readJSON(c.s.recordPath(h), rec) == nil && rec.Setup != nil && c.s.SetupWanted(rec.Setup) {
+		if readJSON(c.s.recordPath(h), rec) == nil && rec.Setup != nil && c.s.SetupWanted(rec.Setup) {
 			return true
 		}
 	}
@@ -91,16 +94,19 @@ func (c *collector) setupWanted(n Name, named map[oci.Digest]bool) bool {
 }
 
 // dropSetups takes the names of images that were set up and are not wanted any more out of names.
-func (c *collector) dropSetups(names []Name) ([]Name, error) {
-	named := map[oci.Digest]bool{}
+func (c *collector) dropSetups(names []Name, handles []Handle) ([]Name, error) {
+	w := &wantedSetups{named: map[oci.Digest]bool{}, records: map[oci.Digest][]Handle{}, kept: c.s.persistsOn()}
+	for _, h := range handles {
+		w.records[h.Manifest] = append(w.records[h.Manifest], h)
+	}
 	for _, n := range names {
 		if n.Base == "" {
-			named[n.Manifest] = true
+			w.named[n.Manifest] = true
 		}
 	}
 	var kept []Name
 	for _, n := range names {
-		if n.Base == "" || c.setupWanted(n, named) {
+		if n.Base == "" || c.setupWanted(n, w) {
 			kept = append(kept, n)
 			continue
 		}
@@ -121,9 +127,13 @@ func (c *collector) dropSetupFiles(names []Name) error {
 	if err != nil {
 		return err
 	}
+	there := map[string]bool{}
+	for _, n := range names {
+		there[n.Ref] = true
+	}
 	for _, f := range files {
 		key := strings.TrimSuffix(strings.TrimSuffix(f, ".log"), ".lock")
-		if slices.ContainsFunc(names, func(n Name) bool { return n.Ref == SetupName(key) }) {
+		if there[SetupName(key)] {
 			continue
 		}
 		path := c.s.path("setups", key)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"cove/fetch/layer"
@@ -33,11 +34,11 @@ func (c *collector) sweep(measure bool) error {
 		return fmt.Errorf("sweep: %w", err)
 	}
 	var errs []error
-	for _, id := range sessions {
+	for some := range slices.Chunk(sessions, sessionsAtOnce) {
 		if c.dry {
 			break
 		}
-		errs = append(errs, c.sweepSession(id, measure))
+		errs = append(errs, c.sweepSessions(some, measure))
 	}
 	runs, err := listDir(s.path("run"))
 	if err != nil {
@@ -55,43 +56,67 @@ func (c *collector) sweep(measure bool) error {
 	return nil
 }
 
-func (c *collector) sweepSession(id string, measure bool) error {
+// sessionsAtOnce is how many are swept at a time: for all of them the layers are listed once, and each takes a descriptor.
+const sessionsAtOnce = 128
+
+func (c *collector) sweepSessions(ids []string, measure bool) error {
 	s := c.s
-	path := s.path("tmp", id)
-	if strings.HasPrefix(id, ".") { // a file that was being written
-		if _, err := os.Lstat(path); err != nil {
-			return nil
+	var errs []error
+	dead := map[string]*os.File{} // locked from here on; nil of one of which something stays
+	for _, id := range ids {
+		if strings.HasPrefix(id, ".") {
+			errs = append(errs, sweepFile(s.path("tmp", id)))
+			continue
 		}
-		lock, err := tryLock(path, unix.LOCK_EX)
-		if err != nil || lock == nil {
-			return err
+		lock, err := tryLockDir(s.path("tmp", id))
+		errs = append(errs, err)
+		if lock != nil {
+			defer lock.Close()
+			dead[id] = lock
 		}
-		defer lock.Close()
-		return removeIfThere(path)
 	}
-	lock, err := tryLockDir(path)
-	if err != nil || lock == nil {
-		return err
+	if len(dead) == 0 {
+		return errors.Join(errs...)
 	}
-	defer lock.Close()
 	keys, err := s.keys()
 	if err != nil {
-		return err
+		return errors.Join(append(errs, err)...)
 	}
 	for _, key := range keys {
 		layers, err := listDir(s.path("layers", key))
 		if err != nil {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		for _, l := range layers {
-			if strings.HasPrefix(l, ".tmp-"+id+"-") {
-				if err := c.take(s.path("layers", key, l), measure); err != nil {
-					return err
-				}
+			rest, ok := strings.CutPrefix(l, ".tmp-")
+			id, _, ok2 := strings.Cut(rest, "-")
+			if _, ours := dead[id]; !ok || !ok2 || !ours {
+				continue
+			}
+			if err := c.take(s.path("layers", key, l), measure); err != nil {
+				errs, dead[id] = append(errs, err), nil
 			}
 		}
 	}
-	return os.RemoveAll(path)
+	for id, lock := range dead {
+		if lock != nil {
+			errs = append(errs, os.RemoveAll(s.path("tmp", id)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sweepFile removes a file that was being written.
+func sweepFile(path string) error {
+	if _, err := os.Lstat(path); err != nil {
+		return nil
+	}
+	lock, err := tryLock(path, unix.LOCK_EX)
+	if err != nil || lock == nil {
+		return err
+	}
+	defer lock.Close()
+	return removeIfThere(path)
 }
 
 func (c *collector) sweepRun(id string, measure bool) error {

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"iter"
+	"maps"
 
 	"cove/fetch/oci"
 
@@ -38,7 +40,7 @@ func (s *Store) Usage(ctx context.Context) (*Usage, error) {
 	if err != nil {
 		return nil, err
 	}
-	sizes, users := map[string]int64{}, map[string]map[oci.Digest]bool{}
+	layers := map[string]*layerUse{}
 	for _, h := range handles {
 		rec := &Record{}
 		if readJSON(s.recordPath(h), rec) != nil {
@@ -46,28 +48,24 @@ func (s *Store) Usage(ctx context.Context) (*Usage, error) {
 		}
 		for _, l := range rec.Layers {
 			name := h.Key + "/" + l.Dir
-			if users[name] == nil {
-				users[name], sizes[name] = map[oci.Digest]bool{}, s.disk(h.Key, l)
+			if layers[name] == nil {
+				layers[name] = &layerUse{size: s.disk(h.Key, l), images: map[oci.Digest]bool{}}
 			}
-			users[name][h.Manifest] = true
+			layers[name].images[h.Manifest] = true
 		}
 	}
 	u := &Usage{Images: []ImageUsage{}}
+	parts := divide(maps.Values(layers))
 	for _, i := range images {
 		one := ImageUsage{Summary: i}
-		for name, by := range users {
-			switch {
-			case by[i.Digest] && len(by) > 1:
-				one.Shared += sizes[name]
-			case by[i.Digest]:
-				one.Unique += sizes[name]
-			}
+		if part := parts[i.Digest]; part != nil {
+			one.Shared, one.Unique = part.shared, part.unique
 		}
 		one.Disk = one.Shared + one.Unique
 		u.Images = append(u.Images, one)
 	}
-	for _, n := range sizes {
-		u.Disk += n
+	for _, l := range layers {
+		u.Disk += l.size
 	}
 	u.Disk += s.documents()
 	var st unix.Statfs_t
@@ -83,6 +81,33 @@ func (s *Store) Usage(ctx context.Context) (*Usage, error) {
 	}
 	u.Reclaimable = c.r.Bytes
 	return u, nil
+}
+
+// layerUse is a layer with the images that have it.
+type layerUse struct {
+	size   int64
+	images map[oci.Digest]bool
+}
+
+// part is an image's part of the disk.
+type part struct{ shared, unique int64 }
+
+// divide tells each image's part. It looks at each layer once, however many images there are.
+func divide(layers iter.Seq[*layerUse]) map[oci.Digest]*part {
+	out := map[oci.Digest]*part{}
+	for l := range layers {
+		for d := range l.images {
+			if out[d] == nil {
+				out[d] = &part{}
+			}
+			if len(l.images) > 1 {
+				out[d].shared += l.size
+			} else {
+				out[d].unique += l.size
+			}
+		}
+	}
+	return out
 }
 
 // documents is what all but layers takes.

@@ -169,9 +169,11 @@ func (v *verifier) names(tell bool) ([]Name, error) {
 			continue
 		}
 		out = append(out, n)
-		if !slices.Contains(v.refs[n.Manifest], n.Ref) {
-			v.refs[n.Manifest] = append(v.refs[n.Manifest], n.Ref)
-		}
+		v.refs[n.Manifest] = append(v.refs[n.Manifest], n.Ref)
+	}
+	for d, refs := range v.refs {
+		slices.Sort(refs)
+		v.refs[d] = slices.Compact(refs)
 	}
 	return out, nil
 }

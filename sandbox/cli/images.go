@@ -111,25 +111,15 @@ func (a *app) rmi(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	removed := store.Removed{}
+	var images [][]string
 	for _, ref := range c.Args().Slice() {
-		r, err := s.Remove(a.Ctx, storedName(s, ref))
-		if err != nil {
-			return err
-		}
-		add(&removed, r)
+		images = append(images, storedNames(ref))
+	}
+	removed, err := s.RemoveAll(a.Ctx, images...)
+	if err != nil {
+		return err
 	}
 	return a.printRemoved(c, removed)
-}
-
-func add(sum *store.Removed, r store.Removed) {
-	sum.Names = append(sum.Names, r.Names...)
-	sum.Images = append(sum.Images, r.Images...)
-	sum.Kept = append(sum.Kept, r.Kept...)
-	sum.Setups += r.Setups
-	sum.Layers += r.Layers
-	sum.Leftovers += r.Leftovers
-	sum.Bytes += r.Bytes
 }
 
 func (a *app) printRemoved(c *cli.Context, r store.Removed) error {
@@ -203,15 +193,20 @@ func (a *app) imageInspect(c *cli.Context) error {
 	return writeJSON(a.Stdout, all)
 }
 
-// storedName is the name that the store has for what was typed: a short name stands for the one on Docker's registry, and
-// a name without a tag for the tag "latest".
+// storedName is the name that the store has for what was typed.
 func storedName(s *store.Store, ref string) string {
+	if name, ok := s.Known(storedNames(ref)...); ok {
+		return name
+	}
+	return ref
+}
+
+// storedNames are the names that the store may have for what was typed: a short name stands for the one on Docker's registry,
+// and a name without a tag for the tag "latest".
+func storedNames(ref string) []string {
 	tagged := ref
 	if rest := ref[strings.LastIndexByte(ref, '/')+1:]; !strings.ContainsAny(rest, ":@") {
 		tagged += ":latest"
 	}
-	if name, ok := s.Known(ref, tagged, "docker.io/"+tagged, "docker.io/library/"+tagged); ok {
-		return name
-	}
-	return ref
+	return []string{ref, tagged, "docker.io/" + tagged, "docker.io/library/" + tagged}
 }
