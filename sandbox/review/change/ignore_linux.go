@@ -3,7 +3,6 @@ package change
 import (
 	"io"
 	"path"
-	"slices"
 	"strings"
 )
 
@@ -13,13 +12,16 @@ import (
 
 // pattern is a line of a .gitignore (gitignore(5)).
 type pattern struct {
-	at      string   // the folder of the file
 	parts   []string // "**" among them stands for any number of folders
 	folders bool     // it ended in a slash
 	not     bool
 }
 
-type ignored struct{ patterns []pattern }
+// ignored are the lines by the folder of their file: a project may have thousands of these, and only those above a path speak of it.
+type ignored struct {
+	in    map[string][]pattern
+	tried int // patterns
+}
 
 // maxIgnore bounds what is read of a .gitignore.
 const maxIgnore = 1 << 20
@@ -43,18 +45,19 @@ func (s *Set) readIgnored() *ignored {
 			}
 		}
 	}
-	// A file further down counts more: it comes later.
-	slices.SortStableFunc(ig.patterns, func(a, b pattern) int { return strings.Count(a.at+"/", "/") - strings.Count(b.at+"/", "/") })
 	return ig
 }
 
 func (ig *ignored) add(at, text string) {
+	if ig.in == nil {
+		ig.in = map[string][]pattern{}
+	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(strings.TrimSuffix(line, "\n"), " \r")
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		p := pattern{at: at}
+		p := pattern{}
 		if line[0] == '!' {
 			p.not, line = true, line[1:]
 		}
@@ -68,13 +71,13 @@ func (ig *ignored) add(at, text string) {
 		if !anchored {
 			p.parts = append([]string{"**"}, p.parts...)
 		}
-		ig.patterns = append(ig.patterns, p)
+		ig.in[at] = append(ig.in[at], p)
 	}
 }
 
 // match returns the folder, ending in a slash, or the file by which a path is ignored; "" when it is not.
 func (ig *ignored) match(name string, isDir bool) string {
-	if len(ig.patterns) == 0 {
+	if len(ig.in) == 0 {
 		return ""
 	}
 	parts := strings.Split(name, "/")
@@ -90,19 +93,19 @@ func (ig *ignored) match(name string, isDir bool) string {
 	return ""
 }
 
-// is tells whether the last pattern that matches ignores.
+// is tells whether the last pattern that matches ignores. Those of a file further down come later.
 func (ig *ignored) is(name string, parts []string, folder bool) bool {
-	for i := len(ig.patterns) - 1; i >= 0; i-- {
-		p := &ig.patterns[i]
-		if p.folders && !folder || !below(name, p.at) || name == p.at {
-			continue
-		}
-		rel := parts
-		if p.at != "" {
-			rel = parts[strings.Count(p.at, "/")+1:]
-		}
-		if matchParts(p.parts, rel) {
-			return !p.not
+	for up := 1; up <= len(parts); up++ {
+		name = parentOf(name)
+		patterns, rel := ig.in[name], parts[len(parts)-up:]
+		for i := len(patterns) - 1; i >= 0; i-- {
+			p := &patterns[i]
+			if p.folders && !folder {
+				continue
+			}
+			if ig.tried++; matchParts(p.parts, rel) {
+				return !p.not
+			}
 		}
 	}
 	return false

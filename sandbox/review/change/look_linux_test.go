@@ -153,6 +153,38 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
+// A file further down counts more, in whatever order they are read.
+func TestIgnoredFurtherDown(t *testing.T) {
+	v := newView(t, spec.RootOverlay, `mkdir -p sub/deep; echo '*.log' >.gitignore; echo '!keep.log' >sub/.gitignore; echo keep.log >sub/deep/.gitignore`)
+	v.write("for d in sub sub/deep; do echo x >$d/keep.log; echo x >$d/a.log; done")
+	set := v.open()
+	defer set.Close()
+	var got []string
+	for _, c := range set.Changes {
+		got = append(got, fmt.Sprintf("%s %t", c.Path, c.Ignored != ""))
+	}
+	if want := "sub/a.log true, sub/deep/a.log true, sub/deep/keep.log true, sub/keep.log false"; strings.Join(got, ", ") != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A path is held against the .gitignore of the folders above it, and not of all there are.
+func TestIgnoredLinear(t *testing.T) {
+	const folders = 200
+	ig := &ignored{}
+	for i := range folders {
+		ig.add(fmt.Sprint("d", i), "*.a\n*.b\n")
+	}
+	for i := range folders {
+		if name := fmt.Sprintf("d%d/x.c", i); ig.match(name, false) != "" {
+			t.Errorf("%s is ignored", name)
+		}
+	}
+	if ig.tried > 2*folders {
+		t.Errorf("%d patterns tried for %d paths", ig.tried, folders)
+	}
+}
+
 func TestByPath(t *testing.T) {
 	list := []string{"a.b", "a/b", "a", "a/b/c", "a-b", "b"}
 	slices.SortFunc(list, byPath)
