@@ -21,7 +21,9 @@ func (s *Set) Discard(ctx context.Context, paths []string) (*Result, error) {
 	}
 	chosen = s.withFolders(chosen)
 	res := &Result{}
-	views := map[int]bool{}
+	views, gone := map[int]bool{}, map[spot]bool{}
+	s.revealed = map[spot]bool{}
+	defer func() { s.revealed = nil }()
 	for _, c := range chosen {
 		if ctx.Err() != nil {
 			return res, context.Cause(ctx)
@@ -31,10 +33,15 @@ func (s *Set) Discard(ctx context.Context, paths []string) (*Result, error) {
 				continue
 			}
 			views[one.view] = true
-			if err := s.drop(one); err != nil {
-				return res, fmt.Errorf("discard %q: %w", one.name(), err)
+			if !wentWith(one, gone) {
+				if err := s.drop(one); err != nil {
+					return res, fmt.Errorf("discard %q: %w", one.name(), err)
+				}
 			}
 			delete(s.state.applied, one.name())
+			if one.New.IsDir() && (one.Kind == Added || one.Kind == Type) {
+				gone[spot{one.view, one.name()}] = true
+			}
 		}
 		res.Done = append(res.Done, c)
 	}
@@ -51,6 +58,25 @@ func (s *Set) Discard(ctx context.Context, paths []string) (*Result, error) {
 		return res, nil
 	}
 	return res, s.state.write(s.dir)
+}
+
+// spot is a path of the project in one of its views.
+type spot struct {
+	view int
+	path string
+}
+
+// wentWith tells what was removed together with a folder that it is in.
+func wentWith(c *Change, gone map[spot]bool) bool {
+	if c.New == nil || len(gone) == 0 {
+		return false
+	}
+	for dir := parentOf(c.name()); dir != ""; dir = parentOf(dir) {
+		if gone[spot{c.view, dir}] {
+			return true
+		}
+	}
+	return false
 }
 
 // withFolders adds what must go with what is chosen: with a new folder everything in it.

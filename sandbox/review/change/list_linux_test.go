@@ -1,9 +1,12 @@
 package change
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"cove/sandbox/spec"
+
+	"golang.org/x/sys/unix"
 )
 
 // What differs is listed, and nothing else: each way of making a view has its own to say so.
@@ -53,6 +56,58 @@ func TestList(t *testing.T) {
 						t.Errorf("got\n%swant\n%s", got, want)
 					}
 				})
+			}
+		})
+	}
+}
+
+// What is dropped with its folder is dropped at once, and a folder is looked at once for all that is dropped in it: the stage
+// opens few folders, however many files there are.
+func TestDiscardLinear(t *testing.T) {
+	const files = 40
+	for _, c := range []struct {
+		name, inside, path string
+		changes, most      int
+	}{
+		{"a new folder", "mkdir -p made/deep; for i in $(seq 40); do touch made/$i made/deep/$i; done", "made", 2*files + 2, 10},
+		{"files of a folder", "for i in $(seq 40); do echo x >d/e/f/$i; done", "d", files, 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := newView(t, spec.RootOverlay, "mkdir -p d/e/f; for i in $(seq 40); do touch d/e/f/$i; done")
+			v.write(c.inside)
+			set := v.open()
+			defer set.Close()
+			fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			if _, err := unix.InotifyAddWatch(fd, v.r.Views[0].Upper, unix.IN_OPEN|unix.IN_CLOSE|unix.IN_ONLYDIR); err != nil {
+				t.Fatal(err)
+			}
+			res, err := set.Discard(t.Context(), []string{c.path})
+			if err != nil || len(res.Done) != c.changes || res.Left != 0 {
+				t.Fatalf("%+v, %v", res, err)
+			}
+			opened := 0
+			for buf := make([]byte, 64<<10); ; {
+				n, err := unix.Read(fd, buf)
+				if err == unix.EAGAIN {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				for rest := buf[:n]; len(rest) > 0; {
+					// What is closed is told too, or the same twice would be told once (inotify(7)).
+					if binary.NativeEndian.Uint32(rest[4:])&unix.IN_OPEN != 0 {
+						opened++
+					}
+					rest = rest[unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(rest[12:])):]
+				}
+			}
+			if opened > c.most {
+				t.Errorf("the top of the view was opened %d times for %d changes", opened, c.changes)
 			}
 		})
 	}

@@ -286,6 +286,8 @@ func (s *Set) Settle() error {
 		paths = append(paths, p)
 	}
 	slices.SortFunc(paths, byPath)
+	s.revealed = map[spot]bool{}
+	defer func() { s.revealed = nil }()
 	for _, p := range paths {
 		was := s.state.applied[p]
 		delete(s.state.applied, p)
@@ -314,13 +316,24 @@ func (s *Set) Settle() error {
 }
 
 // reveal has a folder of the view, and those above it, hide no more of what is below than what is deleted by itself.
+// What was revealed stays so: while one thing after the other is dropped, no folder is looked at twice.
 func (s *Set) reveal(view int, dir string) error {
-	if dir == "" {
+	if dir == "" || s.revealed[spot{view, dir}] {
 		return nil
 	}
 	if err := s.reveal(view, parentOf(dir)); err != nil {
 		return err
 	}
+	if err := s.revealOne(view, dir); err != nil {
+		return err
+	}
+	if s.revealed != nil {
+		s.revealed[spot{view, dir}] = true
+	}
+	return nil
+}
+
+func (s *Set) revealOne(view int, dir string) error {
 	e, err := s.tree.Stat(view, dir)
 	if err != nil || e == nil || !e.Gone && !e.IsDir() {
 		return err

@@ -29,6 +29,8 @@ type Set struct {
 	ready   tree.Time // of a copy: what has no later ctime is as it was copied
 	began   tree.Time
 
+	revealed map[spot]bool // see reveal, by the path in the view; nil: nothing is remembered
+
 	warn func(string)
 }
 
