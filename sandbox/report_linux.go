@@ -124,7 +124,7 @@ func reportGit(warn func(format string, args ...any), before gitNotes, workspace
 	if !before.runs && rebaseRuns(root, ".git") {
 		warn("new in the workspace: %q, a rebase whose commands `git rebase --continue` runs", ".git/"+rebaseTodo)
 	}
-	found, whole := newRepositories(root, before.started, time.Now().Add(walkTime))
+	found, whole := newRepositories(root, before.started, time.Now().Add(walkTime(time.Since(before.started))))
 	for _, name := range found {
 		// Its birth may be of the same tick of the clock as the sandbox's.
 		if name == ".git" && before.git {
