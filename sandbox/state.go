@@ -209,6 +209,9 @@ var ErrNoSandbox = errors.New("no such sandbox is running")
 
 // find returns the sandbox with that name, ID, or beginning of an ID.
 func find(runtimeDir, name string) (string, *record, error) {
+	if dir, r := byID(runtimeDir, name); r != nil {
+		return dir, r, nil
+	}
 	var dirs []string
 	var found []*record
 	err := each(runtimeDir, func(dir string, r *record) error {
@@ -230,6 +233,22 @@ func find(runtimeDir, name string) (string, *record, error) {
 		return "", nil, fmt.Errorf("%q is the beginning of %d sandboxes' ids", name, len(found))
 	}
 	return dirs[0], found[0], nil
+}
+
+// byID is find of a whole ID, by which the directory is called: no other sandbox is looked at. nil where there is none.
+func byID(runtimeDir, id string) (string, *record) {
+	if id == "" || id[0] == '.' || strings.Contains(id, "/") {
+		return "", nil
+	}
+	dir := filepath.Join(sandboxesDir(runtimeDir), id)
+	if is, err := alive(dir); err != nil || !is {
+		return "", nil
+	}
+	r, err := readRecord(dir)
+	if err != nil || r.ID != id {
+		return "", nil
+	}
+	return dir, r
 }
 
 // sweep removes the directories of sandboxes whose parent was killed.

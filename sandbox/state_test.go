@@ -1,9 +1,13 @@
 package sandbox
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A parent that is killed between making its directory and its lock, or between removing them,
@@ -96,4 +100,42 @@ func TestNewStateAgainstSweep(t *testing.T) {
 	}
 	done <- true
 	<-done
+}
+
+// A sandbox is found by its ID without a look at the others.
+func TestFindByID(t *testing.T) {
+	runtimeDir := t.TempDir()
+	id := func(i int) string { return fmt.Sprintf("%016x", i) }
+	for i := range 30 {
+		s, err := newState(runtimeDir, id(i))
+		if err == nil {
+			err = s.publish(&record{Info: Info{ID: id(i), Name: fmt.Sprint("name-", i)}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+	}
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if _, err := unix.InotifyAddWatch(fd, sandboxesDir(runtimeDir), unix.IN_OPEN|unix.IN_CLOSE); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{id(7), "name-7", "0000000000000007"} {
+		dir, r, err := find(runtimeDir, name)
+		if err != nil || r.Name != "name-7" || filepath.Base(dir) != id(7) {
+			t.Errorf("%s: %s, %v, %v", name, dir, r, err)
+		}
+		if n := events(t, fd); name == id(7) && n > 2 {
+			t.Errorf("%s: %d folders were opened", name, n)
+		}
+	}
+	for _, name := range []string{"", ".", "..", "../sandboxes/" + id(7), id(31), "name"} {
+		if dir, _, err := find(runtimeDir, name); !errors.Is(err, ErrNoSandbox) {
+			t.Errorf("%q: %s, %v", name, dir, err)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"cove/config"
 	"cove/sandbox"
@@ -86,14 +87,15 @@ func (a *app) stop(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("all") {
-		running, err := sandbox.List(dir)
-		if err != nil {
-			return err
-		}
+	// Looked for once: to find one by its name takes a look at all of them. What is found so is stopped by its ID.
+	if running, err := sandbox.List(dir); err != nil {
+		return err
+	} else if c.Bool("all") {
 		for _, s := range running {
 			names = append(names, s.ID)
 		}
+	} else {
+		names = idsOf(names, running)
 	}
 	results := make(chan error, len(names))
 	for _, name := range names { // each may take its time to end
@@ -108,4 +110,19 @@ func (a *app) stop(c *cli.Context) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// idsOf puts the IDs of sandboxes that have these names in their places; the beginning of an ID is left as it is.
+func idsOf(names []string, running []sandbox.Info) []string {
+	ids := map[string]string{}
+	for _, s := range running {
+		ids[s.Name] = s.ID
+	}
+	out := slices.Clone(names)
+	for i, name := range out {
+		if id, ok := ids[name]; ok {
+			out[i] = id
+		}
+	}
+	return out
 }
