@@ -57,14 +57,28 @@ func partsOf(s *spec.Spec) []part {
 		of(PartUsers, s.IDMap),
 		of(PartHostname, s.Hostname),
 	}
-	if i := s.Integrations; i != nil {
-		var keys []spec.SSHKey
-		if i.SSHAgent != nil {
-			keys = i.SSHAgent.Keys
-		}
-		return append(parts, of(PartIntegrations, keys, i.Git, i.Browser, i.Notify, i.Wayland != nil, i.X11 != nil))
+	if s.Integrations != nil {
+		return append(parts, of(PartIntegrations, granted(*s.Integrations)))
 	}
 	return append(parts, of(PartIntegrations))
+}
+
+// granted are integrations without what a terminal has of its own, and without what is found out later.
+func granted(i spec.Integrations) spec.Integrations {
+	if i.SSHAgent != nil {
+		i.SSHAgent = &spec.SSHAgent{Keys: i.SSHAgent.Keys, Confirm: i.SSHAgent.Confirm}
+	}
+	if i.Wayland != nil {
+		i.Wayland = &spec.Wayland{}
+	}
+	if i.X11 != nil {
+		i.X11 = &spec.X11{Trusted: i.X11.Trusted}
+	}
+	if i.Audio != nil {
+		i.Audio = &spec.Audio{Record: i.Audio.Record}
+	}
+	i.Program, i.Files = "", nil
+	return i
 }
 
 func of(name string, values ...any) part {
