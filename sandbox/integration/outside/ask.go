@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -78,12 +79,15 @@ func environWithout(names ...string) []string {
 // maxOutput bounds what a program of the caller's may say.
 const maxOutput = 64 << 10
 
-// runOutside runs a program of the caller's, which cannot reach the terminal: it has a session of its own.
+// runOutside runs a program of the caller's, which cannot reach the terminal: it has a session of its own. It ends with this process, however
+// that ends: by the kernel, which looks at the thread that has forked (PR_SET_PDEATHSIG(2const)).
 func runOutside(ctx context.Context, input []byte, env []string, program string, args ...string) ([]byte, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = env
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	if input != nil {
