@@ -139,7 +139,8 @@ func (n *notifier) serve(ctx context.Context, words []string, e *integration.Eve
 	}
 	ctx, cancel := context.WithTimeout(ctx, messageTime)
 	defer cancel()
-	// The text may have markup, links among it, by the desktop notifications' specification: here it has none.
+	// The text may have markup, links among it, by the desktop notifications' specification: here it has none. And notify-send takes
+	// backslashes in it for those of C (g_strcompress), by which the markup would come all the same: \074 is <.
 	_, err := runOutside(ctx, nil, environWithout(), n.program, "--app-name=cove", "--", "["+n.sandbox+"] "+title, noMarkup.Replace(text))
 	if err != nil {
 		return nil, fmt.Errorf("notify-send: %w", err)
@@ -147,7 +148,7 @@ func (n *notifier) serve(ctx context.Context, words []string, e *integration.Eve
 	return nil, nil
 }
 
-var noMarkup = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+var noMarkup = strings.NewReplacer("\\", "\\\\", "&", "&amp;", "<", "&lt;", ">", "&gt;")
 
 // plain is text for people: lines of what can be printed, and no more than so many bytes. What turns the direction of writing, or joins
 // letters, cannot be printed by itself (unicode.IsPrint).
