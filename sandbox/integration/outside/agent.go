@@ -1,6 +1,7 @@
 package outside
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -209,6 +210,7 @@ type agentSession struct {
 	client    *client
 	upstream  agent.ExtendedAgent
 	to        string // the fingerprint of the server's key that the client is bound to
+	session   []byte // and its session with that server
 	forwarded bool   // what comes is another machine's
 }
 
@@ -260,7 +262,10 @@ func (s *agentSession) sign(message []byte) ([]byte, error) {
 	key := &agent.Key{Blob: ask.Key}
 	e := s.client.event("ssh-agent", "sign")
 	comment, chosen := s.chosen[string(ask.Key)]
-	e.On, e.Text, e.To = fingerprint(key), oci.Clean(comment), s.to
+	e.On, e.Text = fingerprint(key), oci.Clean(comment)
+	if s.forBound(ask.Data, ask.Key) {
+		e.To = s.to
+	}
 	switch {
 	case !chosen:
 		e.Reason = "not-chosen"
@@ -286,6 +291,23 @@ func (s *agentSession) sign(message []byte) ([]byte, error) {
 	return append([]byte{msgSigned}, ssh.Marshal(struct{ Signature []byte }{ssh.Marshal(sig)})...), nil
 }
 
+// forBound says whether what is to be signed lets somebody in where the client is bound to, and nowhere else: it is a request to be let in
+// by this key (RFC 4252, section 7), of that session. Whoever has bound themselves to one server may ask for a signature for another.
+func (s *agentSession) forBound(data, key []byte) bool {
+	const userauthRequest = 50
+	var request struct {
+		Session               []byte
+		Kind                  byte
+		User, Service, Method string
+		Signed                bool
+		Algorithm             string
+		Key                   []byte
+		Rest                  []byte `ssh:"rest"` // the server's key, in OpenSSH's publickey-hostbound-v00@openssh.com
+	}
+	return s.to != "" && ssh.Unmarshal(data, &request) == nil && request.Kind == userauthRequest &&
+		bytes.Equal(request.Session, s.session) && bytes.Equal(request.Key, key)
+}
+
 // question is what the caller is asked before a signature.
 func (s *agentSession) question(e integration.Event) string {
 	var b strings.Builder
@@ -295,6 +317,15 @@ func (s *agentSession) question(e integration.Event) string {
 	}
 	return b.String()
 }
+
+// provesSession says whether a server has signed that a session is with it: not every agent that takes a binding looks.
+func provesSession(key ssh.PublicKey, session, signature []byte) bool {
+	var sig ssh.Signature
+	return len(key.Marshal()) <= maxHostKey && ssh.Unmarshal(signature, &sig) == nil && key.Verify(session, &sig) == nil
+}
+
+// maxHostKey bounds what is computed with: it has room for RSA's 16384 bits, of which OpenSSH takes no more.
+const maxHostKey = 4 << 10
 
 // extension passes on to which server the client is bound, and nothing else. The agent checks it by the server's own
 // signature; it holds keys with destination constraints to it, and refuses those on a connection that is not bound. What is
@@ -332,7 +363,8 @@ func (s *agentSession) extension(message []byte) ([]byte, error) {
 	case err != nil:
 		return []byte{msgExtensionFailure}, nil
 	}
-	if key, err := ssh.ParsePublicKey(bind.HostKey); err == nil {
+	s.to, s.session = "", bind.Session
+	if key, err := ssh.ParsePublicKey(bind.HostKey); err == nil && provesSession(key, bind.Session, bind.Signature) {
 		s.to = ssh.FingerprintSHA256(key)
 	}
 	return answer, nil

@@ -41,7 +41,7 @@ func newCaller(t testing.TB) *caller {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	c := &caller{socket: filepath.Join(dir, "a"), keyring: agent.NewKeyring()}
+	c := &caller{socket: filepath.Join(dir, "a"), keyring: binder{agent.NewKeyring().(agent.ExtendedAgent)}}
 	for _, k := range []struct {
 		key     *ssh.PublicKey
 		comment string
@@ -80,6 +80,16 @@ func newCaller(t testing.TB) *caller {
 		}
 	}()
 	return c
+}
+
+// binder takes every binding for good, as some agents do.
+type binder struct{ agent.ExtendedAgent }
+
+func (binder) Extension(name string, _ []byte) ([]byte, error) {
+	if name != bindExtension {
+		return nil, agent.ErrExtensionUnsupported
+	}
+	return []byte{6}, nil // SSH_AGENT_SUCCESS
 }
 
 // listener keeps whole messages on their way.
@@ -241,11 +251,75 @@ func TestAgent(t *testing.T) {
 }
 
 func bind(a agent.ExtendedAgent, forwarding bool) error {
+	return bindTo(a, []byte("key"), []byte("session"), []byte("signature"), forwarding)
+}
+
+func bindTo(a agent.ExtendedAgent, key, session, signature []byte, forwarding bool) error {
 	_, err := a.Extension(bindExtension, ssh.Marshal(struct {
 		HostKey, Session, Signature []byte
 		Forwarding                  bool
-	}{[]byte("key"), []byte("session"), []byte("signature"), forwarding}))
+	}{key, session, signature, forwarding}))
 	return err
+}
+
+// TestAgentServer: a server is named in the log, and to who is asked, only where the signature is of use there alone, and the server has
+// said itself that the session is with it.
+func TestAgentServer(t *testing.T) {
+	c := newCaller(t)
+	_, private, _ := ed25519.GenerateKey(rand.Reader)
+	server, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := server.PublicKey()
+	session, other := []byte("the session with it"), []byte("the session with another")
+	signed := func(session []byte) []byte {
+		sig, err := server.Sign(rand.Reader, session)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ssh.Marshal(sig)
+	}
+	login := func(session []byte, key ssh.PublicKey) []byte {
+		return ssh.Marshal(struct {
+			Session               []byte
+			Kind                  byte
+			User, Service, Method string
+			Signed                bool
+			Algorithm             string
+			Key                   []byte
+		}{session, 50, "git", "ssh-connection", "publickey", true, key.Type(), key.Marshal()})
+	}
+	to := ssh.FingerprintSHA256(host)
+	for _, test := range []struct {
+		name            string
+		signature, data []byte
+		to              string
+	}{
+		{"to log in there", signed(session), login(session, c.chosen), to},
+		{"hostbound", signed(session), append(login(session, c.chosen), ssh.Marshal(struct{ HostKey []byte }{host.Marshal()})...), to},
+		{"to log in elsewhere", signed(session), login(other, c.chosen), ""},
+		{"with another key", signed(session), login(session, c.other), ""},
+		{"of a file", signed(session), []byte("SSHSIG\x00\x00\x00\x04file"), ""},
+		{"of nothing", signed(session), nil, ""},
+		{"a session of another's", signed(other), login(session, c.chosen), ""},
+		{"no signature", []byte("signature"), login(session, c.chosen), ""},
+	} {
+		in := newInside(t, c, nil)
+		a := agent.NewClient(in.dial(t))
+		if err := bindTo(a, host.Marshal(), session, test.signature, false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Sign(c.chosen, test.data); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(in.Close(), os.Remove(in.socket)); err != nil {
+			t.Error(err)
+		}
+		if e := in.events[len(in.events)-1]; e.What != "sign" || !e.Allowed || e.To != test.to {
+			t.Errorf("%s: %+v, want to %q", test.name, e, test.to)
+		}
+	}
 }
 
 // TestAgentKeys: which key is meant must be clear, and it must be there.
