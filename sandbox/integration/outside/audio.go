@@ -76,10 +76,21 @@ type audioSession struct {
 
 	write   sync.Mutex // one frame at a time to the client
 	mu      sync.Mutex
-	pending map[uint32]bool   // tags of what makes streams; true: to record
+	serial  uint32
+	pending map[uint32]making // what makes streams, by the tag under which the server has it
 	playing map[uint32]uint32 // by channel, the server's indexes of the streams
 	heard   map[uint32]uint32 // likewise of those that record
 }
+
+// making is a stream that was asked for.
+type making struct {
+	tag    uint32 // under which the client has asked
+	record bool
+}
+
+// ownTag is where the tags begin that are the proxy's own. By it the answer to what makes a stream is known for that: a client could give
+// the tag to something else too, whose answer says what it likes, and so make another's stream its own.
+const ownTag = 1 << 31
 
 // maxStreams bounds what is remembered of a client.
 const maxStreams = 256
@@ -98,7 +109,7 @@ func (o *opened) serveAudio(ctx context.Context, c *client) {
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	refused := map[uint32]bool{}
-	s := &audioSession{audio: o.audio, client: c, server: server, pending: map[uint32]bool{}, playing: map[uint32]uint32{}, heard: map[uint32]uint32{},
+	s := &audioSession{audio: o.audio, client: c, server: server, pending: map[uint32]making{}, playing: map[uint32]uint32{}, heard: map[uint32]uint32{},
 		refuse: func(command uint32) {
 			if !refused[command] { // once: a client may try again and again
 				refused[command] = true
@@ -241,6 +252,8 @@ func (s *audioSession) may(command, tag uint32, packet []byte) bool {
 		return s.record && has(s.heard, index)
 	case !in(audioAllowed) && !(s.record && in(recordAllowed)):
 		return false
+	case tag >= ownTag: // clients count from 0
+		return false
 	}
 	switch command {
 	case cmdDeletePlayback:
@@ -251,10 +264,15 @@ func (s *audioSession) may(command, tag uint32, packet []byte) bool {
 		if len(s.pending)+len(s.playing)+len(s.heard) >= maxStreams {
 			return false
 		}
-		s.pending[tag] = command == cmdCreateRecord
+		s.serial = (s.serial + 1) % ownTag
+		s.pending[ownTag+s.serial] = making{tag, command == cmdCreateRecord}
+		setTag(packet, ownTag+s.serial)
 	}
 	return true
 }
+
+// setTag puts another tag into a packet that begins with a command and one.
+func setTag(packet []byte, tag uint32) { binary.BigEndian.PutUint32(packet[6:], tag) }
 
 func has(streams map[uint32]uint32, index uint32) bool {
 	for _, i := range streams {
@@ -294,7 +312,8 @@ func (s *audioSession) toClient(frame []byte, rest io.Reader, size int64) error 
 	return err
 }
 
-// note learns from the server's answers which streams are the client's own: the answer has the channel, and the index.
+// note learns from the server's answers which streams are the client's own: the answer has the channel, and the index. It gets back the
+// tag that the client knows.
 func (s *audioSession) note(packet []byte) {
 	command, ok := u32At(packet, 0)
 	tag, tagged := u32At(packet, 1)
@@ -314,15 +333,16 @@ func (s *audioSession) note(packet []byte) {
 	case command != cmdReply && command != cmdError:
 		return
 	}
-	record, ours := s.pending[tag]
+	made, ours := s.pending[tag]
 	if !ours {
 		return
 	}
 	delete(s.pending, tag)
+	setTag(packet, made.tag)
 	index, ok := u32At(packet, 3)
 	switch {
 	case !ok || command != cmdReply:
-	case record:
+	case made.record:
 		s.heard[channel] = index
 	default:
 		s.playing[channel] = index

@@ -157,6 +157,79 @@ func TestAudio(t *testing.T) {
 	}
 }
 
+// TestAudioTags: a client does not make another's stream its own by what the answer to something else says, nor what plays one that records.
+func TestAudioTags(t *testing.T) {
+	dir := shortDir(t)
+	var mu sync.Mutex
+	reached := map[uint32]bool{}
+	unixServer(t, dir+"/p", func(conn *net.UnixConn) {
+		var tags []uint32 // of the first three, which are answered when all are there
+		for {
+			_, packet, err := next(conn, false)
+			if err != nil {
+				return
+			}
+			command, _ := u32At(packet, 0)
+			tag, _ := u32At(packet, 1)
+			mu.Lock()
+			reached[command] = true
+			mu.Unlock()
+			answers := [][]uint32{{9, 77}, {5, 50}, {6, 60}}
+			if tags = append(tags, tag); len(tags) > len(answers) {
+				_, _ = conn.Write(frameOf(onControl, 0, appendU32(nil, cmdReply, tag)))
+			}
+			for i := 0; i < len(answers) && len(tags) == len(answers); i++ {
+				_, _ = conn.Write(frameOf(onControl, 0, appendU32(nil, cmdReply, tags[i], answers[i][0], answers[i][1])))
+			}
+		}
+	})
+	s := &spec.Spec{Integrations: &spec.Integrations{Audio: &spec.Audio{Socket: spec.Path(dir + "/p"), Record: true}}}
+	o, err := Integrations{}.Open(t.Context(), s, func(integration.Event) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := net.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		o.(*opened).serveAudio(t.Context(), &client{Conn: theirs})
+	}()
+	_ = ours.SetDeadline(time.Now().Add(20 * time.Second))
+	const tag, setBuffer = 7, 72
+	for _, command := range []uint32{setBuffer, cmdCreatePlayback, cmdCreateRecord} {
+		if _, err := ours.Write(frameOf(onControl, 0, appendU32(nil, command, tag))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		_, packet, err := next(ours, false)
+		if got, _ := u32At(packet, 1); err != nil || got != tag {
+			t.Fatalf("the answer has the tag %d, %v", got, err)
+		}
+	}
+	for _, test := range []struct {
+		command, index uint32
+		passes         bool
+	}{{37, 77, false}, {98, 77, false}, {98, 50, false}, {37, 60, false}, {98, 60, true}} {
+		if got := say(t, ours, test.command, tag+1, test.index); got != test.passes {
+			t.Errorf("command %d on %d passes: %v", test.command, test.index, got)
+		}
+	}
+	if say(t, ours, 13, ownTag+2) {
+		t.Error("a tag of the proxy's own passes")
+	}
+	mu.Lock()
+	if reached[37] {
+		t.Error("the server was told of another's stream")
+	}
+	mu.Unlock()
+	_ = ours.Close()
+	<-ended
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func property(name, value string) []byte {
 	b := append([]byte{tagString}, name...)
 	b = appendU32(append(b, 0), uint32(len(value)))
@@ -168,7 +241,7 @@ func TestCleanPacket(t *testing.T) {
 	list := func(properties ...[]byte) []byte {
 		return slices.Concat([]byte{tagProperties}, slices.Concat(properties...), []byte{tagNoString})
 	}
-	good, bad := property("media.name", "a song"), property("filter.want", "ladspa-sink")
+	good, bad := property("media.name", "a song"), slices.Concat(property("filter.want", "ladspa-sink"), property("media.class", "Audio/Source"), property("media.names", "x"))
 	front := slices.Concat(appendU32(nil, 3, 1), []byte{tagSampleSpec, 1, 2, 3, 4, 5, 6, tagChannelMap, 2, 1, 2, tagVolumes, 1, 0, 0, 0, 0, tagTrue, tagNoString})
 	format := slices.Concat([]byte{tagFormat, tagU8, 1}, list(property("format.rate", "1"), bad))
 	got, err := cleanPacket(slices.Concat(front, list(bad, good, bad), format, list()))
@@ -195,7 +268,7 @@ func FuzzAudio(f *testing.F) {
 		ours, theirs := net.Pipe()
 		defer ours.Close()
 		go func() { _, _ = io.Copy(io.Discard, theirs) }()
-		s := &audioSession{audio: &audio{}, client: ours, refuse: func(uint32) {}, pending: map[uint32]bool{}, playing: map[uint32]uint32{}, heard: map[uint32]uint32{}}
+		s := &audioSession{audio: &audio{}, client: ours, refuse: func(uint32) {}, pending: map[uint32]making{}, playing: map[uint32]uint32{}, heard: map[uint32]uint32{}}
 		got, err := s.judge(packet)
 		if err != nil || got == nil {
 			return

@@ -31,9 +31,17 @@ const (
 
 var errTagstruct = errors.New("not a packet of PulseAudio's")
 
-// knownProperties are the beginnings of the names of properties that tell what is heard. By others a client asks the server for more: by
-// filter.want and filter.apply.* to load a module with parameters, which is to run a program of its choice.
-var knownProperties = []string{"media.", "application.", "format.", "window.", "event."}
+// knownProperties are the names of properties that tell what is heard, or with a dot at the end their beginnings. By others a client asks the
+// server for more: by filter.want and filter.apply.* to load a module with parameters, which is to run a program of its choice; by media.class,
+// which PipeWire takes for its own, to be a microphone that others listen to.
+var knownProperties = []string{"media.name", "media.title", "media.artist", "media.copyright", "media.software", "media.language", "media.filename",
+	"media.icon", "media.icon_name", "media.role", "application.", "format.", "window.", "event."}
+
+func isKnown(property string) bool {
+	return slices.ContainsFunc(knownProperties, func(k string) bool {
+		return k == property || strings.HasSuffix(k, ".") && strings.HasPrefix(property, k)
+	})
+}
 
 // cleanPacket walks through a packet and returns it without the properties that are not known.
 func cleanPacket(b []byte) ([]byte, error) {
@@ -113,8 +121,7 @@ func cleanProperties(out, b []byte) (copied, rest []byte, err error) {
 			}
 			size += n
 		}
-		name := string(b[1:bytes.IndexByte(b, 0)])
-		if slices.ContainsFunc(knownProperties, func(p string) bool { return strings.HasPrefix(name, p) }) {
+		if isKnown(string(b[1:bytes.IndexByte(b, 0)])) {
 			out = append(out, b[:size]...)
 		}
 		b = b[size:]
