@@ -7,7 +7,10 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"cove/fetch/oci"
 	"cove/sandbox/integration"
@@ -18,6 +21,8 @@ import (
 type git struct {
 	program string
 	hosts   []string
+	asking  sync.Mutex           // one question at a time: its helpers may have a window on the caller's desktop
+	none    map[string]time.Time // when nothing was got of a host the last time
 }
 
 func newGit(name string, hosts []string) (*git, error) {
@@ -25,7 +30,7 @@ func newGit(name string, hosts []string) (*git, error) {
 	if err != nil {
 		return nil, &integration.MissingError{Name: name, Why: "there is no git here", Do: "install it; it is yours that knows who you are, and your passwords"}
 	}
-	return &git{program: program, hosts: hosts}, nil
+	return &git{program: program, hosts: hosts, none: map[string]time.Time{}}, nil
 }
 
 // run runs git without a repository and without a terminal: it may ask by GIT_ASKPASS or SSH_ASKPASS, on the caller's desktop.
@@ -107,6 +112,33 @@ func (g *git) serve(ctx context.Context, words []string, e *integration.Event) (
 	if !slices.Contains(g.hosts, words[0]) {
 		return nil, &errNot{"not-granted", "passwords of this host were not granted"}
 	}
+	if len(words) == 2 && !isUserName(words[1]) {
+		return nil, &errNot{"bad-form", "want a user name without spaces and quotes, of no more than 128 bytes"}
+	}
+	g.asking.Lock()
+	defer g.asking.Unlock()
+	if last := g.none[words[0]]; !last.IsZero() && time.Since(last) < quiet {
+		return nil, errTooMany
+	}
+	got, err := g.fill(ctx, words)
+	if err != nil {
+		g.none[words[0]] = time.Now()
+		return nil, err
+	}
+	e.Text = oci.Clean(got[0])
+	return got, nil
+}
+
+// isUserName refuses what is no user name but a text for the caller: git says it where it asks for the password (credential_ask_one).
+func isUserName(s string) bool {
+	return len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool {
+		return r == utf8.RuneError || !unicode.IsPrint(r) || strings.ContainsRune(" '\"`", r)
+	})
+}
+
+var errNone = &errNot{"none", "your git has no password for this host, or would have to ask for it: `git credential fill` outside tells"}
+
+func (g *git) fill(ctx context.Context, words []string) ([]string, error) {
 	input := "protocol=https\nhost=" + words[0] + "\n"
 	if len(words) == 2 {
 		input += "username=" + words[1] + "\n"
@@ -116,7 +148,7 @@ func (g *git) serve(ctx context.Context, words []string, e *integration.Event) (
 	out, err := g.run(ctx, []byte(input+"\n"), "credential", "fill")
 	if err != nil {
 		// What git says of it is for the caller, who has it in a terminal of their own: it may hold anything.
-		return nil, &errNot{"none", "your git has no password for this host, or would have to ask for it: `git credential fill` outside tells"}
+		return nil, errNone
 	}
 	got := map[string]string{}
 	for line := range strings.Lines(string(out)) {
@@ -127,6 +159,5 @@ func (g *git) serve(ctx context.Context, words []string, e *integration.Event) (
 	if got["protocol"] != "https" || got["host"] != words[0] || got["password"] == "" {
 		return nil, &errNot{"none", "your git has no password for this host"}
 	}
-	e.Text = oci.Clean(got["username"])
 	return []string{got["username"], got["password"]}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -228,7 +229,11 @@ cat ` + dir + `/answer
 		t.Fatal(err)
 	}
 	t.Setenv("GIT_DIR", dir)
-	g := &git{program: filepath.Join(dir, "git"), hosts: []string{"example.com", "other.com"}}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	g, err := newGit("host.git.credentials", []string{"example.com", "other.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	e := &integration.Event{}
 	got, err := g.serve(t.Context(), []string{"example.com", "anna"}, e)
 	if err != nil || len(got) != 2 || got[0] != "anna" || got[1] != "a=b" || e.On != "example.com" {
@@ -239,11 +244,51 @@ cat ` + dir + `/answer
 	}
 	for _, words := range [][]string{nil, {}, {""}, {"evil.com"}, {"example.com:443"}, {"EXAMPLE.com"}, {"example.com\nhost=evil.com"}, {"example.com", "x\nhost=evil.com"},
 		{"example.com", "x\rhost=evil.com"}, {"example.com", "x\x00"}, {"a", "b", "c"},
+		{"example.com", "root': the login keyring needs your password, 'https://x"}, {"example.com", "a\u00a0b"}, {"example.com", "\xff"}, {"example.com", strings.Repeat("a", 129)},
 		{"other.com"}, // for which another host's password comes back
 	} {
 		got, err := g.serve(t.Context(), words, &integration.Event{})
 		if e := (*errNot)(nil); got != nil || !errors.As(err, &e) {
 			t.Errorf("%q: %q, %v", words, got, err)
 		}
+	}
+}
+
+// TestCredentialFlood: what may ask the caller asks once at a time, and after it got nothing not again for a while.
+func TestCredentialFlood(t *testing.T) {
+	dir := t.TempDir()
+	fake := `#!/bin/sh
+mkdir ` + dir + `/asking || echo overlaps >>` + dir + `/asked
+read protocol; read host
+echo $host >>` + dir + `/asked
+sleep .05
+rmdir ` + dir + `/asking
+[ $host != host=none.com ] && printf 'protocol=https\n%s\nusername=anna\npassword=x\n' $host
+`
+	if err := os.WriteFile(filepath.Join(dir, "git"), []byte(fake), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	g, err := newGit("host.git.credentials", []string{"example.com", "none.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 4 {
+		for _, host := range g.hosts {
+			all.Go(func() {
+				if _, err := g.serve(t.Context(), []string{host}, &integration.Event{}); (err == nil) != (host == "example.com") {
+					t.Errorf("%s: %v", host, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	asked, err := os.ReadFile(filepath.Join(dir, "asked"))
+	if got := string(asked); err != nil || strings.Contains(got, "overlaps") || strings.Count(got, "example.com") != 4 || strings.Count(got, "none.com") != 1 {
+		t.Errorf("asked %q, %v", got, err)
+	}
+	if _, err := g.serve(t.Context(), []string{"none.com"}, &integration.Event{}); !errors.Is(err, errTooMany) {
+		t.Errorf("at once again: %v", err)
 	}
 }
