@@ -219,6 +219,8 @@ type xserver struct {
 	security  bool
 	mu        sync.Mutex
 	made      []byte // cookie of an untrusted client
+	seconds   uint32 // how long that lasts without a client
+	clients   int    // that it has let in
 	revoked   bool
 }
 
@@ -234,6 +236,10 @@ func (x *xserver) serve(conn *net.UnixConn) {
 	data = data[:hello[8]]
 	x.mu.Lock()
 	known := len(data) > 0 && (bytes.Equal(data, x.cookie) || bytes.Equal(data, x.made)) || x.everybody && len(data) == 0
+	if known && bytes.Equal(data, x.made) {
+		x.clients++
+		defer x.gone()
+	}
 	x.mu.Unlock()
 	if !known {
 		_, _ = conn.Write([]byte{0, 2, 11, 0, 0, 0, 1, 0, 'n', 'o', 0, 0})
@@ -257,7 +263,7 @@ func (x *xserver) serve(conn *net.UnixConn) {
 		case head[0] == 98:
 		case head[0] == 137 && head[1] == securityGenerate && len(body) == 8+20+8 && body[len(body)-4] == 1:
 			x.mu.Lock()
-			x.made = []byte("0123456789abcdef")
+			x.made, x.seconds = []byte("0123456789abcdef"), binary.LittleEndian.Uint32(body[len(body)-8:])
 			x.mu.Unlock()
 			reply[4], reply[8], reply[12] = 4, 99, 16
 			reply = append(reply, x.made...)
@@ -271,6 +277,49 @@ func (x *xserver) serve(conn *net.UnixConn) {
 		}
 		_, _ = conn.Write(reply)
 	}
+}
+
+// gone is the end of a client that the made cookie has let in: with the last its time begins, which is over at once here.
+func (x *xserver) gone() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.clients--; x.clients == 0 && x.seconds > 0 {
+		x.made = nil
+	}
+}
+
+// TestX11Killed: of a sandbox whose parent was killed no cookie remains; of one that runs it does, when its clients come and go.
+func TestX11Killed(t *testing.T) {
+	own := []byte("the caller's own")
+	file := filepath.Join(t.TempDir(), "authority")
+	t.Setenv("XAUTHORITY", file)
+	if err := os.WriteFile(file, authority(0, cookie{own}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server := &xserver{cookie: own, security: true}
+	socket := shortDir(t) + "/x"
+	unixServer(t, socket, server.serve)
+	x, content, err := openX11(t.Context(), &spec.X11{}, socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if ok, err := x.letsIn(t.Context(), parseAuthority(content, 0, "")[0]); !ok || err != nil {
+			t.Fatalf("a client inside is let in: %v, %v", ok, err)
+		}
+	}
+	x.open.Close()
+	x.kept.Close() // as the kernel does
+	for range 200 {
+		server.mu.Lock()
+		left := server.made
+		server.mu.Unlock()
+		if left == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("the server still knows the cookie")
 }
 
 // TestX11: an untrusted client gets a cookie that was made for it and is taken back, where that keeps it from anything; a trusted one the caller's.

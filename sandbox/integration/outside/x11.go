@@ -26,6 +26,8 @@ type x11 struct {
 	// open keeps the server from starting anew, as some do with their last client: it forgets the cookies then that it has made.
 	open  *xConn
 	major byte // of its SECURITY extension
+	// kept is a client that the cookie lets in. The server forgets the cookie when it had no client for a while: so after a kill of this process.
+	kept *xConn
 }
 
 // cookie is what a client says to be let in, of the kind that every server has. Its data is empty where the server asks for none.
@@ -177,7 +179,7 @@ const (
 	securityRevoke   = 2
 )
 
-// authorize makes a cookie for untrusted clients, which lasts until it is revoked, and tries it.
+// authorize makes a cookie for untrusted clients, which lasts until it is revoked or x.kept is gone, and tries it.
 func (x *x11) authorize(ctx context.Context) (cookie, error) {
 	c := x.open
 	var err error
@@ -190,8 +192,8 @@ func (x *x11) authorize(ctx context.Context) (cookie, error) {
 	body = binary.LittleEndian.AppendUint16(body, 0)
 	body = binary.LittleEndian.AppendUint32(body, timeout|trustLevel)
 	body = pad(append(body, cookieName...))
-	body = binary.LittleEndian.AppendUint32(body, 0) // never
-	body = binary.LittleEndian.AppendUint32(body, 1) // untrusted
+	body = binary.LittleEndian.AppendUint32(body, 60) // seconds without a client
+	body = binary.LittleEndian.AppendUint32(body, 1)  // untrusted
 	reply, err := c.ask(x.major, securityGenerate, body)
 	if err == nil && (len(reply) < 33 || int(binary.LittleEndian.Uint16(reply[12:])) > len(reply)-32) {
 		err = errors.New("it gave no cookie")
@@ -203,7 +205,7 @@ func (x *x11) authorize(ctx context.Context) (cookie, error) {
 	n := int(binary.LittleEndian.Uint16(reply[12:]))
 	x.id = binary.LittleEndian.Uint32(reply[8:])
 	made := cookie{reply[32 : 32+n]}
-	if ok, err := x.letsIn(ctx, made); err != nil || !ok {
+	if x.kept, _, err = x.connect(ctx, made); err != nil || x.kept == nil {
 		x.close()
 		return cookie{}, errors.New("it does not know the cookie that it gave")
 	}
@@ -216,11 +218,14 @@ func (x *x11) close() {
 		return
 	}
 	defer x.open.Close()
+	if x.kept != nil {
+		defer x.kept.Close()
+	}
 	_ = x.open.SetDeadline(time.Now().Add(messageTime))
 	if x.id != 0 && x.open.tell(x.major, securityRevoke, binary.LittleEndian.AppendUint32(nil, x.id)) == nil {
 		_, _ = x.open.security() // by its answer the other was carried out
 	}
-	x.open, x.id = nil, 0
+	x.open, x.kept, x.id = nil, nil, 0
 }
 
 // The families of an entry in an authority file (Xau(3)).
