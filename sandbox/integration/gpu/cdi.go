@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -54,11 +55,14 @@ func (o Options) cdi(name string) (*integration.Devices, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%s: read CDI files: %w", key, err)
 		}
-		for n, e := range entries {
+		entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
 			ext := filepath.Ext(e.Name())
-			if n == maxFiles || ext != ".json" && ext != ".yaml" && ext != ".yml" {
-				continue
-			}
+			return ext != ".json" && ext != ".yaml" && ext != ".yml"
+		})
+		if len(entries) > maxFiles {
+			return nil, fmt.Errorf("%s: %q holds %d CDI files, more than %d", key, o.Dirs[i], len(entries), maxFiles)
+		}
+		for _, e := range entries {
 			file := filepath.Join(o.Dirs[i], e.Name())
 			f, err := o.readCDI(file)
 			if err != nil {

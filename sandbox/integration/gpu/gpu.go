@@ -150,10 +150,10 @@ func grants(acl []byte, uid uint32) bool {
 func Dirs() []string {
 	dirs := []string{"/etc/cdi", "/var/run/cdi"}
 	own := os.Getenv("XDG_CONFIG_HOME")
-	if own == "" && os.Getenv("HOME") != "" {
+	if !filepath.IsAbs(own) { // as the XDG base directories have it: one in the current folder would be the project's
 		own = filepath.Join(os.Getenv("HOME"), ".config")
 	}
-	if own != "" {
+	if filepath.IsAbs(own) {
 		dirs = append(dirs, filepath.Join(own, "cdi"))
 	}
 	return dirs

@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -129,6 +130,40 @@ func TestCDIRefused(t *testing.T) {
 		_, err := Find([]string{name}, o)
 		if e := (*integration.MissingError)(nil); !errors.As(err, &e) || !strings.Contains(e.Why, why) || e.Do == "" {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestCDIMany: of many files none is passed over, and more than there can be are told; what is no CDI file does not count.
+func TestCDIMany(t *testing.T) {
+	files := map[string]string{}
+	for i := range maxFiles {
+		files[fmt.Sprintf("etc/%03d.json", i)] = fmt.Sprintf(`{"kind":"a.com/gpu","devices":[{"name":"%d","containerEdits":{"deviceNodes":[{"path":"/dev/zero0","hostPath":"/dev/zero"}]}}]}`, i)
+		files[fmt.Sprintf("etc/%03d.txt", i)] = ""
+	}
+	o := place(t, files)
+	for i := range maxFiles {
+		if _, err := Find([]string{fmt.Sprintf("a.com/gpu=%d", i)}, o); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(o.Dirs[0], "more.yaml"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Find([]string{"a.com/gpu=0"}, o); err == nil || !strings.Contains(err.Error(), "holds 65 CDI files, more than 64") {
+		t.Errorf("one more: %v", err)
+	}
+}
+
+// TestDirs: a folder is looked into by its whole path, and not where cove is called.
+func TestDirs(t *testing.T) {
+	for _, test := range []struct{ xdg, home, want string }{
+		{"/x", "/home/me", "/x/cdi"}, {"", "/home/me", "/home/me/.config/cdi"}, {"x", "/home/me", "/home/me/.config/cdi"}, {"x", "home", ""}, {"", "", ""},
+	} {
+		t.Setenv("XDG_CONFIG_HOME", test.xdg)
+		t.Setenv("HOME", test.home)
+		if got := append(Dirs()[2:], "")[0]; got != test.want {
+			t.Errorf("%+v: %q", test, got)
 		}
 	}
 }
