@@ -113,6 +113,8 @@ func (c *control) listen() {
 			case c.held <- m.Held:
 			default:
 			}
+		case m.Echo > 0:
+			c.answer(&spec.Dialed{Serial: m.Echo}, nil)
 		case m.Dialed != nil:
 			files = c.answer(m.Dialed, files)
 		}
@@ -213,6 +215,27 @@ func (c *control) dial(proto string, port uint16) (*os.File, error) {
 	}
 	d := <-reply
 	return d.file, d.err
+}
+
+// say tells every client something, and waits until init has passed it on: who is answered inside after that may end at once, and the shell's
+// client with it.
+func (c *control) say(text string) {
+	reply := make(chan dialed, 1)
+	serial := c.serial.Add(1)
+	c.mu.Lock()
+	if c.gone {
+		c.mu.Unlock()
+		return
+	}
+	c.waiting[serial] = reply
+	c.mu.Unlock()
+	if c.conn.Send(spec.ToInit{Notice: text}) != nil || c.conn.Send(spec.ToInit{Echo: serial}) != nil {
+		return
+	}
+	select {
+	case <-reply:
+	case <-time.After(time.Second): // init may wait for a client that does not read
+	}
 }
 
 // request is the first thing that another cove says on a sandbox's socket.

@@ -113,3 +113,46 @@ func TestDialWhenInitGoes(t *testing.T) {
 	}
 	ours.Close()
 }
+
+// TestSay: who says something to the shells goes on when it is on its way to them, and not before; nor never.
+func TestSay(t *testing.T) {
+	ours, theirs, err := fdpass.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	init, err := fdpass.FromFD(int(theirs.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	init.Same()
+	c := newControl(ours)
+	go c.listen()
+	said := make(chan struct{})
+	go func() { defer close(said); c.say("a page was opened") }()
+	var m spec.ToInit
+	if _, err := init.Recv(&m); err != nil || m.Notice != "a page was opened" {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	select {
+	case <-said:
+		t.Error("nobody has passed it on yet")
+	case <-time.After(50 * time.Millisecond):
+	}
+	m = spec.ToInit{}
+	if _, err := init.Recv(&m); err != nil || m.Echo == 0 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	if err := init.Send(spec.FromInit{Echo: m.Echo}); err != nil {
+		t.Fatal(err)
+	}
+	<-said
+	said = make(chan struct{})
+	go func() { defer close(said); c.say("and init has gone") }()
+	if _, err := init.Recv(&m); err != nil {
+		t.Fatal(err)
+	}
+	_ = unix.Shutdown(init.FD(), unix.SHUT_RDWR)
+	<-said
+	c.say("once more")
+}

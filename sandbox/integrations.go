@@ -38,7 +38,7 @@ func (b *box) openIntegrations(ctx context.Context) error {
 		case b.main != nil:
 			b.main.session.Say(e.Notice)
 		default:
-			_ = b.control.conn.Send(spec.ToInit{Notice: e.Notice})
+			b.control.say(e.Notice)
 		}
 	})
 	if err != nil {

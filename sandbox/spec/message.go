@@ -12,6 +12,7 @@ type ToInit struct {
 	Notice  string   `json:"notice,omitempty"` // something that whoever works inside should know
 	Hold    *Hold    `json:"hold,omitempty"`   // answered by FromInit.Held, and ended by Release
 	Release bool     `json:"release,omitempty"`
+	Echo    uint64   `json:"echo,omitempty"` // answered by FromInit.Echo when a Notice that came before is with every client
 }
 
 // Setup carries the Spec and the descriptors that come with it, in order: one mount per Idmapped
@@ -78,7 +79,8 @@ type FromInit struct {
 	Held     *Held     `json:"held,omitempty"`
 	Placed   []Placed  `json:"placed,omitempty"` // before Ready, of a root file system that is kept: what was put into it
 	// Listening comes with a descriptor for each of Integrations.Sockets, which are listened on.
-	Listening bool `json:"listening,omitempty"`
+	Listening bool   `json:"listening,omitempty"`
+	Echo      uint64 `json:"echo,omitempty"`
 }
 
 // Failed says which step of the set-up went wrong, as one line of text.

@@ -17,7 +17,9 @@
 //	  | ---- Dial -------------------------> |  a socket connected inside, for a published port
 //	  | <--- Dialed + socket --------------- |
 //	  | <--- Sessions{Open, Seen} ---------- |  after each that comes or goes, but Setup's
-//	  | ---- Notice -----------------------> |  to every client: a limit was reached
+//	  | ---- Notice -----------------------> |  to every client: a limit was reached, a page was opened
+//	  | ---- Echo -------------------------> |
+//	  | <--- Echo -------------------------- |  the notice is on its way to the clients, before whatever they are told later
 //	  | ---- Hold{Pause} ------------------> |  its processes are stopped, and no other is started
 //	  | <--- Held{Placed} ----------------- |  with what cove put into the root file system, which the caller reads
 //	  | ---- Release ----------------------> |  they go on

@@ -66,6 +66,8 @@ func (i *initStage) listen(done chan struct{}) {
 			go i.dial(m.Dial)
 		case m.Notice != "":
 			i.tellAll(m.Notice)
+		case m.Echo > 0:
+			_ = i.control.Send(spec.FromInit{Echo: m.Echo})
 		case m.Hold != nil:
 			i.held.inTurn(func() { i.hold(m.Hold) })
 		case m.Release:
