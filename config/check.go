@@ -9,7 +9,8 @@ import (
 // Check looks at what only shows when everything is known: values that are right alone and wrong together. Load has
 // done it; call it again after Set. The error is a *ProfileError.
 //
-// Ports that a file publishes are dropped with a warning when a later word took the network away under them.
+// Ports that a file publishes are dropped with a warning when a later word took the network away under them, and mounts of the
+// project are held to a later word on the workspace.
 func (p *Profile) Check() ([]Warning, error) {
 	warnings, mistakes := p.check(nil)
 	if len(mistakes) > 0 {
@@ -37,6 +38,9 @@ func (p *Profile) check(failed map[string]bool) (warnings []Warning, mistakes []
 	}
 	if p.Network.PublishAuto && p.Network.Mode != "user" && !failed["network.mode"] && p.OriginOf("network.mode").rank() < p.OriginOf(publishAuto).rank() {
 		wrong(publishAuto, `network.publish = "auto": needs network.mode = "user"; the mode is %q`, p.Network.Mode)
+	}
+	if !failed["workspace.mode"] {
+		warnings = append(warnings, p.narrowMounts()...)
 	}
 	for i, one := range p.Network.Publish {
 		key := elementOf("network.publish", i)
@@ -159,4 +163,30 @@ func (p *Profile) dropPublish() []Warning {
 		return nil
 	}
 	return []Warning{warn("not published, for the network is %s: %s", p.Network.Mode, strings.Join(gone, ", "))}
+}
+
+// narrowMounts holds the mounts of what is in the project to a word on the workspace that was laid over them: they are its files
+// by another name.
+func (p *Profile) narrowMounts() []Warning {
+	mode, o := p.Workspace.Mode, p.OriginOf("workspace.mode")
+	if mode != "ro" && mode != "none" {
+		return nil
+	}
+	var told []Warning
+	for i := 0; i < len(p.Mounts); i++ {
+		m, key := &p.Mounts[i], elementOf("mount", i)
+		if !m.Within || p.OriginOf(key).rank() >= o.rank() || m.Mode == mode {
+			continue
+		}
+		if mode == "ro" {
+			m.Mode, p.Origin[key+".mode"] = "ro", o
+			told = append(told, warn("%s is read-only inside: it is of the project, which is read-only", quotePlain(m.Target)))
+			continue
+		}
+		told = append(told, warn("%s is not inside: it is of the project, of which nothing is to be there", quotePlain(m.Target)))
+		p.Mounts = slices.Delete(slices.Clone(p.Mounts), i, i+1)
+		p.forgetElement("mount", i)
+		i--
+	}
+	return told
 }

@@ -533,3 +533,48 @@ func TestOneMistakeEach(t *testing.T) {
 		}
 	}
 }
+
+// Who wants the project read-only, or not at all, by hand, does not have it written by another name that the profile gives it.
+func TestNarrowMounts(t *testing.T) {
+	for _, c := range []struct{ own, flag, want, warning string }{
+		{"", "", "/a rw, /b rw, /c rw", ""},
+		{"", "rw", "/a rw, /b rw, /c rw", ""},
+		{"", "ro", "/a ro, /b rw, /c ro", "/c is read-only"},
+		{"", "none", "/b rw", "/c is not inside"},
+		{"workspace.mode = 'ro'", "", "/a rw, /b rw, /c rw", ""}, // which is asked for, see TestEveryKey
+	} {
+		r := newRoom(t)
+		r.dir(r.project + "/src")
+		r.write(r.home+"/.config/cove/config.toml", c.own)
+		r.write(FileName, aMount("./src", "/a", "rw")+"\n"+aMount("/srv", "/b", "rw")+"\n"+aMount(".", "/c", "rw"))
+		opts := r.opts()
+		if c.flag != "" {
+			opts.Flags = []Flag{{Name: "--workspace", Key: "workspace.mode", Value: c.flag}}
+		}
+		p, warnings := r.load(opts)
+		var got []string
+		for i, m := range p.Mounts {
+			got = append(got, m.Target+" "+m.Mode)
+			if o := p.OriginOf(elementOf("mount", i) + ".source"); o.Line == 0 || m.Target == "/b" && o.Line != 6 {
+				t.Errorf("%s is of %v", m.Target, o)
+			}
+		}
+		told := strings.ReplaceAll(fmt.Sprint(warnings), `"`, "")
+		if text := strings.Join(got, ", "); text != c.want || !strings.Contains(told, c.warning) || (c.warning == "") != (len(warnings) == 0) {
+			t.Errorf("%s %s: %s, %s", c.own, c.flag, text, told)
+		}
+		if c.flag == "" {
+			continue
+		}
+		if again, err := p.Check(); err != nil || len(again) > 0 {
+			t.Errorf("again: %v, %v", again, err)
+		}
+	}
+	// What is typed beside it is meant.
+	r := newRoom(t)
+	opts := r.opts()
+	opts.Flags = []Flag{{Name: "--workspace", Key: "workspace.mode", Value: "ro"}, {Name: "--volume", Key: "mount", Value: Mount{Source: r.project, Target: "/x"}}}
+	if p, warnings := r.load(opts); len(p.Mounts) != 1 || p.Mounts[0].Mode != "rw" || warnings != nil {
+		t.Errorf("%+v, %v", p.Mounts, warnings)
+	}
+}
