@@ -103,9 +103,9 @@ func (p *Profile) Has() []Fact {
 	} else {
 		f.put("home.mode", "an empty home folder, which is gone afterwards")
 	}
-	for _, m := range p.Mounts {
+	for i, m := range p.Mounts {
 		if m.Within {
-			f.put("mount", "%s of the project as %s too, to %s", quotePlain(m.Source), quotePlain(m.Target), readOrWrite(m.Mode))
+			f.put(elementOf("mount", i), "%s of the project as %s too, to %s", quotePlain(m.Source), quotePlain(m.Target), readOrWrite(m.Mode))
 		}
 	}
 	switch p.User {

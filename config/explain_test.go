@@ -99,3 +99,13 @@ func TestGrantLines(t *testing.T) {
 		t.Errorf("no grant of %s", part)
 	}
 }
+
+// What a profile has mounted of the project is no grant, and has its line all the same.
+func TestMountLine(t *testing.T) {
+	r := newRoom(t)
+	for _, f := range r.profile(aMount("/srv", "/a", "ro") + "\n" + aMount(".", "/b", "ro")).Has() {
+		if strings.Contains(f.Text, `"/b"`) && (f.Key != "mount[1]" || f.Origin.Line != 5) {
+			t.Errorf("%s is of %s, %v", f.Text, f.Key, f.Origin)
+		}
+	}
+}
