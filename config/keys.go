@@ -10,7 +10,7 @@ import (
 // keyOf appends one part to a full key, quoted when it is not a bare key: keys that differ never look the same.
 func keyOf(parent, part string) string {
 	if !isBare(part) {
-		part = strconv.Quote(part)
+		part = Quote(part)
 	}
 	if parent == "" {
 		return part

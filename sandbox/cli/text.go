@@ -54,13 +54,8 @@ func escapeLines(s string) []string {
 	return lines
 }
 
-// quote is for a value in a message. strconv.Quote leaves letters and marks that nobody sees as they are.
-func quote(s string) string {
-	if q := strconv.Quote(s); escape(q) == q {
-		return q
-	}
-	return strconv.QuoteToASCII(s)
-}
+// quote is for a value in a message.
+func quote(s string) string { return config.Quote(s) }
 
 // lineWriter puts "cove: " before what a slog handler writes, one record a time.
 type lineWriter struct{ w io.Writer }
