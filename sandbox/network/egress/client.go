@@ -19,10 +19,11 @@ type Client struct {
 	port  uint16
 	check func(name string) Verdict
 
-	state state
-	left  int64 // of a body, or of a chunk with its end
-	head  []byte
-	slow  bool // the first line did not end in time
+	state   state
+	left    int64 // of a body, or of a chunk with its end
+	head    []byte
+	slow    bool // the first line did not end in time
+	changed bool // a TLS client has said that it changes to a cipher
 
 	// Switched waits for the server's answer to the first request, and tells whether it was 101: what follows is no HTTP any more. nil:
 	// no server ever says so.
@@ -122,7 +123,7 @@ func (c *Client) begin() ([]byte, error) {
 		return nil, err
 	}
 	switch {
-	case first[0] == recordHandshake:
+	case first[0] == recordHandshake || c.isHello(first[0]):
 		return c.hello()
 	case (isToken(first[0]) || isBlank(first[0])) && c.isRequest():
 		if c.slow {

@@ -94,6 +94,12 @@ func split(record []byte, size int) []byte {
 	return out
 }
 
+// join puts what two records hold into one.
+func join(a, b []byte) []byte {
+	size := len(a) + len(b) - 10
+	return append(append([]byte{a[0], a[1], a[2], byte(size >> 8), byte(size)}, a[5:]...), b[5:]...)
+}
+
 func TestTLS(t *testing.T) {
 	good := helloFor(t, "good.example", nil)
 	old := helloFor(t, "good.example", func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 })
@@ -101,6 +107,7 @@ func TestTLS(t *testing.T) {
 	change := []byte{20, 3, 3, 0, 1, 1}
 	data := []byte{23, 3, 3, 0, 3, 1, 2, 3}
 	key := []byte{22, 3, 3, 0, 5, 16, 0, 0, 1, 7}
+	sealed := append([]byte{22, 3, 3, 0, 40}, bytes.Repeat([]byte{0x9e}, 40)...)
 	for name, c := range map[string]struct {
 		sent string
 		want string
@@ -115,10 +122,19 @@ func TestTLS(t *testing.T) {
 		"another name in the second":    {string(good) + string(change) + string(evil), OtherName},
 		"another name, no change":       {string(good) + string(evil), OtherName},
 		"another in the second, pieces": {string(good) + string(change) + string(split(evil, 200)), OtherName},
-		"no hello":                      {string(key), BadForm},
-		"an endless one":                {"\x16\x03\x01\x40\x00\x01\xff\xff\xff" + strings.Repeat("a", 1<<14-4), BadForm},
-		"SSLv2":                         {"\x80\x2e\x01\x00\x02", BadForm},
-		"something else":                {"SSH-2.0-x\r\n", BadForm},
+		// In the record of the first, in a record with something behind it, and begun in a record that is too short to be told.
+		"another in one record":          {string(join(good, evil)), BadForm},
+		"the same in one record":         {string(join(good, good)), BadForm},
+		"another with something behind":  {string(good) + string(change) + string(join(evil, key)), BadForm},
+		"another, begun with one byte":   {string(good) + string(split(evil, 1)), OtherName},
+		"another, begun with three":      {string(good) + string(change) + string(split(evil, 3)), OtherName},
+		"a second hello, one byte":       {string(good) + string(split(good, 1)) + string(data), ""},
+		"resumed, TLS 1.2":               {string(old) + string(change) + string(sealed), ""},
+		"resumed, begins as a handshake": {string(old) + string(change) + string(sealed[:5]) + "\x01" + string(sealed[6:]), ""},
+		"no hello":                       {string(key), BadForm},
+		"an endless one":                 {"\x16\x03\x01\x40\x00\x01\xff\xff\xff" + strings.Repeat("a", 1<<14-4), BadForm},
+		"SSLv2":                          {"\x80\x2e\x01\x00\x02", BadForm},
+		"something else":                 {"SSH-2.0-x\r\n", BadForm},
 	} {
 		out, err := pass(iotest.OneByteReader(strings.NewReader(c.sent)), Allowed, 443, "good.example")
 		if got := reasonOf(err); got != c.want {
@@ -134,8 +150,20 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: the other name got through", name)
 		}
 	}
+	// What a server passes over at the beginning hides no name, on no port; what only looks so passes.
+	for sent, want := range map[string]string{
+		"\x15\x03\x01\x00\x02\x01\x5a" + string(evil): BadForm, "\x14\x03\x03\x00\x01\x01" + string(evil): BadForm,
+		"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10": BadForm, "\x80\x2e\x01\x00\x02\x00\x15": BadForm,
+		string(evil): OtherName, string(good): "",
+		"\x15\x00\x00\x00": "", "\x15\x03\x01\x00\x10abc": "", "\x14": "", "\xff\xfd\x01": "", "\x80\x00\x00\x28": "", "\x80\x2e\x01\x07\x01": "",
+	} {
+		out, err := pass(iotest.OneByteReader(strings.NewReader(sent)), Allowed, 10443, "good.example")
+		if got := reasonOf(err); got != want || want == "" && string(out) != sent || want != "" && len(out) > 0 {
+			t.Errorf("%.20q: %q (%v), want %q; %d bytes passed", sent, got, err, want, len(out))
+		}
+	}
 	// Where only what is denied matters, the rest passes.
-	for sent, want := range map[string]string{string(good): "", string(evil): Denied, string(helloFor(t, "", nil)): "", "whatever": "", "\x16\x03": "unexpected EOF"} {
+	for sent, want := range map[string]string{string(good): "", string(evil): Denied, string(join(evil, good)): Denied, string(helloFor(t, "", nil)): "", "whatever": "", "\x16\x03": "unexpected EOF"} {
 		out, err := pass(strings.NewReader(sent), NotDenied, 443, "evil.example")
 		if got := reasonOf(err); got != want && want != "unexpected EOF" || want == "" && string(out) != sent {
 			t.Errorf("%.10q: %q, %d bytes", sent, got, len(out))

@@ -9,11 +9,14 @@ import (
 // TLS as RFC 8446 has it, sections 4 and 5.
 const (
 	recordChange    = 20
+	recordAlert     = 21
 	recordHandshake = 22
 	clientHello     = 1
 	extensionSNI    = 0
 	hostName        = 0
 	maxRecord       = 1 << 14
+	// leastSealed is what every cipher of TLS 1.2 makes of the shortest message, a Finished: 16 bytes, a tag or MAC, and most a nonce.
+	leastSealed = 16 + 8
 )
 
 // hello reads the first flight of a TLS client.
@@ -23,6 +26,27 @@ func (c *Client) hello() ([]byte, error) {
 		return c.oddRead(err)
 	}
 	return c.judgeHello(raw, message)
+}
+
+// isHello tells what a server may pass over to the ClientHello behind it, an alert that is a warning (RFC 5246 7.2) or a change of
+// ciphers, and the ClientHello of SSLv2, which names no server and which OpenSSL's reads to this day (RFC 5246 E.2). What is in a
+// wrong place is hello's to refuse.
+func (c *Client) isHello(first byte) bool {
+	begins := func(n int, is func([]byte) bool) bool {
+		head, err := c.r.Peek(n)
+		return err == nil && is(head)
+	}
+	version := func(head []byte) bool { return head[1] == 3 }
+	switch {
+	case first == recordChange:
+		return begins(2, version) && begins(5, func(head []byte) bool { return head[2] <= 4 && head[3] == 0 && head[4] == 1 })
+	case first == recordAlert:
+		return begins(2, version) && begins(5, func(head []byte) bool { return head[2] <= 4 && head[3] == 0 && head[4] == 2 })
+	case first&0xc0 == 0x80: // a length, of up to 16 KiB
+		return begins(3, func(head []byte) bool { return head[2] == clientHello }) &&
+			begins(5, func(head []byte) bool { return head[3] == 3 && head[4] <= 4 || head[3] == 0 && head[4] == 2 })
+	}
+	return false
 }
 
 func (c *Client) judgeHello(raw, message []byte) ([]byte, error) {
@@ -91,6 +115,9 @@ func (c *Client) handshake() (raw, message []byte, err error) {
 			c.head = raw
 			return nil, nil, formError(fmt.Sprintf("ClientHello of more than %d bytes", maxHead))
 		}
+		if len(message) > want && c.say == Allowed { // a second one, perhaps: see moreHellos
+			return nil, nil, formError("something behind the ClientHello in its record")
+		}
 		if len(message) >= want {
 			return raw, message[:want], nil
 		}
@@ -110,7 +137,8 @@ func (c *Client) fill(into []byte) error {
 
 // moreHellos looks for a second ClientHello, which follows where the server asked for one (RFC 8446 4.1.4): a name that is
 // said only there would be the one that counts. Behind a change of ciphers, which TLS 1.3 puts before it for the sake
-// of old middle boxes, a record may as well be encrypted (TLS 1.2): then only what is a whole ClientHello is taken for one.
+// of old middle boxes, a record may as well be encrypted (TLS 1.2): of those that are long enough for that, only one that begins
+// like a ClientHello is taken for one.
 func (c *Client) moreHellos() ([]byte, error) {
 	head, err := c.r.Peek(5)
 	if err != nil {
@@ -119,18 +147,18 @@ func (c *Client) moreHellos() ([]byte, error) {
 	size := int(binary.BigEndian.Uint16(head[3:]))
 	switch {
 	case head[0] == recordChange && size == 1:
+		c.changed = true
 		raw := make([]byte, 6)
 		return raw, c.fill(raw)
-	case head[0] != recordHandshake || size < 4 || size > maxRecord:
+	case head[0] != recordHandshake || size == 0 || size > maxRecord:
 		c.state = opaque
 		return nil, nil
 	}
-	start, err := c.r.Peek(11)
+	start, err := c.r.Peek(5 + min(size, 6))
 	if err != nil {
 		return nil, err
 	}
-	length := int(start[6])<<16 + int(start[7])<<8 + int(start[8])
-	if start[5] != clientHello || start[9] != 3 || length+4 < size {
+	if start[5] != clientHello || c.changed && size >= leastSealed && start[9] != 3 {
 		c.state = opaque
 		return nil, nil
 	}
