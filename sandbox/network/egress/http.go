@@ -176,11 +176,10 @@ func parseRequest(head []byte) (*request, error) {
 	}
 	seen := map[string]bool{}
 	for _, line := range lines[1:] {
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r > 0x7f || !isToken(byte(r)) }) {
-			return nil, fmt.Errorf("no header: %.80q", line)
+		name, value, err := field(line)
+		if err != nil {
+			return nil, err
 		}
-		name, value = strings.ToLower(name), strings.Trim(value, " \t")
 		if err := r.header(name, value, seen[name], parts[2] == "HTTP/1.0"); err != nil {
 			return nil, err
 		}
@@ -195,6 +194,15 @@ func parseRequest(head []byte) (*request, error) {
 	return r, nil
 }
 
+// field parts a line of a head; the name is in lower case.
+func field(line string) (name, value string, err error) {
+	name, value, ok := strings.Cut(line, ":")
+	if !ok || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r > 0x7f || !isToken(byte(r)) }) {
+		return "", "", fmt.Errorf("no header: %.80q", line)
+	}
+	return strings.ToLower(name), strings.Trim(value, " \t"), nil
+}
+
 // target takes the request's target, which may name the host a second time (RFC 9112 3.2).
 func (r *request) target(method, target string) error {
 	if method == "CONNECT" {
@@ -204,12 +212,13 @@ func (r *request) target(method, target string) error {
 	case strings.HasPrefix(target, "/"), target == "*":
 		return nil
 	}
-	_, rest, ok := strings.Cut(target, "://")
-	if !ok {
+	scheme, rest, ok := strings.Cut(target, "://")
+	if !ok || scheme == "" || strings.ContainsFunc(scheme, func(r rune) bool { return r > 0x7f || !isToken(byte(r)) }) {
 		return fmt.Errorf("no target: %.80q", target)
 	}
+	// To one reader a backslash ends the host, and to another what stands before an @ behind it is a user's name.
 	authority := rest
-	if end := strings.IndexAny(rest, "/?#\\"); end >= 0 {
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
 		authority = rest[:end]
 	}
 	host, err := hostOf(authority)
@@ -316,7 +325,8 @@ func (c *Client) chunk() ([]byte, error) {
 	return c.take(), nil
 }
 
-// trailer reads one line behind the last chunk; an empty one is the end.
+// trailer reads one line behind the last chunk; an empty one is the end. A server that does not know of them begins the next request
+// here: so no line may be one's first, nor say what only counts in a head (RFC 9110 6.5.1).
 func (c *Client) trailer() ([]byte, error) {
 	c.head = nil
 	line, err := c.line()
@@ -325,6 +335,13 @@ func (c *Client) trailer() ([]byte, error) {
 	}
 	if len(line) == 0 {
 		c.state = atRequest
+		return c.take(), nil
+	}
+	switch name, _, err := field(string(line)); {
+	case err != nil:
+		return c.odd("HTTP: behind the last chunk: %v", err)
+	case name == "host" || name == "content-length" || name == "transfer-encoding" || name == "upgrade":
+		return c.odd("HTTP: %s behind the last chunk", name)
 	}
 	return c.take(), nil
 }

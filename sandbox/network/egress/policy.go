@@ -269,8 +269,9 @@ func (p *Policy) Said(say Say, name, proto string, port uint16) Verdict {
 		return Verdict{OK: true}
 	}
 	// With an entry like *.example.com whoever is inside writes the beginning: a server that ends names at a NUL, or at
-	// whatever else is none of a name's, would read another.
-	if text, ok := p.opens(ascii, proto, port); ok && IsDomain(ascii) {
+	// whatever else is none of a name's, would read another. Letters that are not ASCII are none on the wire (RFC 6066 3, RFC
+	// 3986 3.2.2): to the server it is a name that it does not have, and it answers with whatever it has for those.
+	if text, ok := p.opens(ascii, proto, port); ok && IsDomain(strings.TrimSuffix(name, ".")) {
 		return Verdict{OK: true, Entry: text}
 	}
 	if text, ok := p.opensAny(proto, port); ok {

@@ -191,7 +191,9 @@ func TestAskAndSaid(t *testing.T) {
 		port uint16
 		want bool
 	}{
-		{"good.example", 443, true}, {"GOOD.example.", 443, true}, {"good.example", 80, false}, {"b\u00dcCHER.example", 1, true},
+		{"good.example", 443, true}, {"GOOD.example.", 443, true}, {"good.example", 80, false}, {"xn--bcher-kva.EXAMPLE", 1, true},
+		// No server has a name in letters that are not ASCII: it answers with whatever it has for names that it does not know.
+		{"b\u00fccher.example", 1, false}, {"good\u00ad.example", 443, false}, {"\uff47ood.example", 443, false}, {"evil.example\u3002below.example", 443, false},
 		{"x.below.example", 443, false}, {"y.below.example", 25, false}, {"y.below.example", 26, true}, {"10.0.0.1", 80, false}, {"", 443, false},
 	} {
 		if v := p.Said(Allowed, c.name, "tcp", c.port); v.OK != c.want {
