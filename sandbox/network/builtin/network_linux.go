@@ -69,6 +69,7 @@ type Network struct {
 	slots  chan struct{} // connections, of every kind
 	flows  chan struct{} // of datagrams
 	asking chan struct{} // questions to name servers
+	askers chan struct{} // connections to ours
 	echoes chan struct{}
 	pace   pacer
 
@@ -91,6 +92,7 @@ const (
 	filesOfPublished = 6
 	maxFlows         = 4096
 	maxAsking        = 256
+	maxAskers        = maxAsking
 	maxEchoes        = 64
 	// maxDialing bounds the connections that are being made: beyond it a SYN is lost, and comes again.
 	maxDialing = 2048
@@ -102,7 +104,7 @@ func New(o Options) (*Network, error) {
 		o.ResolvConf = "/etc/resolv.conf"
 	}
 	n := &Network{opts: o, host: &hostAddresses{}, done: make(chan struct{}), slots: make(chan struct{}, connections()),
-		flows: make(chan struct{}, maxFlows), keepIdle: keepIdle, keepEvery: keepEvery, asking: make(chan struct{}, maxAsking), echoes: make(chan struct{}, maxEchoes)}
+		flows: make(chan struct{}, maxFlows), keepIdle: keepIdle, keepEvery: keepEvery, asking: make(chan struct{}, maxAsking), askers: make(chan struct{}, maxAskers), echoes: make(chan struct{}, maxEchoes)}
 	if err := n.host.refresh(); err != nil {
 		return nil, fmt.Errorf("look at the host's network: %w", err)
 	}

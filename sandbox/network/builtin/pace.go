@@ -1,6 +1,7 @@
 package builtin
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 )
@@ -46,4 +47,16 @@ func (p *pacer) owed() time.Duration {
 		return 0 // nothing has ever been refused, and the clock costs something
 	}
 	return min(time.Duration(paid)-time.Since(began)-refusalCredit, maxPause)
+}
+
+// wait waits until nothing is owed, or for the end.
+func (p *pacer) wait(ctx context.Context) {
+	for p.owed() > 0 {
+		left := time.Duration(p.paid.Load()) - time.Since(began) - refusalCredit
+		select {
+		case <-time.After(left):
+		case <-ctx.Done():
+			return
+		}
+	}
 }

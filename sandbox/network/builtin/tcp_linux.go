@@ -79,9 +79,7 @@ func (n *Network) acceptTCP(r *tcp.ForwarderRequest) {
 	}
 	defer n.release()
 	if isNames(to) {
-		if c := n.create(r); c != nil {
-			n.serveNames(c)
-		}
+		n.acceptNames(r)
 		return
 	}
 	target, v := n.decide("tcp", to) // once more: incomingTCP has held nothing
@@ -390,12 +388,28 @@ func downward(in *inner, out *net.TCPConn, answer *egress.Answer, got *atomic.In
 	}
 }
 
+// acceptNames takes a connection to the name server, of which there are only so many: each holds a question and an answer, and waits here
+// while the sandbox is paused. Where there are too many the SYN is lost, and comes again.
+func (n *Network) acceptNames(r *tcp.ForwarderRequest) {
+	select {
+	case n.askers <- struct{}{}:
+	default:
+		n.pace.charge(refusalTime)
+		r.Complete(false)
+		return
+	}
+	defer func() { <-n.askers }()
+	if c := n.create(r); c != nil {
+		n.serveNames(c)
+	}
+}
+
 // serveNames answers questions over TCP.
 func (n *Network) serveNames(c *inner) {
 	defer c.Close()
 	defer context.AfterFunc(n.ctx, c.reset)()
 	for {
-		if c.SetReadDeadline(time.Now().Add(dnsIdle)) != nil {
+		if c.SetDeadline(time.Now().Add(dnsIdle)) != nil {
 			return
 		}
 		query, err := names.ReadFrame(c)
@@ -403,14 +417,12 @@ func (n *Network) serveNames(c *inner) {
 			return
 		}
 		// Thousands of questions come with one packet.
-		for wait := n.pace.owed(); wait > 0 && n.ctx.Err() == nil; wait = n.pace.owed() {
-			time.Sleep(wait)
-		}
+		n.pace.wait(n.ctx)
 		if !n.beginAsking() {
 			return
 		}
 		answer := n.ask(query, true)
-		if answer == nil {
+		if answer == nil || c.SetDeadline(time.Now().Add(dnsIdle)) != nil {
 			return
 		}
 		if _, err := c.Write(names.Frame(answer)); err != nil {

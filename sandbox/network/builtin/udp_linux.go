@@ -10,7 +10,6 @@ import (
 
 	"cove/sandbox/network"
 	"cove/sandbox/network/egress"
-	"cove/sandbox/network/names"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -24,6 +23,8 @@ import (
 const (
 	flowIdle       = 30 * time.Second
 	flowIdleStream = 120 * time.Second
+	// maxQuestion is more than a question comes to, with all that EDNS may add (RFC 8467); each socket that asks takes it.
+	maxQuestion = 2048
 )
 
 // acceptUDP begins a flow. It returns false where there is to be none: the stack answers that the port is closed.
@@ -205,7 +206,7 @@ func sendFlow(in *flow, out *net.UDPConn, d *network.Decision, ended <-chan stru
 // answerNames answers the questions of one socket inside, side by side.
 func (n *Network) answerNames(c *gonet.UDPConn) {
 	defer context.AfterFunc(n.ctx, func() { c.Close() })()
-	buf := make([]byte, names.MaxMessage)
+	buf := make([]byte, maxQuestion)
 	for {
 		if c.SetReadDeadline(time.Now().Add(flowIdle)) != nil {
 			return

@@ -42,9 +42,6 @@ const (
 	maxAnswers = 256
 )
 
-// MaxMessage is the largest message that Answer takes or returns.
-const MaxMessage = maxTCP
-
 // Answer returns the answer to a query as it is on the wire; nil where there is none to be given. tcp says that it may be
 // longer than the client said it takes.
 func (s *Server) Answer(ctx context.Context, query []byte, tcp bool) []byte {
