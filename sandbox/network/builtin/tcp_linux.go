@@ -90,7 +90,7 @@ func (n *Network) acceptTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	defer n.policy.Hold(to.Addr(), v.Names)()
-	out, err := n.dial(target, d.Name)
+	out, err := n.dial(target, meant(v))
 	if err != nil {
 		d.Error = bareError(err)
 		n.log(d)
@@ -122,7 +122,8 @@ func (n *Network) decide(proto string, to netip.AddrPort) (netip.AddrPort, egres
 	return to, n.policy.Connect(proto, to)
 }
 
-// dial connects to an address that may be connected to; name is what it is known by, or "".
+// dial connects to an address that may be connected to; name is what a proxy is told in its place, or "". A proxy asks for the name's
+// address itself, and it may be another there.
 func (n *Network) dial(to netip.AddrPort, name string) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(n.ctx, dialTime)
 	defer cancel()

@@ -28,7 +28,8 @@ type Verdict struct {
 	OK     bool
 	Reason string // where not OK
 	Entry  string // the entry that decided, as the profile has it
-	// Names are those that opened the address, where nothing else did: for Policy.Hold.
+	// Names are those by which the address may be meant: that opened it, or that an entry for everything lets through. There are
+	// none where an entry for addresses opened it.
 	Names []string
 	Say   Say
 }
@@ -210,6 +211,7 @@ func (p *Policy) Connect(proto string, to netip.AddrPort) Verdict {
 	if text, ok := p.opensAny(proto, to.Port()); ok {
 		if v.Say = p.sayOpen(); good == nil {
 			v.Entry = text
+			v.Names = slices.DeleteFunc(names, func(name string) bool { return p.denies(name, proto, to.Port()) != "" })
 		}
 		return v
 	}
@@ -239,12 +241,20 @@ func (p *Policy) opensAny(proto string, port uint16) (string, bool) {
 	return "", false
 }
 
-// opens returns the entry that allows the name on a port, by name.
-func (p *Policy) opens(name, proto string, port uint16) (string, bool) {
+// denies returns the entry that denies the name on a port; "" where none does.
+func (p *Policy) denies(name, proto string, port uint16) string {
 	for i := range p.deny {
 		if r := &p.deny[i]; r.matchesName(name) && r.matchesPort(proto, port) {
-			return r.text, false
+			return r.text
 		}
+	}
+	return ""
+}
+
+// opens returns the entry that allows the name on a port, by name.
+func (p *Policy) opens(name, proto string, port uint16) (string, bool) {
+	if text := p.denies(name, proto, port); text != "" {
+		return text, false
 	}
 	for i := range p.allow {
 		if r := &p.allow[i]; !r.any && r.matchesName(name) && r.matchesPort(proto, port) {
@@ -260,10 +270,8 @@ func (p *Policy) Said(say Say, name, proto string, port uint16) Verdict {
 	if err != nil {
 		return Verdict{Reason: OtherName}
 	}
-	for i := range p.deny {
-		if r := &p.deny[i]; r.matchesName(ascii) && r.matchesPort(proto, port) {
-			return Verdict{Reason: Denied, Entry: r.text}
-		}
+	if text := p.denies(ascii, proto, port); text != "" {
+		return Verdict{Reason: Denied, Entry: text}
 	}
 	if say == NotDenied {
 		return Verdict{OK: true}
