@@ -159,7 +159,7 @@ func (n *Network) closed(a netip.Addr) bool {
 	if inner, ok := egress.Embedded(a); ok && n.closed(inner) {
 		return true // a router out there could lead it back to this machine
 	}
-	return egress.IsClosed(a) || guest4.Contains(a) || guest6.Contains(a) || n.host.has(a)
+	return egress.IsClosed(a) || guest4.Contains(a) || guest6.Contains(a) || n.host.has(a) || outside.MeansHost(a)
 }
 
 // Link is what init makes and configures.
