@@ -136,41 +136,66 @@ func ChangePorts(runtimeDir, name string, add, remove []spec.Port) ([]spec.Port,
 // listenPause is between two looks for what listens inside.
 const listenPause = 500 * time.Millisecond
 
+// maxAuto bounds the ports that are published because something listens there: each takes a port of the host's from its
+// programs, and a descriptor of this process's.
+const maxAuto = 256
+
 // publishListeners publishes whatever begins to listen inside, on 127.0.0.1 under the same number or, where that is
 // taken or not ours to have, another; and takes it back when it has ended.
 func (b *box) publishListeners() {
-	mine := map[uint16]spec.Port{}
-	asked := map[uint16]bool{} // what could not be had is told once
+	a := &autoPorts{mine: map[uint16]spec.Port{}, asked: map[uint16]bool{}, publish: b.publishOne, known: b.isPublished, tell: b.tellPort,
+		remove: func(at spec.Port) { b.published.Remove(at) }}
 	for {
 		select {
 		case <-b.ended:
 			return
 		case <-time.After(listenPause):
 		}
-		now, err := listeners(b.child.Pid())
-		if err != nil {
+		if now, err := listeners(b.child.Pid()); err == nil {
+			a.look(now)
+		}
+	}
+}
+
+// autoPorts are the ports that are published because something listens there.
+type autoPorts struct {
+	mine    map[uint16]spec.Port
+	asked   map[uint16]bool // what could not be had is told once
+	full    bool            // and so is that there are too many
+	publish func(port uint16) (spec.Port, error)
+	remove  func(spec.Port)
+	known   func(port uint16) bool // published already
+	tell    func(format string, args ...any)
+}
+
+// look takes what listens now.
+func (a *autoPorts) look(now []uint16) {
+	for port, at := range a.mine {
+		if !slices.Contains(now, port) {
+			a.remove(at)
+			delete(a.mine, port)
+			a.tell("port %d inside has closed: %s:%d is taken back", port, at.HostIP, at.HostPort)
+		}
+	}
+	for _, port := range now {
+		if _, done := a.mine[port]; done || a.asked[port] || a.known(port) {
 			continue
 		}
-		for port, at := range mine {
-			if !slices.Contains(now, port) {
-				b.published.Remove(at)
-				delete(mine, port)
-				b.tellPort("port %d inside has closed: %s:%d is taken back", port, at.HostIP, at.HostPort)
+		if len(a.mine) >= maxAuto {
+			if !a.full {
+				a.tell("port %d inside is not published: %d are, which is the most", port, maxAuto)
 			}
+			a.full = true
+			return
 		}
-		for _, port := range now {
-			if _, done := mine[port]; done || asked[port] || b.isPublished(port) {
-				continue
-			}
-			at, err := b.publishOne(port)
-			if err != nil {
-				asked[port] = true
-				b.tellPort("port %d inside could not be published: %v", port, err)
-				continue
-			}
-			mine[port] = at
-			b.tellPort("port %d inside is at %s:%d", port, at.HostIP, at.HostPort)
+		at, err := a.publish(port)
+		if err != nil {
+			a.asked[port] = true
+			a.tell("port %d inside could not be published: %v", port, err)
+			continue
 		}
+		a.mine[port] = at
+		a.tell("port %d inside is at %s:%d", port, at.HostIP, at.HostPort)
 	}
 }
 
