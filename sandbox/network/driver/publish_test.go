@@ -42,23 +42,57 @@ func publish(t *testing.T, ports ...spec.Port) *Published {
 	return p
 }
 
-// The server reads to the end before it answers: without half-close it would wait for ever.
-func TestPublishTCPHalfClose(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// listenTCP is a server inside, which ends with the test.
+func listenTCP(t *testing.T, addr string, handle func(net.Conn)) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() })
 	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			return
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				handle(c)
+			}()
 		}
-		defer c.Close()
+	}()
+	return localPort(t, l.Addr())
+}
+
+// listenUDP is a server inside that answers each datagram.
+func listenUDP(t *testing.T, answer func(from net.Addr, p []byte) []byte) uint16 {
+	t.Helper()
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	go func() {
+		buf := make([]byte, 100)
+		for {
+			n, from, err := server.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(answer(from, buf[:n]), from)
+		}
+	}()
+	return localPort(t, server.LocalAddr())
+}
+
+// The server reads to the end before it answers: without half-close it would wait for ever.
+func TestPublishTCPHalfClose(t *testing.T) {
+	port := listenTCP(t, "127.0.0.1:0", func(c net.Conn) {
 		b, _ := io.ReadAll(c)
 		_, _ = c.Write(bytes.ToUpper(b))
-	}()
-	p := publish(t, spec.Port{ContainerPort: localPort(t, l.Addr()), Proto: "tcp"})
+	})
+	p := publish(t, spec.Port{ContainerPort: port, Proto: "tcp"})
 	if host := p.Addrs()[0].(*net.TCPAddr).IP; !host.IsLoopback() {
 		t.Errorf("without an address it listens on %v", host)
 	}
@@ -88,14 +122,9 @@ func TestPublishIPv6Loopback(t *testing.T) {
 	if err != nil {
 		t.Skip("no IPv6 loopback here: ", err)
 	}
-	defer l.Close()
-	go func() {
-		if c, err := l.Accept(); err == nil {
-			_, _ = c.Write([]byte("six"))
-			c.Close()
-		}
-	}()
-	p := publish(t, spec.Port{ContainerPort: localPort(t, l.Addr()), Proto: "tcp"})
+	l.Close()
+	port := listenTCP(t, "[::1]:0", func(c net.Conn) { _, _ = c.Write([]byte("six")) })
+	p := publish(t, spec.Port{ContainerPort: port, Proto: "tcp"})
 	c, err := net.Dial("tcp", p.Addrs()[0].String())
 	if err != nil {
 		t.Fatal(err)
@@ -154,22 +183,8 @@ func TestPublishConflict(t *testing.T) {
 
 // Two clients of one UDP port: each gets its own answers, from a socket inside of its own.
 func TestPublishUDPFlows(t *testing.T) {
-	server, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	go func() {
-		buf := make([]byte, 100)
-		for {
-			n, from, err := server.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			_, _ = server.WriteTo([]byte(from.String()+" "+string(buf[:n])), from)
-		}
-	}()
-	p := publish(t, spec.Port{ContainerPort: localPort(t, server.LocalAddr()), Proto: "udp"})
+	port := listenUDP(t, func(from net.Addr, p []byte) []byte { return []byte(from.String() + " " + string(p)) })
+	p := publish(t, spec.Port{ContainerPort: port, Proto: "udp"})
 	peers := map[string]bool{}
 	for _, word := range []string{"one", "two"} {
 		c, err := net.Dial("udp", p.Addrs()[0].String())
@@ -257,41 +272,11 @@ func netipPort(i int) netip.AddrPort {
 // All ports together take a bounded part of this process's descriptors; who has to wait is served when another has gone, and a port that
 // nobody uses takes nothing of it.
 func TestPublishBounded(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = c.Write([]byte("hello"))
-				_, _ = io.Copy(io.Discard, c)
-			}()
-		}
-	}()
-	server, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	go func() {
-		buf := make([]byte, 10)
-		for {
-			n, from, err := server.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			_, _ = server.WriteTo(buf[:n], from)
-		}
-	}()
-	tcp := spec.Port{ContainerPort: localPort(t, l.Addr()), Proto: "tcp"}
-	udp := spec.Port{ContainerPort: localPort(t, server.LocalAddr()), Proto: "udp"}
+	tcp := spec.Port{Proto: "tcp", ContainerPort: listenTCP(t, "127.0.0.1:0", func(c net.Conn) {
+		_, _ = c.Write([]byte("hello"))
+		_, _ = io.Copy(io.Discard, c)
+	})}
+	udp := spec.Port{Proto: "udp", ContainerPort: listenUDP(t, func(_ net.Addr, p []byte) []byte { return p })}
 	p, err := publishBounded(t.Context(), []spec.Port{tcp, tcp, tcp, udp, udp}, network.Dial, 2, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -349,20 +334,7 @@ func TestPublishBounded(t *testing.T) {
 
 // Ports come and go while others are used and all are closed: what Close has not ended was never there.
 func TestPublishAtOnce(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-		}
-	}()
+	inside := listenTCP(t, "127.0.0.1:0", func(net.Conn) {})
 	for range 20 {
 		p, err := Publish(t.Context(), nil, network.Dial)
 		if err != nil {
@@ -373,7 +345,7 @@ func TestPublishAtOnce(t *testing.T) {
 			proto := []string{"tcp", "udp"}[i%2]
 			all.Go(func() {
 				for {
-					port, err := p.Add(spec.Port{ContainerPort: localPort(t, l.Addr()), Proto: proto})
+					port, err := p.Add(spec.Port{ContainerPort: inside, Proto: proto})
 					if errors.Is(err, net.ErrClosed) {
 						return
 					}
