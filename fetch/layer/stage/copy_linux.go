@@ -29,21 +29,28 @@ type inode struct{ dev, ino uint64 }
 
 type owners struct{ uid, gid uint32 }
 
+// openPair opens the one directory that is copied from, and that which is copied to.
+func (st *stage) openPair(req layer.Request) (src, dst int, err error) {
+	if len(req.From) != 1 {
+		return -1, -1, fmt.Errorf("copy from %d places", len(req.From))
+	}
+	if src, err = st.open(req.From[0]); err != nil {
+		return -1, -1, err
+	}
+	if dst, err = st.open(req.At); err != nil {
+		_ = unix.Close(src)
+		return -1, -1, err
+	}
+	return src, dst, nil
+}
+
 // copyLayer is OpCopy: the same layer for another id mapping.
 func (st *stage) copyLayer(req layer.Request) (layer.Result, error) {
-	if len(req.From) != 1 {
-		return layer.Result{}, fmt.Errorf("copy from %d places", len(req.From))
-	}
-	src, err := st.open(req.From[0])
+	src, dst, err := st.openPair(req)
 	if err != nil {
 		return layer.Result{}, err
 	}
-	defer unix.Close(src)
-	dst, err := st.open(req.At)
-	if err != nil {
-		return layer.Result{}, err
-	}
-	defer unix.Close(dst)
+	defer closeFDs([]int{src, dst})
 	spilled := st.newSpill(dst)
 	defer spilled.close()
 	c := &copier{root: dst, raw: true, links: newLinks(spilled), own: func(s *unix.Stat_t) (owners, error) {
@@ -80,19 +87,11 @@ func (st *stage) flatten(req layer.Request) (layer.Result, error) {
 
 // copyTree is OpTree.
 func (st *stage) copyTree(req layer.Request) (layer.Result, error) {
-	if len(req.From) != 1 {
-		return layer.Result{}, fmt.Errorf("copy from %d places", len(req.From))
-	}
-	src, err := st.open(req.From[0])
+	src, dst, err := st.openPair(req)
 	if err != nil {
 		return layer.Result{}, err
 	}
-	defer unix.Close(src)
-	dst, err := st.open(req.At)
-	if err != nil {
-		return layer.Result{}, err
-	}
-	defer unix.Close(dst)
+	defer closeFDs([]int{src, dst})
 	spilled := st.newSpill(dst)
 	defer spilled.close()
 	c := &copier{root: dst, tree: true, links: newLinks(spilled), skip: map[string]bool{}}
