@@ -106,7 +106,14 @@ func (c *collector) dropSetups(names []Name, handles []Handle) ([]Name, error) {
 	}
 	var kept []Name
 	for _, n := range names {
-		if n.Base == "" || c.setupWanted(n, w) {
+		stays := n.Base == "" || c.setupWanted(n, w)
+		if !stays {
+			var err error
+			if stays, err = c.s.settingUp(n.Ref); err != nil {
+				return nil, err
+			}
+		}
+		if stays {
 			kept = append(kept, n)
 			continue
 		}
@@ -119,6 +126,19 @@ func (c *collector) dropSetups(names []Name, handles []Handle) ([]Name, error) {
 		}
 	}
 	return kept, nil
+}
+
+// settingUp tells whether a process is at making an image: it has just been made, and is not run from yet.
+func (s *Store) settingUp(ref string) (bool, error) {
+	path := s.path("setups", strings.TrimPrefix(ref, setupPrefix)+".lock")
+	if _, err := os.Stat(path); err != nil {
+		return false, nil
+	}
+	lock, err := tryLock(path, unix.LOCK_EX)
+	if err != nil || lock == nil {
+		return lock == nil, err
+	}
+	return false, lock.Close()
 }
 
 // dropSetupFiles removes the logs of images that are not there, and locks that nobody holds.

@@ -62,6 +62,20 @@ func TestCollectSetups(t *testing.T) {
 			t.Errorf("%+v: left %q, %+v, %v", c, names(), removed, err)
 		}
 	}
+	// What is being made stays while it is: somebody is about to run from it.
+	s.SetupWanted = func(*Setup) bool { return false }
+	all()
+	work, err := s.BeginSetup(ctx, "b", func() { t.Error("waits for nobody") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Collect(ctx, false); err != nil || names() != "2b" {
+		t.Errorf("while it is made: left %q, %v", names(), err)
+	}
+	work.End()
+	if _, err := s.Collect(ctx, false); err != nil || names() != "2" {
+		t.Errorf("when it was made: left %q, %v", names(), err)
+	}
 	// What changes are kept of stays, though nobody asks for it.
 	s.SetupWanted = func(*Setup) bool { return false }
 	all()

@@ -22,7 +22,8 @@ import (
 type app struct {
 	*start.Call
 	place *place
-	quiet bool // no progress
+	quiet bool     // no progress
+	held  []func() // lets go of images that are used until this process ends
 }
 
 // Main carries out the command line args, of which the first is the program's name, and returns the exit code.

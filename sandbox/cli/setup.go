@@ -55,7 +55,7 @@ func (a *app) setUp(w *start.SetUp) (*image.Image, error) {
 	// What another one has made meanwhile is as new as what would be made now.
 	now, _, err := base.SetUp(s, w.Work.Commands, w.Apart)
 	if err == nil && (!w.Rebuild || before == nil || before.Digest != now.Digest) {
-		return now, nil
+		return now, a.hold(now, s)
 	}
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
@@ -74,7 +74,9 @@ func (a *app) setUp(w *start.SetUp) (*image.Image, error) {
 	err = w.Work.Run(a.Ctx)
 	last := show.end(err == nil)
 	if err == nil {
-		now, _, err = base.SetUp(s, w.Work.Commands, w.Apart)
+		if now, _, err = base.SetUp(s, w.Work.Commands, w.Apart); err == nil {
+			err = a.hold(now, s)
+		}
 		return now, err
 	}
 	if a.Ctx.Err() != nil {
@@ -85,6 +87,14 @@ func (a *app) setUp(w *start.SetUp) (*image.Image, error) {
 		last = nil
 	}
 	return nil, &errSetup{err, work.Log, last, command != nil && w.Work.Spec.Network.Mode == "none"}
+}
+
+// hold keeps an image while this process lives. One that was set up by a command that was typed is nobody's, and the next
+// collection's, as soon as another cove may take the setup's lock.
+func (a *app) hold(img *image.Image, s *store.Store) error {
+	release, err := img.Use(s)
+	a.held = append(a.held, release)
+	return err
 }
 
 func networkWord(mode string, listed bool) string {
