@@ -83,6 +83,12 @@ func (b *box) end() error {
 	return errors.Join(append(errs, b.awaitRemoval())...)
 }
 
+// beginRemoval begins to remove the run's directory, which waits for the disk, while other things are undone.
+func (b *box) beginRemoval(remove func() error) {
+	b.removal = make(chan error, 1)
+	go func() { b.removal <- remove() }()
+}
+
 // awaitRemoval waits until the run's directory is gone, where its removal has begun.
 func (b *box) awaitRemoval() error {
 	if b.removal == nil {

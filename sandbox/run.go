@@ -221,8 +221,7 @@ func (b *box) makeRun(ctx context.Context, prepare func(dir string)) (*store.Run
 		if b.removeRun == nil {
 			return nil // it has been
 		}
-		b.removal = make(chan error, 1)
-		go func() { b.removal <- b.removeRun() }() // waits for the disk, while other things are undone
+		b.beginRemoval(b.removeRun)
 		return nil
 	})
 	return run, nil
@@ -327,15 +326,20 @@ func (b *box) adopt(m *mappingIDs) error {
 			<-b.ended
 			return child.Conn.Close()
 		}
-		var err error
-		if b.removeRun != nil {
+		remove := b.removeRun
+		if remove == nil {
+			child.Kill()
+			return child.Conn.Close()
+		}
+		b.removeRun = nil
+		b.beginRemoval(func() error {
 			// Before the mounts that hold it are taken apart: a removal in the midst of that has to wait for it, which the
 			// kernel does without sleeping (shrink_dcache_parent).
-			err = b.removeRun()
-			b.removeRun = nil
-		}
-		child.Kill()
-		return errors.Join(err, child.Conn.Close())
+			err := remove()
+			child.Kill()
+			return errors.Join(err, child.Conn.Close())
+		})
+		return nil
 	})
 	go b.control.listen()
 	return nil
