@@ -22,11 +22,11 @@ type sessions struct {
 }
 
 // serve starts the main command, where one came with the Setup, and answers the parent until it goes, or until the
-// main session has ended. The calling thread becomes the one that commands are forked from.
+// main session has ended. The calling thread, which is the process's first one, becomes the one that commands are forked from.
 func (i *initStage) serve(main *spec.Start, files []*os.File) int {
 	done := make(chan struct{})
 	i.reaper = newReaper()
-	i.spawner = &spawner{requests: make(chan spawnRequest), reaper: i.reaper}
+	i.spawner = &spawner{thread: unix.Getpid(), requests: make(chan spawnRequest), reaper: i.reaper}
 	i.group.groups = map[*session]struct{}{}
 	if main != nil {
 		if err := i.first(main, files, done); err != nil {

@@ -6,10 +6,13 @@ import (
 	"syscall"
 
 	"cove/sandbox/signals"
+
+	"golang.org/x/sys/unix"
 )
 
 // spawner forks on the one thread that gave up its rights. Requests come from the sessions.
 type spawner struct {
+	thread   int // its id (gettid(2))
 	requests chan spawnRequest
 	reaper   *reaper
 	gate     sync.RWMutex // locked while nothing new is to run
@@ -40,6 +43,9 @@ func (s *spawner) spawn(path string, argv []string, attr *syscall.ProcAttr) (int
 
 // now is spawn for who is on the thread already, before run.
 func (s *spawner) now(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
+	if unix.Gettid() != s.thread {
+		return 0, nil, errors.New("bug: not the thread that has given up what commands must not have")
+	}
 	signals.Unblock()
 	return s.reaper.start(func() (int, error) { return syscall.ForkExec(path, argv, attr) })
 }

@@ -1,9 +1,12 @@
 package stage
 
 import (
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -62,7 +65,11 @@ func TestReaperTellsShortLives(t *testing.T) {
 	s := &spawner{requests: make(chan spawnRequest), reaper: r}
 	over := make(chan struct{})
 	defer close(over)
-	go s.run(over)
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		s.thread = unix.Gettid()
+		s.run(over)
+	}()
 	for i := range 50 {
 		attr := &syscall.ProcAttr{Env: []string{}, Files: []uintptr{0, 1, 2}}
 		pid, events, err := s.spawn("/bin/sh", []string{"sh", "-c", "exit 9"}, attr)
@@ -79,5 +86,9 @@ func TestReaperTellsShortLives(t *testing.T) {
 	}
 	if _, _, err := s.spawn("/nonexistent", []string{"x"}, &syscall.ProcAttr{}); err != syscall.ENOENT {
 		t.Errorf("error %v", err)
+	}
+	// No other thread forks, whoever calls.
+	if _, _, err := s.now("/bin/true", []string{"true"}, &syscall.ProcAttr{}); err == nil {
+		t.Error("forked on a thread that is not the spawner's")
 	}
 }

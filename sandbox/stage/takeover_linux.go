@@ -32,7 +32,12 @@ func init() {
 		runtime.LockOSThread()
 		os.Exit(confineMain())
 	} else if main := stageOf(name); main != nil {
-		runtime.LockOSThread()
+		// All init functions are run on that one anyway (package runtime), and init never leaves this one. Were it bound
+		// to it by name, another thread would be kept for others to be cloned from. Here they come from the main one, and
+		// have given up what it has; that costs less, and every start pays it.
+		if name != InitName {
+			runtime.LockOSThread()
+		}
 		conn, err := fdpass.FromFD(userns.ConnFD)
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "%s: a part of cove that only cove starts\n", name)
