@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -145,6 +146,35 @@ func TestBackPressure(t *testing.T) {
 	if got := <-heard; int(got) != n {
 		t.Errorf("%d of %d bytes", got, n)
 	}
+}
+
+// A stream from outside comes in packets as large as the interface lets through, and not in some of a few bytes between.
+func TestWholeSegments(t *testing.T) {
+	s := newInside(t)
+	const size = 64 << 20
+	addr := serve(t, func(c *net.TCPConn) { _, _ = c.Write(make([]byte, size)) })
+	c := s.mustDial(addr)
+	time.Sleep(200 * time.Millisecond) // so that there is always more to read than is read at once
+	if n, err := io.Copy(io.Discard, c); n != size || err != nil {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	bytes, packets := s.received()
+	t.Logf("%d bytes in %d packets", bytes, packets)
+	if packets == 0 || bytes/packets < 55_000 {
+		t.Errorf("%d bytes came in %d packets", bytes, packets)
+	}
+}
+
+// received is how many bytes and packets have come in by the interface (proc_pid_net(5), net/dev).
+func (s *inside) received() (bytes, packets int) {
+	var text []byte
+	s.do(func() { text, _ = os.ReadFile("/proc/thread-self/net/dev") })
+	for line := range strings.Lines(string(text)) {
+		if name, numbers, _ := strings.Cut(strings.TrimSpace(line), ":"); name == interfaceName {
+			_, _ = fmt.Sscan(numbers, &bytes, &packets)
+		}
+	}
+	return bytes, packets
 }
 
 // Five hundred connections of which neither end reads fill a bounded part of this process's memory, and what is in them is whole.
