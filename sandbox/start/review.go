@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"cove/config"
@@ -68,7 +69,8 @@ func foreign(info os.FileInfo, m userns.IDMap) string {
 
 // distrust takes from a command that is not trusted what its profile, or the user's own defaults, grant beyond the project:
 // mounts can only be read, since what they are of is in no view; nothing of the caller's session and environment is there, no
-// file of the caller's home, and no right that a sandbox does not have by itself. What was typed is what it is.
+// file of the caller's home, no port of this machine, and no right or system call that a sandbox does not have by itself. What
+// was typed is what it is.
 func distrust(l Line, p *config.Profile) {
 	typed := func(key string) bool { return p.OriginOf(key).Kind == config.FromFlag }
 	for i := range p.Mounts {
@@ -85,5 +87,18 @@ func distrust(l Line, p *config.Profile) {
 	if !typed("security.nested") {
 		p.Security.Nested = false
 	}
+	if !typed("security.seccomp") {
+		p.Security.Seccomp = config.Seccomp{}
+	}
+	p.Network.HostPorts = slices.DeleteFunc(slices.Clone(p.Network.HostPorts), func(port uint16) bool {
+		return !slices.ContainsFunc(l.Words("host-port"), func(word string) bool { return word == strconv.Itoa(int(port)) })
+	})
+	var published []config.Publish
+	for _, word := range l.Words("publish") {
+		some, _ := config.ParsePublishes(word) // read before; "auto" is none
+		published = append(published, some...)
+	}
+	p.Network.Publish = slices.DeleteFunc(slices.Clone(p.Network.Publish), func(one config.Publish) bool { return !slices.Contains(published, one) })
+	p.Network.PublishAuto = p.Network.PublishAuto && slices.Contains(l.Words("publish"), "auto")
 	p.Security.Caps = slices.DeleteFunc(config.ExpandCaps(p.Security.Caps), func(c string) bool { return !slices.Contains(config.DefaultCaps(), c) })
 }
