@@ -195,7 +195,11 @@ func (c *Call) input(l Line) (sandbox.Input, error) {
 			return in, err
 		}
 	}
-	if in.Cwd, err = os.Getwd(); err != nil {
+	// Without links, as the project's folder is: a shell's $PWD, which Getwd goes by, has those that one came through.
+	if in.Cwd, err = os.Getwd(); err == nil {
+		in.Cwd, err = filepath.EvalSymlinks(in.Cwd)
+	}
+	if err != nil {
 		return in, fmt.Errorf("find the current folder: %w", err)
 	}
 	return in, nil
