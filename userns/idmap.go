@@ -39,6 +39,20 @@ func (m IDMap) Single() bool {
 	return len(m.UIDs) == 1 && m.UIDs[0].Size == 1 && len(m.GIDs) == 1 && m.GIDs[0].Size == 1
 }
 
+// Root is id 0 inside, or the one id there is.
+func (m IDMap) Root() (uid, gid uint32) { return lowest(m.UIDs), lowest(m.GIDs) }
+
+func lowest(rs []Range) uint32 {
+	if len(rs) == 0 {
+		return 0
+	}
+	low := rs[0].ContainerID
+	for _, r := range rs {
+		low = min(low, r.ContainerID)
+	}
+	return low
+}
+
 // Key names the mapping: the same for equal mappings, different for others, and fit for a file
 // name. The store keeps one directory per layer and key, since a layer's files are owned by host ids.
 func (m IDMap) Key() string {

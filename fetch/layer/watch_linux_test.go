@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -158,5 +160,38 @@ func TestWaitingIsNotStuck(t *testing.T) {
 	time.Sleep(1700 * time.Millisecond)
 	if err := s.Remove(layer.Place{Name: "l"}); err != nil {
 		t.Error(err)
+	}
+}
+
+// No thread of the stage keeps a group of the caller's: what it may do is for the mapping to say. setgroups(2) is of the
+// calling thread alone.
+func TestGroupsDropped(t *testing.T) {
+	if os.Getuid() == 0 { // others have the groups that they have
+		had, err := syscall.Getgroups()
+		if err == nil {
+			err = syscall.Setgroups([]int{4343})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := syscall.Setgroups(had); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	s, _ := start(t)
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", s.Pid()))
+	if err != nil || len(tasks) < 2 {
+		t.Fatalf("%v, %v", tasks, err)
+	}
+	for _, task := range tasks {
+		b, err := os.ReadFile(task)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(b), "\nGroups:\t \n") {
+			t.Errorf("%s:\n%s", task, b)
+		}
 	}
 }

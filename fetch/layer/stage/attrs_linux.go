@@ -36,10 +36,10 @@ func (u *unpacker) owner(h *tar.Header) (uid, gid uint32, err error) {
 // the one there is.
 func (u *unpacker) setOwner(path string, uid, gid uint32) error {
 	if _, ok := u.idmap.HostUID(uid); !ok {
-		uid = lowest(u.idmap.UIDs)
+		uid, _ = u.idmap.Root()
 	}
 	if _, ok := u.idmap.HostGID(gid); !ok {
-		gid = lowest(u.idmap.GIDs)
+		_, gid = u.idmap.Root()
 	}
 	return unix.Lchown(path, int(uid), int(gid))
 }

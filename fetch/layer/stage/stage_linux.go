@@ -79,7 +79,7 @@ func (st *stage) enter(h layer.Hello) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	if err := becomeRoot(h.IDMap); err != nil {
+	if err := userns.BecomeRoot(h.IDMap); err != nil {
 		return err
 	}
 	if err := st.leaveHost(h.Submounts); err != nil {
@@ -131,37 +131,6 @@ func limitMemory() error {
 		return fmt.Errorf("setrlimit DATA: %w", err)
 	}
 	return nil
-}
-
-// becomeRoot takes on id 0 inside, or the one id there is, and no groups. The Go runtime applies
-// it to every thread.
-func becomeRoot(m userns.IDMap) error {
-	uid, gid := lowest(m.UIDs), lowest(m.GIDs)
-	if err := unix.Setgroups(nil); err != nil && !m.Single() {
-		return fmt.Errorf("setgroups: %w", err)
-	}
-	if err := unix.Setresgid(int(gid), int(gid), int(gid)); err != nil {
-		return fmt.Errorf("setresgid %d: %w", gid, err)
-	}
-	// Going from another uid to 0 keeps the capabilities; going from 0 to another would clear
-	// them, but where 0 is not mapped the stage has the one id there is already.
-	if unix.Getuid() != int(uid) || unix.Geteuid() != int(uid) {
-		if err := unix.Setresuid(int(uid), int(uid), int(uid)); err != nil {
-			return fmt.Errorf("setresuid %d: %w", uid, err)
-		}
-	}
-	return nil
-}
-
-func lowest(rs []userns.Range) uint32 {
-	if len(rs) == 0 {
-		return 0
-	}
-	low := rs[0].ContainerID
-	for _, r := range rs {
-		low = min(low, r.ContainerID)
-	}
-	return low
 }
 
 // dispatch starts a request on a goroutine of its own.

@@ -44,10 +44,11 @@ type unpacker struct {
 type times struct{ atime, mtime time.Time }
 
 func newUnpacker(m userns.IDMap, lim layer.Limits, s *spill) *unpacker {
+	uid, gid := m.Root()
 	return &unpacker{
 		marks: newMarks(s, lim.NameBytes),
 		idmap: m, lim: lim, buf: make([]byte, 256<<10), parentFD: -1,
-		uid: int(lowest(m.UIDs)), gid: int(lowest(m.GIDs)),
+		uid: int(uid), gid: int(gid),
 	}
 }
 

@@ -8,39 +8,9 @@ import (
 	"unsafe"
 
 	"cove/sandbox/seccomp"
-	"cove/userns"
 
 	"golang.org/x/sys/unix"
 )
-
-// becomeRoot takes on id 0 inside, or the one id there is, and no groups. The Go runtime applies it to every thread.
-func becomeRoot(m userns.IDMap) error {
-	uid, gid := lowest(m.UIDs), lowest(m.GIDs)
-	if err := unix.Setgroups(nil); err != nil && !m.Single() {
-		return fmt.Errorf("setgroups: %w", err)
-	}
-	if err := unix.Setresgid(int(gid), int(gid), int(gid)); err != nil {
-		return fmt.Errorf("setresgid %d: %w", gid, err)
-	}
-	// Going from another uid to 0 keeps the capabilities.
-	if unix.Getuid() != int(uid) || unix.Geteuid() != int(uid) {
-		if err := unix.Setresuid(int(uid), int(uid), int(uid)); err != nil {
-			return fmt.Errorf("setresuid %d: %w", uid, err)
-		}
-	}
-	return nil
-}
-
-func lowest(rs []userns.Range) uint32 {
-	if len(rs) == 0 {
-		return 0
-	}
-	low := rs[0].ContainerID
-	for _, r := range rs {
-		low = min(low, r.ContainerID)
-	}
-	return low
-}
 
 // leaveHost makes a root of the stage's own in which there are the folders and nothing else.
 func (st *stage) leaveHost() error {

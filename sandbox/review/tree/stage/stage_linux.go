@@ -86,7 +86,7 @@ func (st *stage) enter(h tree.Hello) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	if err := becomeRoot(h.IDMap); err != nil {
+	if err := userns.BecomeRoot(h.IDMap); err != nil {
 		return err
 	}
 	if err := st.leaveHost(); err != nil {
