@@ -44,7 +44,7 @@ func (b *box) serveFuse(fuse *os.File, of int) error {
 		_, _ = child.Wait()
 		child.Conn.Close()
 	})
-	return child.Conn.Send(stage.FuseStart{Program: b.opts.FuseOverlayfs, Root: what, IDMap: b.spec.IDMap})
+	return child.Conn.Send(stage.FuseStart{Program: b.opts.FuseOverlayfs, Root: what, View: of != 0, IDMap: b.spec.IDMap})
 }
 
 // fuseRoot is what a server is to serve; false where there is to be none.

@@ -14,6 +14,8 @@ type Hello struct {
 	IDMap userns.IDMap `json:"idmap"`
 	// Submounts lets the directories have mounts in them, which come with them.
 	Submounts bool `json:"submounts,omitempty"`
+	// NoLinks says that the path of the last directory led through no link when it was looked at, and must not now.
+	NoLinks bool `json:"noLinks,omitempty"`
 }
 
 // Place is a directory in one of Hello.Dirs, those given to Start. Name is a single component, or

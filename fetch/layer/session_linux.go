@@ -337,7 +337,7 @@ func Flatten(ctx context.Context, m userns.IDMap, layers []string, dest string) 
 // attributes too, its blocks shared where the file system can. Of the folders in skip, relative to it, nothing but they
 // themselves is copied; sockets and devices are left out.
 func CopyTree(ctx context.Context, m userns.IDMap, from, dest string, skip []string) error {
-	s, err := start(ctx, Hello{IDMap: m, Dirs: paths([]string{dest, from}), Submounts: true})
+	s, err := start(ctx, Hello{IDMap: m, Dirs: paths([]string{dest, from}), Submounts: true, NoLinks: true})
 	if err != nil {
 		return err
 	}

@@ -163,6 +163,29 @@ func TestWaitingIsNotStuck(t *testing.T) {
 	}
 }
 
+// A folder that is copied is the one whose path was looked at: a link that was put on its way since is not followed.
+func TestCopyTreeLink(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"real", "real/in", "to"} {
+		if err := os.Mkdir(dir+"/"+d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.WriteFile(dir+"/real/in/file", nil, 0o600), os.Symlink("real", dir+"/link")); err != nil {
+		t.Fatal(err)
+	}
+	m := userns.Single(uint32(os.Geteuid()), uint32(os.Getegid()), 0, 0)
+	if err := layer.CopyTree(t.Context(), m, dir+"/link/in", dir+"/to", nil); !errors.Is(err, unix.ELOOP) && (err == nil || !strings.Contains(err.Error(), unix.ELOOP.Error())) {
+		t.Errorf("through a link: %v", err)
+	}
+	if got, _ := os.ReadDir(dir + "/to"); len(got) > 0 {
+		t.Errorf("copied through a link: %v", got)
+	}
+	if err := layer.CopyTree(t.Context(), m, dir+"/real/in", dir+"/to", nil); err != nil {
+		t.Errorf("without a link: %v", err)
+	}
+}
+
 // No thread of the stage keeps a group of the caller's: what it may do is for the mapping to say. setgroups(2) is of the
 // calling thread alone.
 func TestGroupsDropped(t *testing.T) {

@@ -64,15 +64,22 @@ type Stand struct {
 }
 
 // Add opens a folder, with the ids of now, to lie at name below the stand.
-func (s *Stand) Add(folder, name string) error { return s.add(folder, name, 0) }
+func (s *Stand) Add(folder, name string) error { return s.add(cloneAt, folder, name, 0) }
 
 // AddReadOnly is Add of what the program is only to read.
 func (s *Stand) AddReadOnly(folder, name string) error {
-	return s.add(folder, name, unix.MOUNT_ATTR_RDONLY)
+	return s.add(cloneAt, folder, name, unix.MOUNT_ATTR_RDONLY)
 }
 
-func (s *Stand) add(folder, name string, attrs uint64) error {
-	fd, err := clone(unix.AT_FDCWD, folder)
+// AddProject is AddReadOnly of a folder that other sandboxes may have made a path to: the links on it were followed before.
+func (s *Stand) AddProject(folder, name string) error {
+	return s.add(cloneLinkless, folder, name, unix.MOUNT_ATTR_RDONLY)
+}
+
+func cloneAt(path string) (int, error) { return clone(unix.AT_FDCWD, path) }
+
+func (s *Stand) add(clone func(path string) (int, error), folder, name string, attrs uint64) error {
+	fd, err := clone(folder)
 	if err == nil && attrs != 0 {
 		err = restrict(fd, attrs, true)
 	}

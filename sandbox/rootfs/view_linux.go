@@ -20,17 +20,20 @@ type view struct {
 
 func openView(m spec.Mount) (v view, err error) {
 	dir := string(m.View.Dir)
+	if v.lower, err = openLinkless(string(m.Source), unix.O_DIRECTORY); err != nil {
+		return v, fmt.Errorf("open %q: %w", m.Source, err)
+	}
 	var fs unix.Statfs_t
-	if err := unix.Statfs(string(m.Source), &fs); err != nil {
+	if err := unix.Fstatfs(v.lower, &fs); err != nil {
 		return v, fmt.Errorf("look at the file system of %q: %w", m.Source, err)
 	}
 	// An overlay has flags of its own, so that those of what it lies on would be lost.
 	v.noexec = fs.Flags&unix.ST_NOEXEC != 0
+	if m.View.Kind != spec.RootOverlay {
+		_ = unix.Close(v.lower)
+	}
 	switch m.View.Kind {
 	case spec.RootOverlay:
-		if v.lower, err = openLinkless(string(m.Source), unix.O_DIRECTORY); err != nil {
-			return v, fmt.Errorf("open %q: %w", m.Source, err)
-		}
 		if v.upper, err = openDir(dir + "/upper"); err != nil {
 			return v, err
 		}

@@ -22,6 +22,7 @@ const FuseName = "cove-fuse"
 type FuseStart struct {
 	Program string
 	Root    spec.Root
+	View    bool // Root's one layer is the project
 	IDMap   userns.IDMap
 }
 
@@ -46,8 +47,11 @@ func execFuse(start *FuseStart, conn *fdpass.Conn) error {
 	var lower []string
 	for i := len(start.Root.Layers) - 1; i >= 0; i-- {
 		name := strconv.Itoa(i)
-		// A layer is the image's, and a view's is the project itself.
-		if err := stand.AddReadOnly(string(start.Root.Layers[i]), name); err != nil {
+		add := stand.AddReadOnly // a layer is the image's
+		if start.View {
+			add = stand.AddProject
+		}
+		if err := add(string(start.Root.Layers[i]), name); err != nil {
 			return err
 		}
 		lower = append(lower, name)

@@ -68,8 +68,12 @@ func (st *stage) enter(h layer.Hello) error {
 	// Before any credential changes: the caller's own home (0700) cannot be walked through by
 	// a subordinate id, and a descriptor from the parent would lie on the parent's mounts,
 	// which this mount namespace may not clone (open_tree(2)).
-	for _, dir := range h.Dirs {
-		fd, err := unix.Open(string(dir), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for i, dir := range h.Dirs {
+		how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC}
+		if h.NoLinks && i == len(h.Dirs)-1 {
+			how.Resolve = unix.RESOLVE_NO_SYMLINKS
+		}
+		fd, err := unix.Openat2(unix.AT_FDCWD, string(dir), &how)
 		if err != nil {
 			return fmt.Errorf("open %q: %w", dir, err)
 		}

@@ -157,3 +157,24 @@ func TestSingleID(t *testing.T) {
 	v.undo()
 	v.outside("[ $(cat a) = 1 ]; [ ! -e d ]")
 }
+
+// A link on the way to a project, put there since its view was made, is not followed, neither to be read nor to be written.
+func TestLinkOnTheWay(t *testing.T) {
+	v := newView(t, spec.RootOverlay, "echo a > a")
+	v.write("echo A > a; echo N > n")
+	other := t.TempDir()
+	if err := os.Rename(v.project, v.project+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(other, v.project); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(t.Context(), v, nil)
+	if err == nil || !strings.Contains(err.Error(), "link") {
+		t.Errorf("%v", err)
+	}
+	if err := errors.Join(os.Remove(v.project), os.Rename(v.project+".old", v.project)); err != nil {
+		t.Fatal(err)
+	}
+	v.apply(Options{})
+}

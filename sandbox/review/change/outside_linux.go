@@ -23,7 +23,12 @@ type outside struct {
 }
 
 func openOutside(root string) (*outside, error) {
-	fd, err := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	// The path had no link when the view was made. One that is there now, which whoever may write to a folder above could
+	// have put there, leads to another folder.
+	fd, err := unix.Openat2(unix.AT_FDCWD, root, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err == unix.ELOOP {
+		return nil, fmt.Errorf("open %q: a link was put on its way since the view was made", root)
+	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: root, Err: err}
 	}
