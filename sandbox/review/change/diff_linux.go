@@ -2,6 +2,7 @@ package change
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -78,7 +79,11 @@ func reason(err error) string {
 			return e.Error()
 		}
 	}
-	return err.Error()
+	var path *os.PathError
+	if errors.As(err, &path) {
+		err = path.Err // its path may be called anything
+	}
+	return Harmless(err.Error())
 }
 
 // read reads a text, unless it is none.

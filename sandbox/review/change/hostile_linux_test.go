@@ -158,6 +158,22 @@ func TestSingleID(t *testing.T) {
 	v.outside("[ $(cat a) = 1 ]; [ ! -e d ]")
 }
 
+// Why a file cannot be read is told, and nothing of what it is called gets to the terminal with it.
+func TestUnreadableName(t *testing.T) {
+	name := "a\x1b[31m"
+	v := newView(t, spec.RootOverlay, "echo a > '"+name+"'")
+	v.write("echo b > '" + name + "'")
+	s := v.open()
+	v.outside("rm '" + name + "'; ln -s / '" + name + "'")
+	f, err := s.Read(s.Changes[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Unreadable == "" || strings.ContainsAny(f.Unreadable, "\x1b") {
+		t.Errorf("%q", f.Unreadable)
+	}
+}
+
 // A link on the way to a project, put there since its view was made, is not followed, neither to be read nor to be written.
 func TestLinkOnTheWay(t *testing.T) {
 	v := newView(t, spec.RootOverlay, "echo a > a")
