@@ -71,6 +71,9 @@ func (ig *ignored) add(at, text string) {
 		if !anchored {
 			p.parts = append([]string{"**"}, p.parts...)
 		}
+		if p.parts[len(p.parts)-1] == "**" {
+			p.parts = append(p.parts, "*") // "a/**" is what is in a, and not a
+		}
 		ig.in[at] = append(ig.in[at], p)
 	}
 }
@@ -111,23 +114,32 @@ func (ig *ignored) is(name string, parts []string, folder bool) bool {
 	return false
 }
 
+// matchParts takes each "**" for as little as will do, and only the last one for more where what follows does not fit: that takes
+// no longer than one length times the other, whatever a .gitignore and a path have been made for.
 func matchParts(pattern, parts []string) bool {
-	for len(pattern) > 0 {
-		if pattern[0] == "**" {
-			for i := 0; i <= len(parts); i++ {
-				if matchParts(pattern[1:], parts[i:]) {
-					return len(pattern) > 1 || i > 0 // "a/**" is what is in a, and not a
-				}
-			}
+	i, n := 0, 0
+	last, reach := -1, 0 // the last "**" so far, and where what it stands for ends
+	for n < len(parts) {
+		switch {
+		case i < len(pattern) && pattern[i] == "**":
+			last, reach = i, n
+			i++
+		case i < len(pattern) && matchPart(pattern[i], parts[n]):
+			i, n = i+1, n+1
+		case last >= 0:
+			reach++
+			i, n = last+1, reach
+		default:
 			return false
 		}
-		if len(parts) == 0 {
-			return false
-		}
-		if ok, err := path.Match(pattern[0], parts[0]); err != nil || !ok {
-			return false
-		}
-		pattern, parts = pattern[1:], parts[1:]
 	}
-	return len(parts) == 0
+	for i < len(pattern) && pattern[i] == "**" {
+		i++
+	}
+	return i == len(pattern)
+}
+
+func matchPart(pattern, part string) bool {
+	ok, err := path.Match(pattern, part)
+	return ok && err == nil
 }

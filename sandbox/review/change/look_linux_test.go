@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"cove/sandbox/spec"
@@ -182,6 +183,16 @@ func TestIgnoredLinear(t *testing.T) {
 	}
 	if ig.tried > 2*folders {
 		t.Errorf("%d patterns tried for %d paths", ig.tried, folders)
+	}
+}
+
+// A pattern and a path that were made for each other take no time to speak of: there are 10^20 ways in which these do not fit.
+func TestIgnoredHostile(t *testing.T) {
+	ig := &ignored{}
+	ig.add("", strings.Repeat("**/a/", 30)+"x\n")
+	began := time.Now()
+	if got := ig.match(strings.Repeat("a/", 200)+"y", false); got != "" || time.Since(began) > 5*time.Second {
+		t.Errorf("%q after %v", got, time.Since(began))
 	}
 }
 
