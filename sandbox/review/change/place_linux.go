@@ -23,8 +23,8 @@ type source struct {
 	mtime  tree.Time
 	target spec.Path
 	xattrs map[string]string
-	acl    []byte // of the access control list that was there; nil without
-	gid    int    // -1: as it comes
+	acl    lists // nil: as it comes
+	gid    int   // -1: as it comes
 	uid    int
 	// open returns the content of a regular file.
 	open func() (*os.File, error)
@@ -103,8 +103,8 @@ func (c *source) makeFile(dir int, tmp string, sync bool) error {
 			return fmt.Errorf("extended attribute %q: %w", name, err)
 		}
 	}
-	if c.acl != nil {
-		_ = unix.Fsetxattr(fd, aclXattr, c.acl, 0)
+	if err := c.acl.give(fd); err != nil {
+		return err
 	}
 	if err := unix.Fchmod(fd, c.mode&0o7777); err != nil {
 		return err
@@ -117,8 +117,6 @@ func (c *source) makeFile(dir int, tmp string, sync bool) error {
 	}
 	return nil
 }
-
-const aclXattr = "system.posix_acl_access"
 
 func futimens(fd int, t tree.Time) error {
 	ts := []unix.Timespec{t.Spec(), t.Spec()}

@@ -3,6 +3,7 @@ package change
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 
 	"cove/sandbox/review/tree"
@@ -20,8 +21,9 @@ func (w *work) source(st *step) (*source, error) {
 	case w.undo:
 		return w.savedSource(st), nil
 	case st.content != nil:
-		st.content.acl = w.aclOf(st)
-		return st.content, nil
+		acl, err := w.aclOf(st)
+		st.content.acl = acl
+		return st.content, err
 	}
 	e, f, err := w.s.tree.Open(st.View, string(st.Rel))
 	if err != nil {
@@ -41,7 +43,10 @@ func (w *work) source(st *step) (*source, error) {
 	if f == nil {
 		return c, nil
 	}
-	c.acl = w.aclOf(st)
+	if c.acl, err = w.aclOf(st); err != nil {
+		f.Close()
+		return nil, err
+	}
 	c.open = func() (*os.File, error) { return f, nil }
 	if l, ok := w.linkOf(st); ok {
 		c.link = func(dir int, tmp string) bool {
@@ -62,25 +67,12 @@ func (w *work) ownerOf(c *source, st *step) {
 	}
 }
 
-// aclOf reads the access control list of what is outside: who may use a file is not for the program inside to say.
-func (w *work) aclOf(st *step) []byte {
+// aclOf reads the access control lists of the file that another takes the place of.
+func (w *work) aclOf(st *step) (lists, error) {
 	if st.Old == nil || st.Old.Mode&typeMask != unix.S_IFREG {
-		return nil
+		return nil, nil
 	}
-	f, err := w.s.outside[st.View].open(string(st.Rel))
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	n, err := unix.Fgetxattr(int(f.Fd()), aclXattr, nil)
-	if err != nil || n == 0 {
-		return nil
-	}
-	b := make([]byte, n)
-	if n, err = unix.Fgetxattr(int(f.Fd()), aclXattr, b); err != nil {
-		return nil
-	}
-	return b[:n]
+	return w.s.outside[st.View].lists(string(st.Rel))
 }
 
 // linkOf tells a file that has several names in the view.
@@ -142,11 +134,11 @@ func (s *Set) textSource(c *Change, text string) *source {
 func (w *work) savedSource(st *step) *source {
 	old := st.Old
 	c := &source{mode: old.Mode, mtime: old.Mtime, target: old.Target, uid: int(old.UID), gid: int(old.GID)}
-	if old.Xattrs != nil {
-		c.xattrs = map[string]string{}
+	if !old.Moved {
+		c.xattrs, c.acl = map[string]string{}, lists{}
 		for name, value := range old.Xattrs {
-			if name == aclXattr {
-				c.acl = value
+			if name == aclXattr || name == aclDefaultXattr {
+				c.acl[name] = value
 			} else {
 				c.xattrs[name] = string(value)
 			}
@@ -156,8 +148,21 @@ func (w *work) savedSource(st *step) *source {
 		return c
 	}
 	name := w.j.saved(old.Saved)
-	c.open = func() (*os.File, error) { return os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0) }
-	if old.Moved { // the very file comes back
+	c.open = func() (*os.File, error) {
+		f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+		if err != nil || !old.Moved {
+			return f, err
+		}
+		if c.xattrs, err = xattrsOf(int(f.Fd())); err == nil {
+			c.acl, err = listsOfFD(int(f.Fd()))
+		}
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		return f, nil
+	}
+	if old.Moved { // the very file comes back; where it cannot, a copy with all that it has
 		c.link = func(dir int, tmp string) bool { return unix.Linkat(unix.AT_FDCWD, name, dir, tmp, 0) == nil }
 	}
 	return c
@@ -234,11 +239,10 @@ func (o *was) keepXattrs(fd int) error {
 	for name, value := range xattrs {
 		o.Xattrs[name] = []byte(value)
 	}
-	if n, err := unix.Fgetxattr(fd, aclXattr, nil); err == nil && n > 0 {
-		b := make([]byte, n)
-		if n, err = unix.Fgetxattr(fd, aclXattr, b); err == nil {
-			o.Xattrs[aclXattr] = b[:n]
-		}
+	acl, err := listsOfFD(fd)
+	if err != nil {
+		return err
 	}
+	maps.Copy(o.Xattrs, acl)
 	return nil
 }

@@ -282,6 +282,9 @@ func (w *work) dress(st *step) error {
 	if err := c.own(func(uid, gid int) error { return unix.Fchown(fd, uid, gid) }); err != nil {
 		return err
 	}
+	if err := c.acl.give(fd); err != nil {
+		return err
+	}
 	if err := unix.Fchmod(fd, c.mode&0o7777); err != nil {
 		return err
 	}
