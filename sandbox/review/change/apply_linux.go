@@ -264,7 +264,9 @@ func (s *Set) apply(ctx context.Context, chosen []*Change, opts Options, res *Re
 	}
 	w := &work{s: s, j: j, force: opts.Force, clean: map[string]bool{}, names: map[linked]name{}}
 	defer func() { err = errors.Join(err, j.close()) }()
-	j.Steps = s.steps(chosen, opts)
+	if j.Steps, err = s.steps(chosen, opts); err != nil {
+		return err
+	}
 	w.sync = len(j.Steps) <= fewSteps
 	if err := w.save(ctx); err != nil {
 		s.dropSaved(j)
@@ -300,7 +302,7 @@ func (s *Set) newJournal() (*journal, error) {
 }
 
 // steps makes a step of each change, and two of what was renamed.
-func (s *Set) steps(chosen []*Change, opts Options) []*step {
+func (s *Set) steps(chosen []*Change, opts Options) (_ []*step, err error) {
 	var out []*step
 	add := func(c *Change, kind Kind, old, now *Meta) *step {
 		st := &step{n: len(out), Path: c.Path, View: c.view, Rel: spec.Path(c.rel), Kind: kind, expect: identOf(old), New: identOf(now), goal: identOf(now), change: c, Forced: c.Conflict != ""}
@@ -324,10 +326,12 @@ func (s *Set) steps(chosen []*Change, opts Options) []*step {
 		}
 		if text := opts.Picked[c]; text != nil {
 			st.Part = true
-			st.content = s.textSource(c, *text)
+			if st.content, err = s.textSource(c, *text); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return out
+	return out, nil
 }
 
 // remember tells the folders in which nobody but cove has changed anything since the view began, before cove does.

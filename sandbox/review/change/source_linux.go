@@ -105,16 +105,18 @@ func (w *work) linkTo(l linked, dir int, tmp string) bool {
 }
 
 // textSource is a file of the view with another text: some of its hunks.
-func (s *Set) textSource(c *Change, text string) *source {
+func (s *Set) textSource(c *Change, text string) (*source, error) {
 	// Another mode stays a change, with the other hunks.
 	src := &source{mode: c.Old.Mode &^ setIDs, mtime: c.New.Mtime, uid: -1, gid: -1}
 	src.uid, src.gid = int(c.Old.uid), int(c.Old.gid)
-	if e, f, err := s.tree.Open(c.view, c.rel); err == nil {
-		src.xattrs = e.Xattrs
-		if f != nil {
-			f.Close()
-		}
+	e, f, err := s.tree.Open(c.view, c.rel)
+	if err != nil {
+		return nil, fmt.Errorf("read %q of the view: %w", c.name(), err)
 	}
+	if f != nil {
+		f.Close()
+	}
+	src.xattrs = e.Xattrs
 	src.open = func() (*os.File, error) {
 		fd, err := unix.MemfdCreate("hunks", unix.MFD_CLOEXEC)
 		if err != nil {
@@ -127,7 +129,7 @@ func (s *Set) textSource(c *Change, text string) *source {
 		}
 		return f, nil
 	}
-	return src
+	return src, nil
 }
 
 // savedSource is what was at a step's path before.
