@@ -112,12 +112,15 @@ func readJournal(dir string) (*journal, error) {
 		return nil, err
 	}
 	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
 		var m note
-		if json.Unmarshal(lines.Bytes(), &m) != nil {
-			break // the last line of one that was killed
+		if json.Unmarshal(lines.Bytes(), &m) == nil { // else the last line of one that was killed, or had no room
+			j.keep(m)
 		}
-		j.keep(m)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	return &j, nil
 }
@@ -135,6 +138,9 @@ func (j *journal) note(m note) error {
 			return err
 		}
 		j.log = f
+		if _, err := f.WriteString("\n"); err != nil { // the last line may have no end
+			return err
+		}
 	}
 	b, err := json.Marshal(m)
 	if err != nil {
