@@ -21,6 +21,10 @@ func (w *work) finish(ctx context.Context, to phase, chosen []*Change, res *Resu
 	var log strings.Builder
 	now := time.Now().UTC().Format(time.RFC3339)
 	doneAt := map[*Change]bool{}
+	did := applied
+	if w.undo {
+		did = undone
+	}
 	for _, st := range w.j.Steps {
 		if w.undo && st.done {
 			w.j.unlink(st)
@@ -32,6 +36,9 @@ func (w *work) finish(ctx context.Context, to phase, chosen []*Change, res *Resu
 			res.Skipped = append(res.Skipped, Skipped{st.Path, st.skip})
 			doneAt[st.change] = false
 		}
+		if st.bare {
+			doneAt[st.change] = false
+		}
 		if err := w.record(st); err != nil {
 			return err
 		}
@@ -39,7 +46,7 @@ func (w *work) finish(ctx context.Context, to phase, chosen []*Change, res *Resu
 			if _, ok := doneAt[st.change]; !ok {
 				doneAt[st.change] = true
 			}
-			fmt.Fprintf(&log, "%s %s %s %q\n", now, to, st.Kind, path)
+			fmt.Fprintf(&log, "%s %s %s %q\n", now, did, st.Kind, path)
 		}
 	}
 	w.otherNames()
@@ -51,9 +58,6 @@ func (w *work) finish(ctx context.Context, to phase, chosen []*Change, res *Resu
 		if m, err := s.outside[view].lstat(rel); err == nil && m.IsDir() && !s.before(m.Ctime) {
 			s.state.ours[at] = identOf(m)
 		}
-	}
-	if w.undo && len(res.Skipped) > 0 {
-		to = applied // the rest can still be taken back
 	}
 	w.j.Phase = to
 	if err := s.state.write(s.dir); err != nil {
@@ -127,12 +131,12 @@ func (w *work) record(st *step) error {
 	now := identOf(m)
 	ours := w.s.state.ours
 	switch {
-	case st.done && (now == nil || w.undo && st.Forced):
+	case st.done && (now == nil || w.undo && st.Forced || !w.isPut(st, now)):
 		delete(ours, path)
 	case st.done:
 		ours[path] = now
 	}
-	if !st.done || st.Part {
+	if !st.done || st.Part || st.bare {
 		return nil
 	}
 	if w.undo {
@@ -141,6 +145,27 @@ func (w *work) record(st *step) error {
 		w.s.state.applied[path] = st.New
 	}
 	return nil
+}
+
+// isPut tells that what is outside is what the step has put there, and that nobody has changed or replaced it since: that would
+// be overwritten by the next apply, as cove's own.
+func (w *work) isPut(st *step, now *ident) bool {
+	made, want := w.j.made, st.New
+	if w.undo {
+		made, want = w.j.unmade, nil
+		if st.Old != nil {
+			want = &st.Old.ident
+		}
+	}
+	switch {
+	case want == nil:
+		return false // there was to be nothing
+	case st.put != nil:
+		return st.put.moved(now)
+	case made[st.n] != now.Ino:
+		return false
+	}
+	return now.Mode&typeMask == typeDir || now.Mtime == want.Mtime
 }
 
 // otherNames remembers that it was cove which changed the ctime of a file by taking one of its names away.

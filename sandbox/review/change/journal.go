@@ -58,8 +58,10 @@ type step struct {
 	content *source // of New
 	change  *Change
 	tmp     bool   // its temporary file is there
+	put     *ident // of a file: what took its place; nil: not known, for it was done before a kill
 	skip    string // why it was not done
 	done    bool
+	bare    bool // a folder that is there and has not got its mode and attributes yet
 }
 
 // was is what was at a path, so that it can come back.

@@ -194,7 +194,15 @@ func place(dir int, tmp, name string, expect *ident, keep string) error {
 			err = errNotEmpty
 		}
 	}
-	return errors.Join(err, unix.Renameat2(dir, tmp, dir, name, unix.RENAME_EXCHANGE))
+	return errors.Join(err, putBack(dir, tmp, name, unix.RENAME_EXCHANGE))
+}
+
+// putBack gives what was taken out of its place for nothing that place again.
+func putBack(dir int, tmp, name string, flags uint) error {
+	if err := unix.Renameat2(dir, tmp, dir, name, flags); err != nil {
+		return fmt.Errorf("what was there is left beside it as %q: %w", tmp, err)
+	}
+	return nil
 }
 
 // putAway moves what has lost its place to where it is kept, or removes it.
@@ -246,5 +254,5 @@ func takeAway(dir int, tmp, name string, expect *ident, keep string) error {
 			return nil
 		}
 	}
-	return errors.Join(err, unix.Renameat2(dir, tmp, dir, name, unix.RENAME_NOREPLACE))
+	return errors.Join(err, putBack(dir, tmp, name, unix.RENAME_NOREPLACE))
 }

@@ -103,7 +103,11 @@ func (s *Set) Undo(ctx context.Context, opts Options) (_ *Result, err error) {
 	w.remember()
 	w.sync = len(steps) <= fewSteps
 	err = w.run(ctx, w.backward(steps))
-	err = errors.Join(err, w.forgetUnmade(), w.finish(ctx, undone, listed, res))
+	to := undone
+	if slices.ContainsFunc(steps, func(st *step) bool { return !st.done || st.bare }) {
+		to = applied // the rest can still be taken back
+	}
+	err = errors.Join(err, w.forgetUnmade(), w.finish(ctx, to, listed, res))
 	if err == nil {
 		s.journal = nil
 		if len(res.Skipped) == 0 {
@@ -145,7 +149,7 @@ func (w *work) back(st *step) (back bool, why string, err error) {
 		old = &st.Old.ident
 	}
 	wrote := st.New
-	st.expect, st.goal, st.done, st.skip = now, old, false, ""
+	st.expect, st.goal, st.done, st.bare, st.skip = now, old, false, false, ""
 	st.change = &Change{Path: st.Path, Kind: st.Kind, Old: m, view: st.View, rel: string(st.Rel)}
 	if old != nil {
 		st.change.New = &Meta{Mode: old.Mode, Size: old.Size, Target: st.Old.Target}

@@ -62,6 +62,7 @@ func (w *work) begin(st *step) error {
 	out := w.s.outside[st.View]
 	base := baseOf(string(st.Rel))
 	if st.Rel == "" {
+		st.bare = true
 		return w.inPlace(st)
 	}
 	dir, err := out.dir(parentOf(string(st.Rel)))
@@ -77,6 +78,7 @@ func (w *work) begin(st *step) error {
 	}
 	tmp := w.j.tmpName(st.n)
 	isDir := st.goal != nil && st.goal.Mode&typeMask == typeDir
+	st.bare = isDir
 	switch {
 	case st.goal == nil:
 		if err := w.flush(); err != nil { // a folder goes after what was in it
@@ -192,8 +194,11 @@ func (w *work) flush() error {
 		}
 		if err == nil {
 			tmp, base := w.j.tmpName(st.n), baseOf(string(st.Rel))
-			if err = place(dir, tmp, base, st.expect, w.keepAt(st)); err != nil {
-				_ = unix.Unlinkat(dir, tmp, 0)
+			if st.put, err = identAt(dir, tmp); err == nil {
+				err = place(dir, tmp, base, st.expect, w.keepAt(st))
+			}
+			if err != nil {
+				dropOwn(dir, tmp, st.put)
 			} else if l, ok := w.linkOf(st); ok && w.names[l].name == tmp {
 				n := w.names[l]
 				n.name = base
@@ -205,6 +210,14 @@ func (w *work) flush() error {
 		}
 	}
 	return nil
+}
+
+// dropOwn removes a temporary file that has not come to its place. What else has its name was in that place a moment ago, and
+// is somebody's only copy.
+func dropOwn(dir int, tmp string, own *ident) {
+	if now, err := identAt(dir, tmp); err == nil && now != nil && own != nil && now.Ino == own.Ino {
+		_ = unix.Unlinkat(dir, tmp, 0)
+	}
 }
 
 // abandon removes files that will not come to their places.
@@ -225,10 +238,11 @@ func (w *work) abandon() error {
 func (w *work) settleDirs(steps []*step) error {
 	for _, st := range slices.Backward(steps) {
 		if st.done && st.goal != nil && st.goal.Mode&typeMask == typeDir {
-			if err := w.dress(st); err != nil {
-				if fatal(err) {
-					return err
-				}
+			err := w.dress(st)
+			if fatal(err) {
+				return err
+			}
+			if st.bare = err != nil; err != nil {
 				w.skip(st, err)
 				st.done = false
 			}
