@@ -49,7 +49,7 @@ type sshAgent struct {
 }
 
 // openAgent finds the keys that were asked for. Each has to be there: a sandbox without them is not what was asked for.
-func openAgent(ctx context.Context, s *spec.SSHAgent) (*sshAgent, error) {
+func openAgent(ctx context.Context, s *spec.SSHAgent, p *programs) (*sshAgent, error) {
 	a := &sshAgent{socket: string(s.Socket), chosen: map[string]string{}}
 	conn, err := dialUnix(ctx, a.socket)
 	if err != nil {
@@ -76,7 +76,7 @@ func openAgent(ctx context.Context, s *spec.SSHAgent) (*sshAgent, error) {
 		}
 	}
 	if s.Confirm {
-		a.asker, err = newAsker(string(s.Askpass))
+		a.asker, err = newAsker(p, string(s.Askpass))
 	}
 	return a, err
 }

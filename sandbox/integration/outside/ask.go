@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,20 +25,21 @@ const quiet = 10 * time.Second
 
 // asker asks the caller, outside: by a program of the caller's desktop, and never on a terminal, which may be the sandbox's.
 type asker struct {
+	*programs
 	program string
 	mu      sync.Mutex // one question at a time
 	no      time.Time  // the last one
 }
 
-func newAsker(program string) (*asker, error) {
+func newAsker(p *programs, program string) (*asker, error) {
 	named := program
 	if program == "" {
 		program = usualAskpass
 	}
-	path, err := exec.LookPath(program)
+	path, err := p.find(program)
 	switch {
 	case err == nil:
-		return &asker{program: path}, nil
+		return &asker{programs: p, program: path}, nil
 	case named == "":
 		return nil, &integration.MissingError{Name: "host.ssh_agent.confirm", Why: "there is no program that could ask you: SSH_ASKPASS is not set, and there is no " + usualAskpass,
 			Do: "set SSH_ASKPASS to one such as ssh-askpass-gnome or ksshaskpass; it is asked outside the sandbox"}
@@ -59,21 +58,13 @@ func (a *asker) ask(ctx context.Context, question string) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	out, err := runOutside(ctx, nil, append(environWithout(), "SSH_ASKPASS_PROMPT=confirm"), a.program, question)
+	out, err := runOutside(ctx, nil, append(a.environ(), "SSH_ASKPASS_PROMPT=confirm"), a.program, question)
 	said := strings.TrimSpace(string(out))
 	yes := err == nil && (said == "" || strings.EqualFold(said, "yes"))
 	if !yes {
 		a.no = time.Now()
 	}
 	return yes
-}
-
-// environWithout is this process's environment without some variables.
-func environWithout(names ...string) []string {
-	return slices.DeleteFunc(os.Environ(), func(e string) bool {
-		name, _, _ := strings.Cut(e, "=")
-		return slices.Contains(names, name)
-	})
 }
 
 // maxOutput bounds what a program of the caller's may say.

@@ -39,7 +39,7 @@ func (Integrations) Open(ctx context.Context, s *spec.Spec, tell func(integratio
 	o := &opened{name: s.Name, id: s.ID, tell: tell}
 	if a := s.Integrations.SSHAgent; a != nil {
 		var err error
-		if o.agent, err = openAgent(ctx, a); err != nil {
+		if o.agent, err = openAgent(ctx, a, newPrograms(s)); err != nil {
 			return nil, err
 		}
 	}
@@ -64,14 +64,14 @@ func (o *opened) openServices(ctx context.Context, s *spec.Spec) error {
 		}
 	}
 	if in.Browser {
-		b, err := newBrowser()
+		b, err := newBrowser(newPrograms(s))
 		if err != nil {
 			return err
 		}
 		o.services[integration.Open] = b
 	}
 	if in.Notify {
-		n, err := newNotifier(s.Name)
+		n, err := newNotifier(newPrograms(s), s.Name)
 		if err != nil {
 			return err
 		}
