@@ -18,7 +18,7 @@ import (
 // ErrNoHelper says that newuidmap or newgidmap is not there, so that only one id can be mapped.
 var ErrNoHelper = errors.New("newuidmap and newgidmap are not installed")
 
-// Helpers finds newuidmap and newgidmap on PATH, then where Debian and Fedora put them.
+// Helpers finds newuidmap and newgidmap on PATH.
 func Helpers() (newuidmap, newgidmap string, err error) {
 	newuidmap, err = findHelper("newuidmap")
 	if err == nil {
@@ -30,7 +30,31 @@ func Helpers() (newuidmap, newgidmap string, err error) {
 	return newuidmap, newgidmap, nil
 }
 
-func findHelper(name string) (string, error) { return LookPath(name) }
+// findHelper passes over what has no power that its caller lacks: where PATH has a folder of the project, as direnv and npm have it, a
+// sandbox may have put something there under a helper's name, to be run outside at the next start.
+func findHelper(name string) (string, error) {
+	for _, dir := range strings.Split(os.Getenv("PATH"), ":") {
+		if file := path.Join(dir, name); strings.HasPrefix(dir, "/") && executableFile(file) == nil && empowered(file) {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("%q: %w", name, ErrNotFound)
+}
+
+// empowered reports whether root, and nobody inside, has made a program what it is: it is root's own, and so is a link to it, or it has file
+// capabilities that count everywhere. Those set in a user namespace are of another revision (capabilities(7)).
+func empowered(file string) bool {
+	var link, target unix.Stat_t
+	if unix.Lstat(file, &link) != nil || unix.Stat(file, &target) != nil {
+		return false
+	}
+	if link.Uid == 0 && target.Uid == 0 {
+		return true
+	}
+	var caps [64]byte
+	n, err := unix.Lgetxattr(file, "security.capability", caps[:])
+	return err == nil && n >= 4 && caps[3] == 2 // the highest byte of VFS_CAP_REVISION_2, in little endian
+}
 
 // LookPath finds a program as execvp(3) does, but for what PATH has of the current folder: ErrNotFound, or what is wrong
 // with the file where name has a slash. It is what package os/exec has too, which is initialised so late that every stage

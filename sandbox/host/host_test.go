@@ -161,25 +161,46 @@ func TestNoHelpers(t *testing.T) {
 	}
 }
 
-// A helper that is not setuid cannot map: found out by trying, and the single id still works.
-func TestWeakHelper(t *testing.T) {
+// What is nobody's but the caller's cannot map, and a sandbox may have put it there: it is not run, and neither hides the real helper nor
+// stands in for one.
+func TestPlantedHelper(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Skip("root needs no helper")
 	}
 	opts := options(t)
 	bin := t.TempDir()
+	ran := filepath.Join(bin, "ran")
 	for _, name := range []string{"newuidmap", "newgidmap"} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\necho no power >&2; exit 1\n"), 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n: >"+ran+"; exit 1\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-	h := probe(t, opts)
-	if h.Helpers.Weak == "" || len(h.SubIDs.UIDs) > 0 && h.MapRange.OK {
-		t.Errorf("weak helpers: %+v, mapRange %+v", h.Helpers, h.MapRange)
+	before := probe(t, opts)
+	for _, path := range []string{bin + ":" + os.Getenv("PATH"), bin} {
+		t.Setenv("PATH", path)
+		h := probe(t, opts)
+		want := before.Helpers
+		if path == bin {
+			want = Helpers{}
+		}
+		if h.Helpers.NewUIDMap != want.NewUIDMap || h.Helpers.NewGIDMap != want.NewGIDMap || h.Helpers.Weak != want.Weak {
+			t.Errorf("PATH %s: %+v, want %+v", path, h.Helpers, want)
+		}
+		if ok := before.MapRange.OK && path != bin; h.MapRange.OK != ok {
+			t.Errorf("PATH %s: mapRange %+v", path, h.MapRange)
+		}
 	}
-	if len(h.SubIDs.UIDs) > 0 && !strings.Contains(h.MapRange.Why, "no power") {
-		t.Errorf("mapRange does not cite the helper: %q", h.MapRange.Why)
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("it was run")
+	}
+}
+
+// A program that is root's, and neither setuid nor with capabilities, is no helper that can map.
+func TestPrivileged(t *testing.T) {
+	for path, want := range map[string]bool{"/bin/sh": false, "/nowhere": false} {
+		if got := privileged(path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
 	}
 }
 

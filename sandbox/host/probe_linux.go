@@ -162,8 +162,7 @@ const noUID = 1<<32 - 1
 
 func findHelpers() Helpers {
 	var h Helpers
-	h.NewUIDMap, _ = exec.LookPath("newuidmap")
-	h.NewGIDMap, _ = exec.LookPath("newgidmap")
+	h.NewUIDMap, h.NewGIDMap, _ = userns.Helpers()
 	h.FuseOverlayfs, _ = exec.LookPath("fuse-overlayfs")
 	h.Slirp4netns, _ = exec.LookPath("slirp4netns")
 	h.Pasta, _ = exec.LookPath("pasta")
