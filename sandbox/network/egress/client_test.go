@@ -194,6 +194,10 @@ func TestHTTP(t *testing.T) {
 		post("Transfer-Encoding: chunked", "5\r\n123456\r\n0\r\n\r\n"):        BadForm,
 		post("Transfer-Encoding: chunked", "0x5\r\n12345\r\n0\r\n\r\n"):       BadForm,
 		post("Transfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n"):  BadForm,
+		post("Connection: keep-alive, X\r\nContent-Length: 1", "x"):           "",
+		// A proxy behind here takes them out, and the server takes the body for the next request, or another host.
+		post("Connection: keep-alive, Content-Length\r\nContent-Length: 50", evil): BadForm,
+		post("Connection: x\r\nConnection: HOST", ""):                              BadForm, post("Connection:transfer-encoding\r\nTransfer-Encoding: chunked", ""): BadForm,
 		// A server that knows no trailers begins the next request at them.
 		post("Transfer-Encoding: chunked", "0\r\nT: v\r\n"+evil):                       BadForm,
 		post("Transfer-Encoding: chunked", "0\r\nHost: evil.example\r\n\r\n"):          BadForm,

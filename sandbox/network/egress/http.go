@@ -263,6 +263,14 @@ func (r *request) header(name, value string, again, old bool) error {
 			return fmt.Errorf("Transfer-Encoding %.80q", value)
 		}
 		r.chunked = true
+	case "connection":
+		// A proxy before the server takes out the headers that are named here, and the server reads another request (RFC 9110
+		// 7.6.1: none that is meant for all may be).
+		for option := range strings.SplitSeq(value, ",") {
+			if option = strings.ToLower(strings.TrimSpace(option)); countsInHead(option) {
+				return fmt.Errorf("Connection %.80q", value)
+			}
+		}
 	case "upgrade":
 		if !strings.EqualFold(value, "websocket") {
 			return fmt.Errorf("Upgrade to %.80q, where requests cannot be looked at", value)
@@ -270,6 +278,11 @@ func (r *request) header(name, value string, again, old bool) error {
 		r.websocket = true
 	}
 	return nil
+}
+
+// countsInHead tells the headers by which servers find a request's host and its end.
+func countsInHead(name string) bool {
+	return name == "host" || name == "content-length" || name == "transfer-encoding"
 }
 
 // body passes what is left of a body or a chunk.
@@ -340,7 +353,7 @@ func (c *Client) trailer() ([]byte, error) {
 	switch name, _, err := field(string(line)); {
 	case err != nil:
 		return c.odd("HTTP: behind the last chunk: %v", err)
-	case name == "host" || name == "content-length" || name == "transfer-encoding" || name == "upgrade":
+	case countsInHead(name) || name == "upgrade":
 		return c.odd("HTTP: %s behind the last chunk", name)
 	}
 	return c.take(), nil
