@@ -2,7 +2,6 @@ package builtin
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 
 	"cove/sandbox/network"
@@ -21,20 +20,12 @@ func (n *Network) log(d network.Decision) {
 
 // decision begins the line for an address.
 func (n *Network) decision(kind string, to netip.AddrPort, v egress.Verdict) network.Decision {
-	name := meant(v)
+	name := v.Name
 	if name == "" {
 		name = n.policy.NameOf(to.Addr())
 	}
 	return network.Decision{Time: time.Now(), Kind: kind, Name: name, Address: to.Addr().String(), Port: to.Port(),
 		Allowed: v.OK, Reason: v.Reason, Entry: v.Entry}
-}
-
-// meant is a name that the address may be meant by; "" where it is the address that may be connected to.
-func meant(v egress.Verdict) string {
-	if len(v.Names) == 0 {
-		return ""
-	}
-	return slices.Min(v.Names)
 }
 
 func (n *Network) logName(name, kind string, v egress.Verdict, told []netip.Addr) {

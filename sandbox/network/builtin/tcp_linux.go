@@ -91,8 +91,8 @@ func (n *Network) acceptTCP(r *tcp.ForwarderRequest) {
 		r.Complete(true)
 		return
 	}
-	defer n.policy.Hold(to.Addr(), v.Names)()
-	out, err := n.dial(target, meant(v))
+	defer n.policy.Hold(to.Addr(), v.Name)()
+	out, err := n.dial(target, v.Name)
 	if err != nil {
 		d.Error = bareError(err)
 		n.log(d)

@@ -57,7 +57,7 @@ func (n *Network) acceptUDP(r *udp.ForwarderRequest) bool {
 			n.answerNames(c.UDPConn)
 			return
 		}
-		defer n.policy.Hold(to.Addr(), v.Names)()
+		defer n.policy.Hold(to.Addr(), v.Name)()
 		d := n.decision("udp", to, v)
 		n.carryFlow(c, to, &d)
 		d.Took = time.Since(d.Time)

@@ -28,10 +28,10 @@ type Verdict struct {
 	OK     bool
 	Reason string // where not OK
 	Entry  string // the entry that decided, as the profile has it
-	// Names are those by which the address may be meant: that opened it, or that an entry for everything lets through. There are
-	// none where an entry for addresses opened it.
-	Names []string
-	Say   Say
+	// Name is one by which the address may be meant: that opened it, or that an entry for everything lets through. There is
+	// none where an entry for addresses opened it. Of several it is the least.
+	Name string
+	Say  Say
 }
 
 // Say is what it matters that a client says of the name it means.
@@ -78,8 +78,10 @@ const (
 	// is how long it holds at most, and the longest that a client is told.
 	FloorTTL = 60 * time.Second
 	CeilTTL  = time.Hour
-	// maxLessons bounds the memory for names: asking for more pushes out what was learnt before.
+	// maxLessons bounds the memory for names: asking for more pushes out what was learnt before. maxNames bounds those of one address,
+	// which are gone through for each connection there.
 	maxLessons = 20_000
+	maxNames   = 256
 )
 
 // New understands a profile's entries. closed tells the addresses that are to be opened by an entry for addresses, or
@@ -200,22 +202,24 @@ func (p *Policy) Connect(proto string, to netip.AddrPort) Verdict {
 	if !p.listed {
 		return Verdict{OK: true, Say: p.sayOpen()}
 	}
-	var good []string
-	entry := ""
+	slices.Sort(names)
+	v := Verdict{OK: true, Say: Allowed}
 	for _, name := range names {
 		if text, ok := p.opens(name, proto, to.Port()); ok {
-			good, entry = append(good, name), text
+			v.Name, v.Entry = name, text
+			break
 		}
 	}
-	v := Verdict{OK: true, Names: good, Entry: entry, Say: Allowed}
 	if text, ok := p.opensAny(proto, to.Port()); ok {
-		if v.Say = p.sayOpen(); good == nil {
+		if v.Say = p.sayOpen(); v.Name == "" {
 			v.Entry = text
-			v.Names = slices.DeleteFunc(names, func(name string) bool { return p.denies(name, proto, to.Port()) != "" })
+			if i := slices.IndexFunc(names, func(name string) bool { return p.denies(name, proto, to.Port()) == "" }); i >= 0 {
+				v.Name = names[i]
+			}
 		}
 		return v
 	}
-	if good == nil {
+	if v.Name == "" {
 		return Verdict{Reason: NotListed}
 	}
 	return v
@@ -356,9 +360,24 @@ func (p *Policy) Learn(name string, addr netip.Addr, ttl time.Duration) bool {
 		names = map[string]*lesson{}
 		p.learned[addr] = names
 	}
+	if len(names) >= maxNames {
+		delete(names, oldest(names))
+		p.lessons--
+	}
 	names[name] = &lesson{until: until}
 	p.lessons++
 	return true
+}
+
+// oldest is the name that holds for the shortest time, of those that nobody uses if there are any.
+func oldest(names map[string]*lesson) string {
+	best := ""
+	for name, l := range names {
+		if o := names[best]; o == nil || (l.users == 0) != (o.users == 0) && l.users == 0 || (l.users == 0) == (o.users == 0) && l.until.Before(o.until) {
+			best = name
+		}
+	}
+	return best
 }
 
 // forget makes room: what no longer holds, else whatever nobody uses.
@@ -399,24 +418,19 @@ func (p *Policy) namesOf(addr netip.Addr) []string {
 	return out
 }
 
-// Hold keeps what opened an address open, as long as a connection lives; the function that it returns lets go.
-func (p *Policy) Hold(addr netip.Addr, names []string) (release func()) {
-	addr = bare(addr)
+// Hold keeps what opened an address open, a Verdict's name, as long as a connection lives; the function that it returns lets go.
+func (p *Policy) Hold(addr netip.Addr, name string) (release func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var held []*lesson
-	for _, name := range names {
-		if l := p.learned[addr][name]; l != nil {
-			l.users++
-			held = append(held, l)
-		}
+	l := p.learned[bare(addr)][name]
+	if l == nil {
+		return func() {}
 	}
+	l.users++
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		for _, l := range held {
-			l.users--
-		}
+		l.users--
 	}
 }
 

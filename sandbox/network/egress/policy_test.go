@@ -3,6 +3,7 @@ package egress
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,7 +120,7 @@ func TestLearn(t *testing.T) {
 	}
 	// As long as a connection lives.
 	p.Learn("good.example", addr, time.Second)
-	release := p.Hold(addr, p.Connect("tcp", to).Names)
+	release := p.Hold(addr, p.Connect("tcp", to).Name)
 	clock.at = clock.at.Add(100 * time.Hour)
 	if !p.Connect("tcp", to).OK {
 		t.Error("a connection does not hold it")
@@ -162,7 +163,7 @@ func TestLearnBounded(t *testing.T) {
 	p, _ := policy(t, listed(t, "*.example"))
 	held := netip.MustParseAddr("203.0.113.1")
 	p.Learn("held.example", held, time.Minute)
-	defer p.Hold(held, []string{"held.example"})()
+	defer p.Hold(held, "held.example")()
 	for i := range 3 * maxLessons {
 		p.Learn(fmt.Sprintf("n%d.example", i), netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), time.Hour)
 	}
@@ -171,6 +172,37 @@ func TestLearnBounded(t *testing.T) {
 	}
 	if !p.Connect("tcp", netip.AddrPortFrom(held, 1)).OK {
 		t.Error("what is in use was forgotten")
+	}
+}
+
+// However many names are at one address, which a name of *.example can be made to be, a connection there goes through few; the latest
+// open it, and those in use.
+func TestNamesOfAnAddress(t *testing.T) {
+	p, clock := policy(t, listed(t, "*.example", "held.test:1"))
+	addr := netip.MustParseAddr("203.0.113.1")
+	p.Learn("held.test", addr, time.Minute)
+	if p.Connect("tcp", netip.AddrPortFrom(addr, 1)).Name != "held.test" {
+		t.Error("it is not open")
+	}
+	release := p.Hold(addr, "held.test")
+	for i := range 10 * maxNames {
+		clock.at = clock.at.Add(time.Millisecond)
+		name := fmt.Sprintf("n%d.example", i)
+		p.Learn(name, addr, time.Minute)
+		if !slices.Contains(p.namesOf(addr), name) {
+			t.Fatalf("%s was not learnt", name)
+		}
+	}
+	if n := len(p.namesOf(addr)); n > maxNames || p.lessons != n {
+		t.Errorf("%d names, %d lessons", n, p.lessons)
+	}
+	if !p.Connect("tcp", netip.AddrPortFrom(addr, 1)).OK {
+		t.Error("what is in use was forgotten")
+	}
+	release()
+	p.Learn("last.example", addr, time.Minute)
+	if p.Connect("tcp", netip.AddrPortFrom(addr, 1)).Name != "last.example" || slices.Contains(p.namesOf(addr), "held.test") {
+		t.Error("what is oldest stayed")
 	}
 }
 

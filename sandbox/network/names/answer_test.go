@@ -184,7 +184,7 @@ func TestTeaches(t *testing.T) {
 		t.Errorf("a client is told %d seconds", ttl)
 	}
 	v := s.Policy.Connect("tcp", netip.MustParseAddrPort("203.0.113.2:443"))
-	if !v.OK || len(v.Names) != 1 || v.Names[0] != "chain.example" {
+	if !v.OK || v.Name != "chain.example" {
 		t.Errorf("%+v", v)
 	}
 }
