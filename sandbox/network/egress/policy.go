@@ -74,9 +74,10 @@ type lesson struct {
 }
 
 const (
-	// FloorTTL is how long an answer holds at least: a program may take its time between asking and connecting. CeilTTL
-	// is how long it holds at most, and the longest that a client is told.
-	FloorTTL = 60 * time.Second
+	// FloorTTL is how long an answer holds at least: a program may take its time between asking and connecting, and keep
+	// an answer for longer than it is good for, as npm does with each for five minutes. CeilTTL is how long it holds at
+	// most, and the longest that a client is told.
+	FloorTTL = 6 * time.Minute
 	CeilTTL  = time.Hour
 	// maxLessons bounds the memory for names: asking for more pushes out what was learnt before. maxNames bounds those of one address,
 	// which are gone through for each connection there.

@@ -93,6 +93,17 @@ func TestConnect(t *testing.T) {
 	}
 }
 
+// Programs keep an answer for longer than it holds, npm for five minutes (make-fetch-happen's dns.ttl), and connect by it.
+func TestLearnOutlivesCaches(t *testing.T) {
+	p, clock := policy(t, listed(t, "good.example:443"))
+	to := netip.MustParseAddrPort("203.0.113.1:443")
+	p.Learn("good.example", to.Addr(), time.Second)
+	clock.at = clock.at.Add(5*time.Minute + 10*time.Second)
+	if v := p.Connect("tcp", to); !v.OK {
+		t.Errorf("%v", v)
+	}
+}
+
 // A name opens what it was told to be, on its ports and as long as it holds.
 func TestLearn(t *testing.T) {
 	e := listed(t, "good.example:443", "*.below.example")
