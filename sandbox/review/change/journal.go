@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"cove/sandbox/spec"
@@ -15,13 +16,13 @@ import (
 
 // journal is an apply, written down before it begins.
 type journal struct {
-	Version int         `json:"version"`
-	ID      string      `json:"id"` // part of the names of temporary files
-	Phase   phase       `json:"phase"`
-	Began   int64       `json:"began"`   // when its view was made, in nanoseconds
-	Folders []spec.Path `json:"folders"` // the views' outside
-	Paths   []spec.Path `json:"paths"`   // the same, relative to the project
-	Steps   []*step     `json:"steps"`
+	Version int
+	ID      string // part of the names of temporary files
+	Phase   phase
+	Began   int64       // when its view was made, in nanoseconds
+	Folders []spec.Path // the views' outside
+	Paths   []spec.Path // the same, relative to the project
+	Steps   []*step
 
 	dir    string
 	made   map[int]uint64 // inodes by step, from the file "steps-ID": what the apply has put, or was about to put, in its place
@@ -93,14 +94,43 @@ func (j *journal) path(name string) string { return filepath.Join(applyDir(j.dir
 // saved is where what was at a step's path is kept.
 func (j *journal) saved(name string) string { return filepath.Join(applyDir(j.dir), "old", name) }
 
-// readJournal reads the last apply's journal; nil when there was none.
-func readJournal(dir string) (*journal, error) {
+// readJournal reads the last apply's journal; nil when there was none, or none that is wanted. That is asked before its steps
+// are read: they are as many as the files of that apply.
+func readJournal(dir string, wanted func(*journal) bool) (*journal, error) {
 	var j journal
-	if err := readJSON(filepath.Join(applyDir(dir), "journal.json"), &j); err != nil || j.Version == 0 {
+	err := readJSON(filepath.Join(applyDir(dir), "journal.json"), func(member string, d *json.Decoder) (any, error) {
+		switch member {
+		case "version":
+			return &j.Version, nil
+		case "id":
+			return &j.ID, nil
+		case "phase":
+			return &j.Phase, nil
+		case "began":
+			return &j.Began, nil
+		case "folders":
+			return &j.Folders, nil
+		case "paths":
+			return &j.Paths, nil
+		case "steps": // the last
+			if j.Version != journalVersion || !wanted(&j) {
+				return nil, errEnough
+			}
+			if err := eachOf(d, func(st *step) { j.Steps = append(j.Steps, st) }); err != nil {
+				return nil, err
+			}
+			return nil, errDecoded
+		}
+		return nil, nil
+	})
+	if err != nil || j.Version == 0 {
 		return nil, err
 	}
 	if j.Version != journalVersion {
 		return nil, fmt.Errorf("its journal is of format %d, this cove knows %d: another cove wrote it", j.Version, journalVersion)
+	}
+	if !wanted(&j) {
+		return nil, nil
 	}
 	j.dir, j.made, j.unmade = dir, map[int]uint64{}, map[int]uint64{}
 	for n, s := range j.Steps {
@@ -130,7 +160,11 @@ func readJournal(dir string) (*journal, error) {
 const journalVersion = 1
 
 // write puts the journal on the disk.
-func (j *journal) write() error { return writeJSON(j.path("journal.json"), j) }
+func (j *journal) write() error {
+	return writeJSON(j.path("journal.json"), member{name: "version", value: j.Version}, member{name: "id", value: j.ID}, member{name: "phase", value: j.Phase},
+		member{name: "began", value: j.Began}, member{name: "folders", value: j.Folders}, member{name: "paths", value: j.Paths},
+		member{name: "steps", list: elements(slices.Values(j.Steps))})
+}
 
 // note writes down under which inode a step's new file is going to take its place.
 func (j *journal) note(m note) error {

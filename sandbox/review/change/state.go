@@ -2,10 +2,8 @@ package change
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+	"iter"
 	"path/filepath"
 
 	"cove/sandbox/review/tree"
@@ -54,13 +52,6 @@ type state struct {
 	began int64
 }
 
-type stateFile struct {
-	Version int         `json:"version"`
-	Began   int64       `json:"began"` // when the view was made that Applied is about
-	Applied []pathIdent `json:"applied"`
-	Ours    []pathIdent `json:"ours"`
-}
-
 type pathIdent struct {
 	Path  spec.Path `json:"path"`
 	Ident *ident    `json:"ident,omitempty"`
@@ -89,83 +80,49 @@ func applyDir(dir string) string { return filepath.Join(dir, "apply") }
 // readState reads what is kept of a view, and the journal when an apply or an undo was cut short.
 func readState(dir string, began int64) (*state, *journal, error) {
 	s := &state{applied: map[string]*ident{}, ours: map[string]*ident{}, began: began}
-	var f stateFile
-	if err := readJSON(filepath.Join(applyDir(dir), "state.json"), &f); err != nil {
+	version, of := 0, int64(0)
+	list := func(d *json.Decoder, to map[string]*ident) error {
+		if version > stateVersion {
+			return fmt.Errorf("its state is of format %d, this cove knows %d: a newer cove wrote it", version, stateVersion)
+		}
+		if err := eachOf(d, func(p pathIdent) { to[string(p.Path)] = p.Ident }); err != nil {
+			return err
+		}
+		return errDecoded
+	}
+	err := readJSON(filepath.Join(applyDir(dir), "state.json"), func(member string, d *json.Decoder) (any, error) {
+		switch member {
+		case "version":
+			return &version, nil
+		case "began": // when the view was made that applied is about
+			return &of, nil
+		case "applied":
+			return nil, list(d, s.applied)
+		case "ours":
+			return nil, list(d, s.ours)
+		}
+		return nil, nil
+	})
+	if err != nil {
 		return nil, nil, err
 	}
-	if f.Version > stateVersion {
-		return nil, nil, fmt.Errorf("its state is of format %d, this cove knows %d: a newer cove wrote it", f.Version, stateVersion)
+	if of != began {
+		clear(s.applied) // of a view that is gone
 	}
-	for _, p := range f.Applied {
-		if f.Began != began {
-			break // of a view that is gone
-		}
-		s.applied[string(p.Path)] = p.Ident
-	}
-	for _, p := range f.Ours {
-		s.ours[string(p.Path)] = p.Ident
-	}
-	j, err := readJournal(dir)
-	if err != nil || !j.cutShort() || j.Began != began {
-		return s, nil, err
-	}
-	return s, j, nil
+	j, err := readJournal(dir, func(j *journal) bool { return j.cutShort() && j.Began == began })
+	return s, j, err
 }
 
 func (s *state) write(dir string) error {
-	f := stateFile{Version: stateVersion, Began: s.began}
-	for p, i := range s.applied {
-		f.Applied = append(f.Applied, pathIdent{spec.Path(p), i})
+	list := func(m map[string]*ident) iter.Seq[any] {
+		return func(yield func(any) bool) {
+			for p, i := range m {
+				if !yield(pathIdent{spec.Path(p), i}) {
+					return
+				}
+			}
+		}
 	}
-	for p, i := range s.ours {
-		f.Ours = append(f.Ours, pathIdent{spec.Path(p), i})
-	}
-	return writeJSON(filepath.Join(applyDir(dir), "state.json"), f)
-}
-
-// readJSON leaves v as it is where there is no file.
-func readJSON(name string, v any) error {
-	b, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = json.Unmarshal(b, v)
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
-	}
-	return nil
-}
-
-// writeJSON replaces a file by one that is on the disk, whole.
-func writeJSON(name string, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	tmp := name + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, name); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(name))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return writeJSON(filepath.Join(applyDir(dir), "state.json"), member{name: "version", value: stateVersion}, member{name: "began", value: s.began},
+		member{name: "applied", list: list(s.applied)}, member{name: "ours", list: list(s.ours)})
 }

@@ -20,11 +20,11 @@ func OpenUndo(ctx context.Context, session Session, warn func(string)) (_ *Set, 
 	if len(session.Record().Views) > 0 {
 		return Open(ctx, session, warn)
 	}
-	j, err := readJournal(session.Dir())
+	j, err := readJournal(session.Dir(), (*journal).undoable)
 	if err != nil {
 		return nil, err
 	}
-	if j == nil || j.Phase == undone {
+	if j == nil {
 		return nil, ErrNoApply
 	}
 	if warn == nil {
@@ -48,16 +48,18 @@ func OpenUndo(ctx context.Context, session Session, warn func(string)) (_ *Set, 
 	return s, err
 }
 
+func (j *journal) undoable() bool { return j.Phase != undone }
+
 // Undo takes the last apply back: what was at its paths before comes there again, where cove's own is there still. What was
 // applied is a change of the view again.
 func (s *Set) Undo(ctx context.Context, opts Options) (_ *Result, err error) {
 	j := s.journal
 	if j == nil {
-		if j, err = readJournal(s.dir); err != nil {
+		if j, err = readJournal(s.dir, (*journal).undoable); err != nil {
 			return nil, err
 		}
 	}
-	if j == nil || j.Phase == undone {
+	if j == nil {
 		return nil, ErrNoApply
 	}
 	w := &work{s: s, j: j, force: opts.Force, undo: true, clean: map[string]bool{}}
