@@ -9,11 +9,13 @@ import (
 )
 
 // smallFiles is a tree like node_modules: 50 000 files of 2 KB on average, twenty to a directory.
-func (b *bench) smallFiles(tarball string) error {
+func (b *bench) smallFiles(tarball string) error { return modules(tarball, 2500) }
+
+func modules(tarball string, directories int) error {
 	return writeTar(tarball, func(w *tar.Writer) error {
 		words := vocabulary()
 		r := rand.New(rand.NewPCG(1, 2))
-		for d := range 2500 {
+		for d := range directories {
 			dir := fmt.Sprintf("modules/package-%04d", d)
 			if err := putDir(w, dir); err != nil {
 				return err

@@ -7,11 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
@@ -25,7 +22,9 @@ type shape struct {
 	layers     int
 	make       func(b *bench, tarball string) error // the file system it is cut from
 	window     int                                  // packed with zstd, which not every peer here takes, and this window
+	of         []string                             // made of the layers of these, up to the number
 	memoryOnly bool                                 // only what a pull of it takes of memory is of interest
+	startOnly  bool                                 // only started, not pulled
 }
 
 var shapes = []shape{
@@ -35,6 +34,8 @@ var shapes = []shape{
 	{name: "deep", what: "150 layers", layers: 150, make: (*bench).smallFiles, memoryOnly: true},
 	{name: "zstd8", what: "6 layers, zstd windows of 8 MiB", layers: 6, make: (*bench).farMatches, window: 8 << 20, memoryOnly: true},
 	{name: "zstd128", what: "6 layers, zstd windows of 128 MiB", layers: 6, make: (*bench).farMatches, window: 128 << 20, memoryOnly: true},
+	{name: "150", what: "150 layers", layers: 150, of: []string{"one", "deep"}, startOnly: true},
+	{name: "files", what: "50 000 files more", layers: 2, of: []string{"one", "many"}, startOnly: true},
 }
 
 func (b *bench) oci(name string) string { return filepath.Join(b.dir, "oci-"+name) }
@@ -42,14 +43,22 @@ func (b *bench) oci(name string) string { return filepath.Join(b.dir, "oci-"+nam
 // makeImages makes the file systems and lays them out as OCI images, without root, once.
 func (b *bench) makeImages() error {
 	for _, s := range shapes {
+		if s.window != 0 && !b.heavy {
+			continue
+		}
 		if _, err := os.Stat(filepath.Join(b.oci(s.name), "index.json")); err == nil {
 			continue
 		}
+		fmt.Fprintf(os.Stderr, "bench: making image %s (once)\n", s.name)
 		tarball := filepath.Join(b.dir, "root.tar")
-		if err := s.make(b, tarball); err != nil {
-			return err
+		lay := b.compose
+		if s.make != nil {
+			if err := s.make(b, tarball); err != nil {
+				return err
+			}
+			lay = func(s shape) error { return b.layOut(tarball, s) }
 		}
-		if err := b.layOut(tarball, s); err != nil {
+		if err := lay(s); err != nil {
 			return fmt.Errorf("image %s: %w", s.name, err)
 		}
 	}
@@ -95,9 +104,7 @@ func (b *bench) layOut(root string, s shape) error {
 	}
 	defer in.Close()
 
-	image := v1.Image{Config: v1.ImageConfig{Cmd: []string{"/bin/bash"}}, RootFS: v1.RootFS{Type: "layers"}}
-	image.Platform = v1.Platform{OS: "linux", Architecture: "amd64"}
-	manifest := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest}
+	image, manifest := newImage()
 	entries := tar.NewReader(in)
 	for more := true; more; {
 		var desc v1.Descriptor
@@ -110,6 +117,52 @@ func (b *bench) layOut(root string, s shape) error {
 		image.RootFS.DiffIDs = append(image.RootFS.DiffIDs, diffID)
 		image.History = append(image.History, v1.History{CreatedBy: "bench"})
 	}
+	return writeIndex(dir, manifest, image)
+}
+
+// compose makes an image of the layers of others, of which it has the blobs by hard links.
+func (b *bench) compose(s shape) error {
+	dir := b.oci(s.name)
+	blobs := filepath.Join(dir, "blobs", "sha256")
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(blobs, 0o755); err != nil {
+		return err
+	}
+	image, manifest := newImage()
+	for _, name := range s.of {
+		theirs, config, err := b.read(name)
+		if err != nil {
+			return err
+		}
+		for i, l := range theirs.Layers {
+			if len(manifest.Layers) == s.layers {
+				break
+			}
+			if err := os.Link(b.blob(name, l.Digest), filepath.Join(blobs, l.Digest.Encoded())); err != nil {
+				return err
+			}
+			manifest.Layers = append(manifest.Layers, l)
+			image.RootFS.DiffIDs = append(image.RootFS.DiffIDs, config.RootFS.DiffIDs[i])
+			image.History = append(image.History, v1.History{CreatedBy: "bench"})
+		}
+	}
+	if len(manifest.Layers) != s.layers {
+		return fmt.Errorf("there are %d layers to make %d of", len(manifest.Layers), s.layers)
+	}
+	return writeIndex(dir, manifest, image)
+}
+
+func newImage() (v1.Image, v1.Manifest) {
+	image := v1.Image{Config: v1.ImageConfig{Cmd: []string{"/bin/bash"}}, RootFS: v1.RootFS{Type: "layers"}}
+	image.Platform = v1.Platform{OS: "linux", Architecture: "amd64"}
+	return image, v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest}
+}
+
+// writeIndex completes a layout whose layers are there.
+func writeIndex(dir string, manifest v1.Manifest, image v1.Image) (err error) {
+	blobs := filepath.Join(dir, "blobs", "sha256")
 	if manifest.Config, err = writeJSON(blobs, v1.MediaTypeImageConfig, image); err != nil {
 		return err
 	}
@@ -128,22 +181,31 @@ func (b *bench) layOut(root string, s shape) error {
 	return os.WriteFile(filepath.Join(dir, "index.json"), index, 0o644)
 }
 
+func (b *bench) blob(name string, d digest.Digest) string {
+	return filepath.Join(b.oci(name), "blobs", "sha256", d.Encoded())
+}
+
+// read returns what an image that has been laid out says of itself.
+func (b *bench) read(name string) (manifest v1.Manifest, config v1.Image, err error) {
+	var index v1.Index
+	if err = readJSON(filepath.Join(b.oci(name), "index.json"), &index); err != nil {
+		return manifest, config, err
+	}
+	if err = readJSON(b.blob(name, index.Manifests[0].Digest), &manifest); err != nil {
+		return manifest, config, err
+	}
+	err = readJSON(b.blob(name, manifest.Config.Digest), &config)
+	return manifest, config, err
+}
+
 // layers are the blobs of an image's layers.
 func (b *bench) layers(name string) ([]string, error) {
-	dir := b.oci(name)
-	var index v1.Index
-	if err := readJSON(filepath.Join(dir, "index.json"), &index); err != nil {
-		return nil, err
-	}
-	var manifest v1.Manifest
-	if err := readJSON(filepath.Join(dir, "blobs", "sha256", index.Manifests[0].Digest.Encoded()), &manifest); err != nil {
-		return nil, err
-	}
+	manifest, _, err := b.read(name)
 	var out []string
 	for _, l := range manifest.Layers {
-		out = append(out, filepath.Join(dir, "blobs", "sha256", l.Digest.Encoded()))
+		out = append(out, b.blob(name, l.Digest))
 	}
-	return out, nil
+	return out, err
 }
 
 func readJSON(path string, v any) error {
@@ -223,46 +285,4 @@ func writeJSON(blobs, mediaType string, v any) (v1.Descriptor, error) {
 	}
 	sum := digest.FromBytes(data)
 	return v1.Descriptor{MediaType: mediaType, Digest: sum, Size: int64(len(data))}, os.WriteFile(filepath.Join(blobs, sum.Encoded()), data, 0o644)
-}
-
-// startRegistry runs Debian's docker-registry on a free port of the loopback.
-func (b *bench) startRegistry() (stop func(), err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	b.registry = l.Addr().String()
-	l.Close()
-	config := filepath.Join(b.dir, "registry.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n",
-		filepath.Join(b.dir, "registry"), b.registry)
-	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
-		return nil, err
-	}
-	cmd := exec.Command("docker-registry", "serve", config)
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	stop = func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
-	for range 100 {
-		if c, err := net.Dial("tcp", b.registry); err == nil {
-			c.Close()
-			return stop, nil
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	stop()
-	return nil, fmt.Errorf("docker-registry does not answer on %s", b.registry)
-}
-
-func (b *bench) ref(name string) string { return b.registry + "/bench/" + name + ":latest" }
-
-func (b *bench) push() error {
-	for _, s := range shapes {
-		if err := b.do("skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false",
-			"oci:"+b.oci(s.name)+":bench", "docker://"+b.ref(s.name)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

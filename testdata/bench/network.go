@@ -26,7 +26,7 @@ func (b *bench) network() error {
 	if err := b.makeNetworks(); err != nil {
 		return err
 	}
-	for _, part := range []func(server string) error{b.throughput, b.connections, b.held, b.firstAnswer, b.networkStart} {
+	for _, part := range []func(server string) error{b.throughput, b.connections, b.held, b.firstAnswer} {
 		if err := part(world["www"]); err != nil {
 			return err
 		}
@@ -85,19 +85,6 @@ func (b *bench) makeNetworks() error {
 	return os.WriteFile(b.prober(), data, 0o755)
 }
 
-// output runs a command in the project folder, and returns what it says.
-func (b *bench) output(argv []string) ([]byte, error) {
-	cmd := exec.CommandContext(b.ctx, argv[0], argv[1:]...)
-	cmd.Dir, cmd.Env = b.work, b.env()
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s%s", strings.Join(argv, " "), err, out, said.String())
-	}
-	return out, nil
-}
-
 // figures are what was measured, by row and network.
 type figures map[string]map[string][]float64
 
@@ -118,16 +105,6 @@ func (b *bench) rows(f figures, unit string, rows ...string) {
 		}
 	}
 }
-
-func middle(values []float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	s := slices.Sorted(slices.Values(values))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
-}
-
-func (b *bench) rounds() int { return max(b.runs/8, 3) }
 
 // throughput is one stream of iperf3, in either direction.
 func (b *bench) throughput(server string) error {
@@ -190,7 +167,7 @@ func (b *bench) connections(server string) error {
 // held is what idle connections cost: how long it takes to have manyHeld of them, and the resident memory of what carries each.
 func (b *bench) held(server string) error {
 	f := figures{}
-	for range 3 {
+	for range b.rounds() {
 		for _, n := range b.networks()[:3] {
 			opened, bytes, err := b.hold(n, server)
 			if err != nil {
@@ -326,22 +303,10 @@ func (b *bench) firstAnswer(server string) error {
 		return err
 	}
 	all = append(all, command{name: "podman run (slirp4netns)", argv: b.podman("run", "--rm", "--log-driver=none", "--network=slirp4netns", "--rootfs", root, "/prober", "-probe", "first", server+":80")})
-	times, err := b.race(max(b.runs/4, 5), all...)
+	times, err := b.race(b.few(), all...)
 	if err != nil {
 		return err
 	}
 	b.out.times("start, until the first answer", times, all)
-	return nil
-}
-
-// networkStart is what the network adds to a start.
-func (b *bench) networkStart(string) error {
-	with := command{name: "with", argv: []string{b.cove, "run", "--network", "user", "--", "true"}}
-	without := command{name: "cove without one", argv: []string{b.cove, "run", "--", "true"}}
-	times, err := b.race(b.runs, with, without)
-	if err != nil {
-		return err
-	}
-	b.out.times("start, user network", times, []command{with, without})
 	return nil
 }

@@ -61,7 +61,7 @@ func (b *bench) pull() error {
 	}
 	reset, cold := b.coldStore()
 	for _, s := range shapes {
-		if s.memoryOnly {
+		if s.memoryOnly || s.startOnly {
 			continue
 		}
 		blobs, err := b.layers(s.name)
@@ -144,7 +144,7 @@ func (b *bench) pullAgain() error {
 		}
 		sent[c.name] = float64(requests.Load() - before)
 	}
-	times, err := b.race(max(b.runs/4, 5), cove, podman)
+	times, err := b.race(b.few(), cove, podman)
 	if err != nil {
 		return err
 	}
@@ -174,6 +174,9 @@ func (b *bench) countingProxy() (addr string, requests *atomic.Int64, stop func(
 func (b *bench) pullMemory() error {
 	reset, cold := b.coldStore()
 	for _, s := range shapes {
+		if s.startOnly {
+			continue
+		}
 		cove, podman, _ := b.pullers(b.ref(s.name), cold, reset)
 		if err := reset(); err != nil {
 			return err

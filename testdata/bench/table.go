@@ -1,24 +1,43 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
 
 // table collects the rows: cove's figure, a peer's, if there is one, and how they compare.
-type table struct{ rows []row }
+type table struct {
+	Machine string
+	Rows    []row
+}
 
+// row has one figure or two; Cove or Theirs is nil where only the other has such a thing.
 type row struct {
-	what, peer   string
-	cove, theirs float64
-	unit         string
+	What, Peer   string
+	Cove, Theirs *float64
+	Unit         string
 }
 
 func (t *table) add(what, unit string, cove float64, peer string, theirs float64) {
-	t.rows = append(t.rows, row{what, peer, cove, theirs, unit})
+	r := row{What: what, Cove: &cove, Unit: unit, Peer: peer}
+	if peer != "" {
+		r.Theirs = &theirs
+	}
+	t.Rows = append(t.Rows, r)
+}
+
+// addTheirs is what only a peer has.
+func (t *table) addTheirs(what, unit, peer string, theirs float64) {
+	t.Rows = append(t.Rows, row{What: what, Unit: unit, Peer: peer, Theirs: &theirs})
 }
 
 // times adds a row for every peer of commands[0], which is cove.
@@ -28,27 +47,140 @@ func (t *table) times(what string, times map[string][]time.Duration, commands []
 	}
 }
 
-func (t *table) print(w io.Writer, machine string) {
-	fmt.Fprintln(w, machine)
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "what\tcove\tpeer\tpeer's\tcove / peer")
-	for _, r := range t.rows {
-		if r.peer == "" {
-			fmt.Fprintf(tw, "%s\t%.1f %s\t\t\t\n", r.what, r.cove, r.unit)
-			continue
+// print writes Markdown that can be read as it is.
+func (t *table) print(w io.Writer) {
+	if len(t.Rows) > 0 {
+		lines := [][]string{{"what", "cove", "peer", "peer's", "cove / peer"}, {"---", "---:", "---", "---:", "---:"}}
+		for _, r := range t.Rows {
+			lines = append(lines, r.cells())
 		}
-		fmt.Fprintf(tw, "%s\t%.1f %s\t%s\t%.1f %s\t%.2f\n", r.what, r.cove, r.unit, r.peer, r.theirs, r.unit, r.cove/r.theirs)
+		printCells(w, lines)
+	}
+}
+
+func (r row) cells() []string {
+	figure := func(v *float64) string {
+		switch {
+		case v == nil:
+			return ""
+		case *v >= 1000:
+			return fmt.Sprintf("%.0f %s", *v, r.Unit)
+		default:
+			return fmt.Sprintf("%.1f %s", *v, r.Unit)
+		}
+	}
+	ratio := ""
+	if r.Cove != nil && r.Theirs != nil && *r.Theirs != 0 {
+		ratio = fmt.Sprintf("%.2f", *r.Cove / *r.Theirs)
+	}
+	return []string{r.What, figure(r.Cove), r.Peer, figure(r.Theirs), ratio}
+}
+
+func printCells(w io.Writer, lines [][]string) {
+	tw := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	for _, cells := range lines {
+		fmt.Fprintln(tw, "| "+strings.Join(cells, "\t| ")+"\t|")
 	}
 	tw.Flush()
 }
 
 // median is in milliseconds.
 func median(times []time.Duration) float64 {
-	s := slices.Sorted(slices.Values(times))
-	mid := len(s) / 2
-	m := s[mid]
-	if len(s)%2 == 0 {
-		m = (s[mid-1] + s[mid]) / 2
+	var ms []float64
+	for _, t := range times {
+		ms = append(ms, float64(t)/float64(time.Millisecond))
 	}
-	return float64(m) / float64(time.Millisecond)
+	return middle(ms)
+}
+
+func middle(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(values))
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}
+
+// machine says what the figures were taken on.
+func (b *bench) machine() string {
+	say := func(name string, args ...string) string {
+		out, err := exec.Command(name, args...).Output()
+		if err != nil {
+			return name + " ?"
+		}
+		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+		return line
+	}
+	cpu := say("sh", "-c", "sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1")
+	disk := say("stat", "-f", "-c", "%T", b.dir)
+	return strings.Join([]string{say("sh", "-c", ". /etc/os-release; echo $PRETTY_NAME") + ", Linux " + say("uname", "-r"), say("nproc") + " cores of " + cpu, disk,
+		say(b.cove, "--version"), say("bwrap", "--version"), say("podman", "--version"), say(b.podmanRT, "--version"), say("crun", "--version"), say("skopeo", "--version"),
+		say("umoci", "--version"), say("slirp4netns", "--version"), say("pasta", "--version")}, "; ")
+}
+
+func (b *bench) kept(part string) string { return filepath.Join(b.dir, "results", part+".json") }
+
+// keep writes down what a part has measured, so that the tables can be put together of several runs on one machine.
+func (b *bench) keep(part string) error {
+	if len(b.out.Rows) == 0 {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(b.kept(part)), 0o755); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(b.out, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(b.kept(part), data, 0o644)
+}
+
+// writeReadme puts the tables of all parts into the file, each between its two marks.
+func (b *bench) writeReadme() error {
+	var whole table
+	var lacking []error
+	for _, p := range parts {
+		var t table
+		err := readJSON(b.kept(p.name), &t)
+		switch {
+		case errors.Is(err, os.ErrNotExist) && p.extra:
+		case errors.Is(err, os.ErrNotExist):
+			lacking = append(lacking, fmt.Errorf("%s has not been measured (-only %s)", p.name, p.name))
+		case err != nil:
+			return err
+		case whole.Machine != "" && t.Machine != whole.Machine:
+			lacking = append(lacking, fmt.Errorf("%s was measured on %s, and others on %s", p.name, t.Machine, whole.Machine))
+		default:
+			whole.Machine = t.Machine
+			whole.Rows = append(whole.Rows, t.Rows...)
+		}
+	}
+	if lacking != nil {
+		return fmt.Errorf("write the tables: %w", errors.Join(lacking...))
+	}
+	text, err := os.ReadFile(b.readme)
+	if err != nil {
+		return err
+	}
+	figures := table{Rows: whole.Rows}
+	for mark, t := range map[string]*table{"figures": &figures} {
+		var said strings.Builder
+		fmt.Fprintf(&said, "%s: %s.\n\n", time.Now().Format("January 2006"), whole.Machine)
+		t.print(&said)
+		if text, err = between(text, mark, said.String()); err != nil {
+			return fmt.Errorf("%s: %w", b.readme, err)
+		}
+	}
+	return os.WriteFile(b.readme, text, 0o644)
+}
+
+// between replaces what is between the lines <!-- MARK --> and <!-- /MARK -->.
+func between(text []byte, mark, with string) ([]byte, error) {
+	begin, end := "<!-- "+mark+" -->\n", "<!-- /"+mark+" -->\n"
+	before, rest, ok := strings.Cut(string(text), begin)
+	_, after, ended := strings.Cut(rest, end)
+	if !ok || !ended {
+		return nil, fmt.Errorf("it has no lines %q and %q", strings.TrimSpace(begin), strings.TrimSpace(end))
+	}
+	return []byte(before + begin + with + end + after), nil
 }
