@@ -58,6 +58,7 @@ var parts = []part{
 	{name: "again", what: "a pull of what is there", run: (*bench).pullAgain, images: true},
 	{name: "pullmemory", what: "the most memory that a pull takes", run: (*bench).pullMemory, images: true, extra: true},
 	{name: "network", what: "throughput, connections, latency", run: (*bench).network, root: true},
+	{name: "files", what: "untar, git status, rm -r, npm ci on the root file system", run: (*bench).fileWork, images: true},
 }
 
 func main() {
@@ -75,12 +76,15 @@ func main() {
 	flag.StringVar(&o.world, "netns", "testdata/netns", "that script")
 	flag.IntVar(&o.drop, "drop", 0, "by -as: the descriptor by which it is asked to empty the page cache")
 	inside := flag.String("probe", "", "only what runs inside a network that is measured; the argument is an address")
+	work := flag.String("work", "", "only the file work, in that folder; the argument is the tarball")
 	gunzip := flag.Bool("gunzip", false, "only decompress the given files, and throw it away: the limit of a pull")
 	flag.Parse()
 	var err error
 	switch {
 	case *inside != "":
 		err = probe(*inside, flag.Arg(0))
+	case *work != "":
+		err = workInside(*work, flag.Arg(0))
 	case *gunzip:
 		err = gunzipAll(flag.Args())
 	case flag.NArg() > 0:
