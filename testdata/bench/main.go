@@ -59,6 +59,7 @@ var parts = []part{
 	{name: "pullmemory", what: "the most memory that a pull takes", run: (*bench).pullMemory, images: true, extra: true},
 	{name: "network", what: "throughput, connections, latency", run: (*bench).network, root: true},
 	{name: "files", what: "untar, git status, rm -r, npm ci on the root file system", run: (*bench).fileWork, images: true},
+	{name: "try", what: "cove try and diff on a project of 100 000 files", run: (*bench).try},
 }
 
 func main() {
