@@ -60,6 +60,7 @@ var parts = []part{
 	{name: "network", what: "throughput, connections, latency", run: (*bench).network, root: true},
 	{name: "files", what: "untar, git status, rm -r, npm ci on the root file system", run: (*bench).fileWork, images: true},
 	{name: "try", what: "cove try and diff on a project of 100 000 files", run: (*bench).try},
+	{name: "budget", what: "where the time of a start goes", run: (*bench).budget, images: true},
 }
 
 func main() {

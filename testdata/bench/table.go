@@ -18,6 +18,7 @@ import (
 type table struct {
 	Machine string
 	Rows    []row
+	Budget  *budget `json:",omitempty"`
 }
 
 // row has one figure or two; Cove or Theirs is nil where only the other has such a thing.
@@ -55,6 +56,9 @@ func (t *table) print(w io.Writer) {
 			lines = append(lines, r.cells())
 		}
 		printCells(w, lines)
+	}
+	if t.Budget != nil {
+		t.Budget.print(w)
 	}
 }
 
@@ -122,7 +126,7 @@ func (b *bench) kept(part string) string { return filepath.Join(b.dir, "results"
 
 // keep writes down what a part has measured, so that the tables can be put together of several runs on one machine.
 func (b *bench) keep(part string) error {
-	if len(b.out.Rows) == 0 {
+	if len(b.out.Rows) == 0 && b.out.Budget == nil {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(b.kept(part)), 0o755); err != nil {
@@ -153,6 +157,9 @@ func (b *bench) writeReadme() error {
 		default:
 			whole.Machine = t.Machine
 			whole.Rows = append(whole.Rows, t.Rows...)
+			if t.Budget != nil {
+				whole.Budget = t.Budget
+			}
 		}
 	}
 	if lacking != nil {
@@ -163,7 +170,8 @@ func (b *bench) writeReadme() error {
 		return err
 	}
 	figures := table{Rows: whole.Rows}
-	for mark, t := range map[string]*table{"figures": &figures} {
+	budget := table{Budget: whole.Budget}
+	for mark, t := range map[string]*table{"figures": &figures, "budget": &budget} {
 		var said strings.Builder
 		fmt.Fprintf(&said, "%s: %s.\n\n", time.Now().Format("January 2006"), whole.Machine)
 		t.print(&said)
