@@ -314,6 +314,8 @@ func (s *agentSession) question(e integration.Event) string {
 	fmt.Fprintf(&b, "Allow the sandbox %s to sign with the ssh key %s?\n\nKey: %s\nProgram inside: %s", s.name, e.Text, e.On, e.Program)
 	if e.To != "" {
 		fmt.Fprintf(&b, "\nFor the server with the key: %s", e.To)
+	} else {
+		b.WriteString("\nFor what: not known (a text, or any server)")
 	}
 	return b.String()
 }
