@@ -29,6 +29,7 @@ func (b *box) openIntegrations(ctx context.Context) error {
 		}
 		b.spec.Integrations.Program = spec.Path(file)
 	}
+	b.spec.Integrations.Project = spec.Path(b.opts.Project)
 	log := b.newLog(hostLogName)
 	b.undo(func() error { log.end(); return nil })
 	opened, err := b.opts.Integrations.Open(ctx, b.spec, func(e integration.Event) {

@@ -77,7 +77,7 @@ func granted(i spec.Integrations) spec.Integrations {
 	if i.Audio != nil {
 		i.Audio = &spec.Audio{Record: i.Audio.Record}
 	}
-	i.Program, i.Files = "", nil
+	i.Program, i.Project, i.Files = "", "", nil
 	return i
 }
 

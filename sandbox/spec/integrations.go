@@ -14,6 +14,7 @@ type Integrations struct {
 	Audio    *Audio    `json:"audio,omitempty"`
 	Devices  []Device  `json:"devices,omitempty"` // of the host, in /dev inside
 	Program  Path      `json:"program,omitempty"` // cove's own file, which is each of Programs; known when it starts
+	Project  Path      `json:"project,omitempty"` // the project's folder outside, in it or not; known when it starts
 	Files    []File    `json:"files,omitempty"`   // generated, when it starts; their targets are below IntegrationsDir
 }
 

@@ -48,7 +48,7 @@ func full() Spec {
 		Lost:     []string{"two"},
 		Warnings: []string{"one"},
 		Integrations: &Integrations{SSHAgent: &SSHAgent{Socket: "/tmp/\xff", Keys: []SSHKey{{Fingerprint: "SHA256:x", Comment: "me"}}, Confirm: true, Askpass: "/ask/\xff"},
-			Git: &Git{Identity: true, Credentials: []string{"example.com"}}, Browser: true, Notify: true, Wayland: &Wayland{Socket: "/run/\xff", Context: true}, X11: &X11{Display: 1, Trusted: true}, Audio: &Audio{Socket: "/run/\xff", Record: true}, Devices: []Device{{Source: "/dev/\xff", Target: "/dev/gpu"}}, Program: "/bin/\xff",
+			Git: &Git{Identity: true, Credentials: []string{"example.com"}}, Browser: true, Notify: true, Wayland: &Wayland{Socket: "/run/\xff", Context: true}, X11: &X11{Display: 1, Trusted: true}, Audio: &Audio{Socket: "/run/\xff", Record: true}, Devices: []Device{{Source: "/dev/\xff", Target: "/dev/gpu"}}, Program: "/bin/\xff", Project: "/p/\xff",
 			Files: []File{{Target: "/run/cove/gitconfig", Kind: FileWrite, Content: "[user]\xff"}}},
 	}
 }

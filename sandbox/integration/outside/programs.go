@@ -15,13 +15,16 @@ import (
 // npm have it, and what lies there under the name of git or of something that xdg-open calls would run outside, at the sandbox's own wish.
 type programs struct {
 	path     string   // PATH, without such folders
-	writable []string // what is written inside
+	writable []string // what is written inside, or was another time
 }
 
 func newPrograms(s *spec.Spec) *programs {
 	p := &programs{}
+	if s.Integrations != nil && s.Integrations.Project != "" {
+		p.writable = append(p.writable, resolved(string(s.Integrations.Project)))
+	}
 	for _, m := range s.Mounts {
-		if m.Kind == spec.MountBind && !m.ReadOnly {
+		if m.Kind == spec.MountView || m.Kind == spec.MountBind && !m.ReadOnly {
 			p.writable = append(p.writable, resolved(string(m.Source)))
 		}
 	}
@@ -48,13 +51,13 @@ func resolved(path string) string {
 	return filepath.Join(resolved(dir), name)
 }
 
-// inside says whether a file can be changed by the sandbox, or put there.
+// inside says whether a file can be changed by a sandbox, or put there: the project is one's whatever this one may do with it.
 func (p *programs) inside(path string) bool {
 	path = resolved(path)
 	return slices.ContainsFunc(p.writable, func(dir string) bool { return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/") })
 }
 
-var errInside = errors.New("the sandbox may write it")
+var errInside = errors.New("a sandbox may write it")
 
 // find is exec.LookPath in that PATH.
 func (p *programs) find(name string) (string, error) {

@@ -25,6 +25,7 @@ func TestPrograms(t *testing.T) {
 	program("project/ask")
 	program("view/git")
 	program("projects/git")
+	program("read/bin/git")
 	program("own/ask")
 	for link, to := range map[string]string{"link": "project", "own/xdg-open": dir + "/project/ask", "project/safe": dir + "/own/ask"} {
 		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
@@ -32,11 +33,11 @@ func TestPrograms(t *testing.T) {
 		}
 	}
 	var path []string
-	for _, p := range []string{"project/bin", "project", "link/bin", "link/later/bin", "project/../project/bin", "own", "projects", "nowhere"} {
+	for _, p := range []string{"project/bin", "project", "link/bin", "link/later/bin", "view", "read/bin", "project/../project/bin", "own", "projects", "nowhere"} {
 		path = append(path, dir+"/"+p)
 	}
 	t.Setenv("PATH", strings.Join(append([]string{"", ".", "bin"}, path...), ":"))
-	p := newPrograms(&spec.Spec{Mounts: []spec.Mount{
+	p := newPrograms(&spec.Spec{Integrations: &spec.Integrations{Project: spec.Path(dir + "/read")}, Mounts: []spec.Mount{
 		{Kind: spec.MountBind, Source: spec.Path(dir + "/link")},
 		{Kind: spec.MountBind, Source: spec.Path(dir + "/own"), ReadOnly: true},
 		{Kind: spec.MountView, Source: spec.Path(dir + "/view")},
