@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"cove/fetch"
 )
@@ -124,7 +125,7 @@ func (p *progress) draw() {
 	if len(lines) == 0 {
 		return
 	}
-	sum := fmt.Sprintf("%s: %d of %d layers, %s of %s", escape(p.ref), done, len(p.layers), size(have), size(total))
+	sum := p.named(fmt.Sprintf(": %d of %d layers, %s of %s", done, len(p.layers), size(have), size(total)))
 	if len(lines)+1 >= p.rows {
 		lines = nil
 	}
@@ -141,6 +142,15 @@ func (p *progress) draw() {
 	}
 	p.drawn = len(lines)
 	_, _ = io.WriteString(p.w, b.String())
+}
+
+// named puts the image's name before a text, and shortens it, rather than the text, to what a row holds.
+func (p *progress) named(text string) string {
+	name := escape(p.ref)
+	if room := p.cols - 1 - len(text); room > len("...") && utf8.RuneCountInString(name) > room {
+		name = cut(name, room-len("...")) + "..."
+	}
+	return name + text
 }
 
 const barWidth = 30

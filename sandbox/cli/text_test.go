@@ -377,6 +377,19 @@ func TestProgressPlain(t *testing.T) {
 	}
 }
 
+// What a locked image is called is longer than most windows are wide; how far its pull is can be read all the same.
+func TestProgressLongRef(t *testing.T) {
+	var b bytes.Buffer
+	p := &progress{w: &b, rows: 24, cols: 80, verb: "pull", now: time.Now}
+	p.event(fetch.Event{Kind: fetch.Resolved, Ref: "docker.io/library/golang@" + oci.FromString("m").String(), Layers: 1})
+	p.event(fetch.Event{Kind: fetch.LayerStart, Digest: oci.FromString("l"), Total: 2000})
+	p.event(fetch.Event{Kind: fetch.LayerDone})
+	p.finish()
+	if !strings.HasSuffix(b.String(), "...: 1 of 1 layers, 2.0 KB of 2.0 KB\n") {
+		t.Errorf("%q", b.String())
+	}
+}
+
 // On a terminal, whatever is drawn fits: no line is wider than the window, no drawing higher.
 func TestProgressTerminal(t *testing.T) {
 	for _, layers := range []int{2, 5, 22, 23, 100} {
