@@ -246,9 +246,12 @@ func (h *around) String() string {
 		fmt.Fprintf(&b, "%-8s %s\n", l[0], l[1])
 	}
 	b.WriteByte('\n')
+	width := 0
 	for _, l := range h.next {
-		fmt.Fprintf(&b, "%-36s %s\n", l[0], l[1])
+		width = max(width, len(l[0]))
 	}
-	fmt.Fprintf(&b, "%-36s %s\n", "cove help", "every command and topic")
+	for _, l := range append(h.next, [2]string{"cove help", "every command and topic"}) {
+		fmt.Fprintf(&b, "%-*s  %s\n", width, l[0], l[1])
+	}
 	return b.String()
 }
