@@ -25,9 +25,9 @@ import (
 )
 
 const (
-	dialTime  = 60 * time.Second // as long as a connect(2) of the sandbox's own would be worth waiting for
-	dnsPort   = 53
-	dnsIdle   = 10 * time.Second // of a connection to the name server (RFC 7766 6.2.3)
+	dialTime = 60 * time.Second // as long as a connect(2) of the sandbox's own would be worth waiting for
+	dnsPort  = 53
+	dnsIdle  = 10 * time.Second // of a connection to the name server (RFC 7766 6.2.3)
 	// What comes from outside is read in whole segments, which the stack makes with room for the longest header of TCP: a read
 	// of a few bytes more would end in a packet of a few bytes, each time.
 	copyBytes = 2 * (mtu - header.IPv6MinimumSize - header.TCPHeaderMaximumSize)
