@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cove/sandbox/spec"
+	"cove/sandbox/trace"
 	"cove/userns/fdpass"
 
 	"golang.org/x/sys/unix"
@@ -138,6 +139,7 @@ func (c *control) takeTun(tun *os.File) error {
 	if serve == nil {
 		return tun.Close()
 	}
+	defer trace.Step("network carries")
 	return serve(tun)
 }
 

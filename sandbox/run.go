@@ -375,6 +375,7 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 		case <-b.ended:
 		}
 	}()
+	trace.Step("attached network")
 	b.undo(link.Close)
 	b.control.serveTun(link.Serve)
 	return link.Link, b.resolvConf(link.DNS)
