@@ -165,10 +165,11 @@ func (t *Trust) Accept(p *Profile) error {
 			}
 		}
 	}
-	if err := t.changeRegistries(func(have []string) []string { return append(have, registries...) }); err != nil {
+	// What cannot be written approves no registry.
+	if err := t.write(recordName(p.File), r); err != nil {
 		return err
 	}
-	return t.write(recordName(p.File), r)
+	return t.changeRegistries(func(have []string) []string { return append(have, registries...) })
 }
 
 // typed reports whether options were laid over the profile.
@@ -344,6 +345,9 @@ func (t *Trust) write(name string, value any) (err error) {
 	data, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
 		return err
+	}
+	if len(data) >= maxSize { // which could not be read again
+		return fmt.Errorf("there is more to agree to than anybody reads: %d bytes, at most %d", len(data), maxSize)
 	}
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return err

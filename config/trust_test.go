@@ -413,3 +413,26 @@ func TestApprovedPath(t *testing.T) {
 		}
 	}
 }
+
+// Nobody agrees to more than can be read again: the list of all that was agreed to would be lost with it.
+func TestTrustTooMuch(t *testing.T) {
+	r := newRoom(t)
+	trust := OpenTrust(r.home + "/trust")
+	var names []string
+	for i := range 5000 {
+		names = append(names, fmt.Sprintf("'A%d'", i))
+	}
+	p := r.profile("image = 'ghcr.io/a/b'\nenv.pass = [" + strings.Join(names, ",") + "]")
+	if err := trust.Accept(p); err == nil || !strings.Contains(err.Error(), "more to agree to") {
+		t.Errorf("agreed: %v", err)
+	}
+	if d, err := trust.Check(p); err != nil || d.Trusted || len(d.New) != len(names)+1 {
+		t.Errorf("%v, %v, %d to be asked", d.Trusted, err, len(d.New))
+	}
+	if list, err := trust.List(); err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+	if left, _ := os.ReadDir(r.home + "/trust"); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
