@@ -42,14 +42,12 @@ func (p *Profile) check(failed map[string]bool) (warnings []Warning, mistakes []
 	if !failed["workspace.mode"] {
 		warnings = append(warnings, p.narrowMounts()...)
 	}
+	taken := listeners{}
 	for i, one := range p.Network.Publish {
 		key := elementOf("network.publish", i)
-		for j, other := range p.Network.Publish[:i] {
-			if one.conflicts(other) {
-				first := elementOf("network.publish", j)
-				wrong(key, "%s = %q: port %d is already taken by %s = %q", key, one, one.HostPort, first, other)
-				break
-			}
+		if j := taken.add(one, i); j >= 0 {
+			first := elementOf("network.publish", j)
+			wrong(key, "%s = %q: port %d is already taken by %s = %q", key, one, one.HostPort, first, p.Network.Publish[j])
 		}
 	}
 	if !failed["network.mode"] && !failed["network.driver"] {

@@ -54,8 +54,23 @@ func (g Grant) about() string {
 	return g.About
 }
 
-func (g Grant) same(h Grant) bool {
-	return g.Kind == h.Kind && g.Registry == h.Registry && (g.Registry != "" || g.Text == h.Text)
+// identity is equal for grants that are the same.
+type identity struct{ kind, registry, text string }
+
+func (g Grant) identity() identity {
+	if g.Registry != "" {
+		return identity{kind: g.Kind, registry: g.Registry}
+	}
+	return identity{kind: g.Kind, text: g.Text}
+}
+
+// identities are those of grants, of which there may be one for each port there is.
+func identities(grants []Grant) map[identity]bool {
+	all := make(map[identity]bool, len(grants))
+	for _, g := range grants {
+		all[g.identity()] = true
+	}
+	return all
 }
 
 // Grants is everything that the project's profile wants and that its user has to agree to. What the user wrote into the
@@ -122,10 +137,11 @@ func (p *Profile) reaches(from func(Origin) bool) []Grant {
 		grant("security.seccomp", GrantSeccomp, "be held to docker's system calls instead of those that your own %s allows", quotePlain(p.own.seccomp.File))
 	}
 	p.integrationGrants(grant)
+	have := map[identity]bool{}
 	var once []Grant
 	for _, g := range all {
-		if !slices.ContainsFunc(once, g.same) {
-			once = append(once, g)
+		if id := g.identity(); !have[id] {
+			have[id], once = true, append(once, g)
 		}
 	}
 	return once

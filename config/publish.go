@@ -137,19 +137,52 @@ func parsePort(text string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// conflicts says whether both would listen on the same port of this machine. The two address families are apart:
-// whoever listens does so with IPV6_V6ONLY.
-func (p Publish) conflicts(q Publish) bool {
-	if p.Proto != q.Proto || p.HostPort != q.HostPort {
-		return false
+// maxPublish bounds the ports of one list: each range in it may be of all there are.
+const maxPublish = 1<<16 - 1
+
+// listeners are ports of this machine that are taken, of one protocol and address family each. The families are apart: whoever
+// listens does so with IPV6_V6ONLY.
+type listeners map[listener]*takers
+
+type listener struct {
+	proto string
+	port  uint16
+	is4   bool
+}
+
+// takers are who listens on a port, by number, -1 for nobody.
+type takers struct {
+	first, everywhere int // at all, and on all addresses
+	at                map[string]int
+}
+
+// add notes that one listens there as well, and returns who of those before it is in its way, the first of them; -1 for nobody.
+func (l listeners) add(one Publish, number int) int {
+	addr, ok := parseIP(one.HostIP)
+	key := listener{one.Proto, one.HostPort, addr.is4()}
+	all := ok && addr.unspecified()
+	t := l[key]
+	if t == nil {
+		t = &takers{first: -1, everywhere: -1, at: map[string]int{}}
+		l[key] = t
 	}
-	a, okA := parseIP(p.HostIP)
-	b, okB := parseIP(q.HostIP)
-	if !okA || !okB {
-		return p.HostIP == q.HostIP
+	conflict := -1
+	if all {
+		conflict = t.first
+	} else {
+		conflict = t.everywhere
+		if j, there := t.at[one.HostIP]; there && (conflict < 0 || j < conflict) {
+			conflict = j
+		}
 	}
-	if a.is4() != b.is4() {
-		return false
+	if t.first < 0 {
+		t.first = number
 	}
-	return a == b || a.unspecified() || b.unspecified()
+	if all && t.everywhere < 0 {
+		t.everywhere = number
+	}
+	if _, there := t.at[one.HostIP]; !there {
+		t.at[one.HostIP] = number
+	}
+	return conflict
 }

@@ -352,6 +352,10 @@ func setPublish(p *Profile, c *change) {
 			c.bad(elementOf(c.key, i), s, "%v", err)
 			ok = false
 		}
+		if len(all)+len(some) > maxPublish {
+			c.bad(elementOf(c.key, i), s, "with it there are more than %d ports", maxPublish)
+			return
+		}
 		for _, one := range some { // a range is several
 			if c.add && slices.Contains(p.Network.Publish, one) {
 				continue // asked for in the file, and again by hand

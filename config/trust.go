@@ -47,29 +47,32 @@ type Decision struct {
 // Changes pairs what is new with what it takes the place of; what is new altogether has an empty first half, and comes
 // after the pairs.
 func (d Decision) Changes() (pairs [][2]Grant, gone []Grant) {
-	gone = slices.Clone(d.Gone)
+	type subject struct{ kind, about string }
+	of := func(g Grant) subject { return subject{g.Kind, g.about()} }
+	wanted, was := map[subject]int{}, map[subject][]Grant{}
+	for _, g := range d.New {
+		wanted[of(g)]++
+	}
+	for _, g := range d.Gone {
+		was[of(g)] = append(was[of(g)], g)
+	}
+	paired := map[subject]bool{}
 	var fresh [][2]Grant
 	for _, g := range d.New {
-		which := func(h Grant) bool { return h.Kind == g.Kind && h.about() == g.about() && g.about() != "" }
-		i := slices.IndexFunc(gone, which)
-		if i < 0 || count(gone, which) > 1 || count(d.New, which) > 1 {
+		s := of(g)
+		if s.about == "" || wanted[s] > 1 || len(was[s]) != 1 {
 			fresh = append(fresh, [2]Grant{{}, g})
 			continue
 		}
-		pairs = append(pairs, [2]Grant{gone[i], g})
-		gone = slices.Delete(gone, i, i+1)
+		pairs = append(pairs, [2]Grant{was[s][0], g})
+		paired[s] = true
 	}
-	return append(pairs, fresh...), gone
-}
-
-func count(grants []Grant, which func(Grant) bool) int {
-	n := 0
-	for _, g := range grants {
-		if which(g) {
-			n++
+	for _, g := range d.Gone {
+		if !paired[of(g)] {
+			gone = append(gone, g)
 		}
 	}
-	return n
+	return append(pairs, fresh...), gone
 }
 
 // Record is what was agreed to for one profile.
@@ -116,11 +119,12 @@ func (t *Trust) Check(p *Profile) (Decision, error) {
 		// Somebody else's project was put where one was that the user agreed to.
 		d.Known, d.Changed, d.Anew, record.Grants = false, false, true, nil
 	}
+	agreed, wanted, typed := identities(record.Grants), identities(grants), p.typed()
 	for _, g := range grants {
 		switch {
 		case g.ApprovedBy != nil:
 			d.Own = append(d.Own, g)
-		case g.Registry != "" && slices.Contains(registries, g.Registry), slices.ContainsFunc(record.Grants, g.same) && g.Registry == "":
+		case g.Registry != "" && slices.Contains(registries, g.Registry), agreed[g.identity()] && g.Registry == "":
 			d.Kept = append(d.Kept, g)
 		default:
 			d.New = append(d.New, g)
@@ -128,7 +132,7 @@ func (t *Trust) Check(p *Profile) (Decision, error) {
 	}
 	// Options may have taken away for once what the profile still wants.
 	for _, g := range record.Grants {
-		if !p.typed() && !slices.ContainsFunc(grants, g.same) {
+		if !typed && !wanted[g.identity()] {
 			d.Gone = append(d.Gone, g)
 		}
 	}
@@ -159,8 +163,9 @@ func (t *Trust) Accept(p *Profile) error {
 		if err != nil {
 			return err
 		}
+		now := identities(r.Grants)
 		for _, g := range before.Grants {
-			if (before.Folder == p.folder || before.Hash == p.hash) && !slices.ContainsFunc(r.Grants, g.same) {
+			if (before.Folder == p.folder || before.Hash == p.hash) && !now[g.identity()] {
 				r.Grants = append(r.Grants, g)
 			}
 		}

@@ -45,9 +45,42 @@ func TestPublishConflicts(t *testing.T) {
 	} {
 		a, errA := ParsePublish(c.a)
 		b, errB := ParsePublish(c.b)
-		if errA != nil || errB != nil || a.conflicts(b) != c.want || b.conflicts(a) != c.want {
-			t.Errorf("%s and %s: conflict is not %v (%v, %v)", c.a, c.b, c.want, errA, errB)
+		for _, order := range [][2]Publish{{a, b}, {b, a}} {
+			taken := listeners{}
+			if first, second := taken.add(order[0], 0), taken.add(order[1], 1); errA != nil || errB != nil || first != -1 || (second == 0) != c.want {
+				t.Errorf("%s and %s: conflict is not %v (%v, %v)", c.a, c.b, c.want, errA, errB)
+			}
 		}
+	}
+	taken := listeners{}
+	var got []int
+	for i, text := range []string{"127.0.0.1:1:1", "127.0.0.2:1:1", "127.0.0.2:1:2", "0.0.0.0:1:1", "127.0.0.3:1:1", "127.0.0.1:1:1"} {
+		p, err := ParsePublish(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, taken.add(p, i))
+	}
+	if want := []int{-1, -1, 1, 0, 3, 0}; !slices.Equal(got, want) {
+		t.Errorf("in the way are %v, want %v", got, want)
+	}
+}
+
+// A few bytes can ask for every port there is. Nobody waits minutes for the question that follows, nor gives all memory for it.
+func TestPublishAll(t *testing.T) {
+	r := newRoom(t)
+	trust := OpenTrust(r.home + "/trust")
+	p := r.profile(reaching("publish = ['1-65535']"))
+	d, err := trust.Check(p)
+	if err != nil || d.Trusted || len(d.New) != 65536 {
+		t.Fatalf("%v, %d grants, %v", d.Trusted, len(d.New), err)
+	}
+	if pairs, gone := d.Changes(); len(pairs) != len(d.New) || len(gone) != 0 {
+		t.Errorf("%d, %d", len(pairs), len(gone))
+	}
+	r.write(FileName, reaching("publish = ['1-65535', '1-2/udp', '"+strings.Repeat("1-65535/udp', '", 1000)+"3/udp']"))
+	if _, _, err := Load(r.opts()); err == nil || !strings.Contains(err.Error(), "more than 65535 ports") || strings.Count(err.Error(), "\n") > 0 {
+		t.Errorf("%.300v", err)
 	}
 }
 
