@@ -38,11 +38,12 @@ type Meta struct {
 	uid    uint32
 	nlink  uint64
 	origin bool
+	laden  bool // with more extended attributes than are looked at
 }
 
 func metaOf(e *tree.Entry) *Meta {
 	return &Meta{Mode: e.Mode, Size: sizeOf(e), Target: spec.Path(e.Target), Mtime: e.Mtime, Ctime: e.Ctime, Ino: e.Ino, sum: e.Sum,
-		uid: e.UID, gid: e.GID, nlink: e.Nlink, origin: e.Origin}
+		uid: e.UID, gid: e.GID, nlink: e.Nlink, origin: e.Origin, laden: e.Laden}
 }
 
 // sizeOf is a file's size; that of anything else is the file system's business.

@@ -194,3 +194,35 @@ func TestLinkOnTheWay(t *testing.T) {
 	}
 	v.apply(Options{})
 }
+
+// A file with more extended attributes than the kernel lists keeps nobody from the others, nor from dropping it. Not every
+// file system takes so many.
+func TestLadenFile(t *testing.T) {
+	t.Setenv("TMPDIR", "/dev/shm")
+	v := newView(t, spec.RootOverlay, "echo a > a; echo b > b; mkdir d")
+	v.inside(insideRequest{Quiet: true, Script: `
+		for f in a d new; do
+			[ -e $f ] || echo new > $f
+			{ echo "# file: $f"; for i in $(seq 400); do echo "user.$(printf %0200d $i)=\"v\""; done; } | setfattr --restore=-
+		done
+		echo B > b`})
+	if got := v.changes(); got != "xattr a refused\nchanged b\nxattr d refused\nadded new refused\n" {
+		t.Fatal(got)
+	}
+	s := v.open()
+	for _, c := range s.Changes {
+		if _, err := s.Read(c); err != nil {
+			t.Errorf("%s: %v", c.Path, err)
+		}
+	}
+	if res, err := s.Apply(t.Context(), Options{}); err != nil || len(res.Done) != 1 || len(res.Skipped) != 3 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if _, err := s.Discard(t.Context(), []string{"a", "new"}); err != nil {
+		t.Error(err)
+	}
+	s.Close()
+	if got := v.changes(); got != "xattr d refused\n" { // a folder goes with the whole view
+		t.Error(got)
+	}
+}

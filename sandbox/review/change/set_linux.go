@@ -245,6 +245,9 @@ func (w *walk) add(c *Change) {
 	if c.New != nil && special(c.New) && c.New.kind() != unix.S_IFIFO && c.Refused == "" {
 		c.Refused = "a " + c.New.What() + " is not made outside"
 	}
+	if c.New != nil && c.New.laden && c.Refused == "" {
+		c.Refused = "it has more extended attributes than are looked at"
+	}
 	w.s.Changes = append(w.s.Changes, c)
 }
 
@@ -350,7 +353,7 @@ func (w *walk) compareXattrs(c *Change) error {
 	if err != nil {
 		return err
 	}
-	if tree.Sum(xattrs) != c.New.sum {
+	if c.New.laden || tree.Sum(xattrs) != c.New.sum {
 		c.Kind = Xattr
 		w.add(c)
 	}

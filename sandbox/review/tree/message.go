@@ -94,6 +94,7 @@ type Entry struct {
 	Gone         bool // a whiteout: what is below is deleted
 	Opaque       bool // a folder that hides what is below
 	Origin       bool // it was copied from below, perhaps under another name
+	Laden        bool // its extended attributes are more than are looked at
 	Deep         bool // a folder whose path is too long for the kernel: what is in it is not looked at
 }
 

@@ -128,16 +128,10 @@ func (st *stage) entry(fd int, name, path string) (tree.Entry, error) {
 
 // attributes fills in what extended attributes say. name is in the working directory.
 func (st *stage) attributes(e *tree.Entry, name string, dir int) error {
-	n, err := unix.Llistxattr(name, nil)
-	if err == unix.ENOTSUP || err == nil && n == 0 {
+	if n, err := unix.Llistxattr(name, nil); err == unix.ENOTSUP || err == nil && n == 0 {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	xattrs, err := tree.ReadXattrs(
-		func(b []byte) (int, error) { return unix.Llistxattr(name, b) },
-		func(attr string, b []byte) (int, error) { return unix.Lgetxattr(name, attr, b) })
+	xattrs, err := readXattrs(e, name)
 	if err != nil {
 		return fmt.Errorf("extended attributes of %q: %w", e.Path, err)
 	}
@@ -165,6 +159,18 @@ func (st *stage) attributes(e *tree.Entry, name string, dir int) error {
 		}
 	}
 	return nil
+}
+
+// readXattrs reads those that count of name in the working directory. More than are looked at, or than the kernel lists
+// (XATTR_LIST_MAX), are what somebody has made of this one file, and no reason not to look at the others.
+func readXattrs(e *tree.Entry, name string) (map[string]string, error) {
+	xattrs, err := tree.ReadXattrs(
+		func(b []byte) (int, error) { return unix.Llistxattr(name, b) },
+		func(attr string, b []byte) (int, error) { return unix.Lgetxattr(name, attr, b) })
+	if e.Laden = err == unix.E2BIG; e.Laden {
+		return nil, nil
+	}
+	return xattrs, err
 }
 
 func has(name, attr string) bool {
@@ -195,9 +201,7 @@ func (st *stage) look(root int, path string, content bool) (e tree.Entry, file *
 	if e, err = st.entry(dir, name, path); err != nil || !content || !e.IsFile() && !e.IsDir() {
 		return e, nil, err
 	}
-	e.Xattrs, err = tree.ReadXattrs(
-		func(b []byte) (int, error) { return unix.Llistxattr(name, b) },
-		func(attr string, b []byte) (int, error) { return unix.Lgetxattr(name, attr, b) })
+	e.Xattrs, err = readXattrs(&e, name)
 	if err != nil || !e.IsFile() {
 		return e, nil, err
 	}
