@@ -117,9 +117,16 @@ func (a *app) holdChanges(store, project string) (*heldChanges, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, err := change.Open(a.Ctx, s, func(w string) { a.warn("%s", w) })
+	h, err := a.compare(s, project)
 	if err != nil {
 		s.Close()
+	}
+	return h, err
+}
+
+func (a *app) compare(s *review.Session, project string) (*heldChanges, error) {
+	set, err := change.Open(a.Ctx, s, func(w string) { a.warn("%s", w) })
+	if err != nil {
 		return nil, err
 	}
 	return &heldChanges{set, s, project}, nil

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 
+	"cove/sandbox/review"
+
 	"github.com/urfave/cli/v2"
 )
 
@@ -28,9 +30,16 @@ func (a *app) discard(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	h, err := a.holdChanges(store, project)
+	s, err := review.OpenSoon(a.Ctx, store, project)
 	if err != nil {
 		return err
+	}
+	h, err := a.compare(s, project)
+	if err != nil && len(paths) == 0 && a.Ctx.Err() == nil {
+		return errors.Join(a.discardUnread(s, err, c.Bool("force")), s.Close())
+	}
+	if err != nil {
+		return errors.Join(err, s.Close())
 	}
 	defer h.Close()
 	if len(paths) == 0 {
@@ -47,22 +56,44 @@ func (a *app) discard(c *cli.Context) error {
 	return nil
 }
 
+// discardUnread removes a view that cannot be compared with its project: whatever a program has made of it, it can be dropped.
+func (a *app) discardUnread(s *review.Session, why error, force bool) error {
+	if !force {
+		if err := a.askToDrop("cove: " + escape(why.Error()) + "\nDrop all of it, unseen? [y/N] "); err != nil {
+			return errors.Join(why, err)
+		}
+	}
+	if err := s.Discard(a.Ctx); err != nil {
+		return err
+	}
+	a.warn("the view was dropped, unseen: %s", why)
+	return nil
+}
+
+// askToDrop asks whether to drop what is there.
+func (a *app) askToDrop(question string) error {
+	tty, out, done := a.terminal()
+	if tty == nil {
+		return errNobodyToAsk
+	}
+	defer done()
+	answer, err := a.question(tty, out, question)
+	if err != nil {
+		return declinedOr(err)
+	}
+	if answer != "y" && answer != "yes" {
+		return errDeclined
+	}
+	return nil
+}
+
 // discardAll removes the view, once that was agreed to.
 func (a *app) discardAll(h *heldChanges, force bool) error {
 	if !force && len(h.Changes) > 0 {
-		tty, question, done := a.terminal()
-		if tty == nil {
-			return errNobodyToAsk
-		}
-		defer done()
 		var b strings.Builder
 		a.writeSummary(&b, h.Changes, false)
-		answer, err := a.question(tty, question, b.String()+"Drop all of it? [y/N] ")
-		if err != nil {
-			return declinedOr(err)
-		}
-		if answer != "y" && answer != "yes" {
-			return errDeclined
+		if err := a.askToDrop(b.String() + "Drop all of it? [y/N] "); err != nil {
+			return err
 		}
 	}
 	return a.dropView(h)
