@@ -26,7 +26,11 @@ func (w *work) run(ctx context.Context, steps []*step) error {
 		}
 		if err := w.begin(st); err != nil {
 			if fatal(err) {
-				return errors.Join(err, w.abandon())
+				what := "apply"
+				if w.undo {
+					what = "take back"
+				}
+				return errors.Join(fmt.Errorf("%s %q: %w", what, shown(string(st.Path)), err), w.abandon())
 			}
 			w.skip(st, err)
 		}
