@@ -73,11 +73,18 @@ func foreign(info os.FileInfo, m userns.IDMap) string {
 // was typed is what it is.
 func distrust(l Line, p *config.Profile) {
 	typed := func(key string) bool { return p.OriginOf(key).Kind == config.FromFlag }
-	for i := range p.Mounts {
+	var mounts []config.Mount
+	for i, m := range p.Mounts {
 		if !typed(fmt.Sprintf("mount[%d]", i)) {
-			p.Mounts[i].Mode = "ro"
+			// Who may only read a socket can connect to it all the same: no mount's flag keeps from that.
+			if info, err := os.Stat(m.Source); err == nil && info.Mode()&os.ModeSocket != 0 {
+				continue
+			}
+			m.Mode = "ro"
 		}
+		mounts = append(mounts, m)
 	}
+	p.Mounts = mounts
 	// A name that the profile has too is not told from the profile's.
 	p.Env.Pass = slices.DeleteFunc(slices.Clone(p.Env.Pass), func(name string) bool { return !slices.Contains(l.Words("env"), name) })
 	p.Integrations, p.Home.Dotfiles = config.Integrations{}, nil
