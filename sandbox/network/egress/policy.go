@@ -341,7 +341,9 @@ func (p *Policy) Learn(name string, addr netip.Addr, ttl time.Duration) bool {
 	if p.closed(addr) && !p.Reachable(addr).OK {
 		return false
 	}
-	if !p.listed {
+	// A question can hold any bytes: what is no domain name opens nothing, as no client may say it either (Said), and a proxy is
+	// told none that would end its line.
+	if !p.listed || !IsDomain(name) {
 		return true
 	}
 	p.mu.Lock()

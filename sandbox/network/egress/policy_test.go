@@ -186,6 +186,24 @@ func TestLearnBounded(t *testing.T) {
 	}
 }
 
+// What no domain name is opens nothing: a proxy would be told it, in a line of its own making.
+func TestLearnOddBytes(t *testing.T) {
+	for _, e := range []spec.Egress{listed(t, "*.good.example"), listed(t, "*")} {
+		p, _ := policy(t, e)
+		addr := netip.MustParseAddr("203.0.113.1")
+		for _, name := range []string{"10.0.0.1:22 http/1.1\r\n\r\n.good.example", "a b.good.example", "a\x00.good.example", "\xe9.good.example", ".good.example"} {
+			p.Learn(name, addr, time.Minute)
+			if v := p.Connect("tcp", netip.AddrPortFrom(addr, 443)); v.Name != "" || v.OK != (e.Allow[0].Any) {
+				t.Errorf("%q: %+v", name, v)
+			}
+		}
+		p.Learn("a_b-1.good.example", addr, time.Minute)
+		if v := p.Connect("tcp", netip.AddrPortFrom(addr, 443)); v.Name != "a_b-1.good.example" {
+			t.Errorf("%+v", v)
+		}
+	}
+}
+
 // However many names are at one address, which a name of *.example can be made to be, a connection there goes through few; the latest
 // open it, and those in use.
 func TestNamesOfAnAddress(t *testing.T) {
