@@ -28,6 +28,10 @@ func (b *box) serveFuse(fuse *os.File, of int) error {
 	if b.opts.FuseOverlayfs == "" {
 		return fmt.Errorf("fuse-overlayfs is not installed")
 	}
+	program, err := b.findProgram("fuse-overlayfs") // once more: the look at the machine knows of no sandbox
+	if err != nil {
+		return fmt.Errorf("find fuse-overlayfs where the sandbox cannot write: %w", err)
+	}
 	child, err := userns.Start(context.Background(), userns.Config{
 		Stage: stage.FuseName, IDMap: b.spec.IDMap, Namespaces: unix.CLONE_NEWNS, Files: []*os.File{fuse},
 	})
@@ -44,7 +48,7 @@ func (b *box) serveFuse(fuse *os.File, of int) error {
 		_, _ = child.Wait()
 		child.Conn.Close()
 	})
-	return child.Conn.Send(stage.FuseStart{Program: b.opts.FuseOverlayfs, Root: what, View: of != 0, IDMap: b.spec.IDMap})
+	return child.Conn.Send(stage.FuseStart{Program: program, Root: what, View: of != 0, IDMap: b.spec.IDMap})
 }
 
 // fuseRoot is what a server is to serve; false where there is to be none.

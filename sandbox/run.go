@@ -12,6 +12,7 @@ import (
 	"cove/fetch/store"
 	"cove/sandbox/console"
 	"cove/sandbox/early"
+	"cove/sandbox/programs"
 	"cove/sandbox/spec"
 	"cove/sandbox/trace"
 	"cove/userns"
@@ -362,7 +363,7 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 	if err != nil {
 		return spec.Link{}, err
 	}
-	link, err := b.opts.Network.Attach(ctx, b.child.Pid(), &b.spec.Network, decide)
+	link, err := b.opts.Network.Attach(ctx, b.child.Pid(), &b.spec.Network, b.findProgram, decide)
 	if err != nil {
 		return spec.Link{}, fmt.Errorf("attach network: %w", err)
 	}
@@ -380,6 +381,9 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 	b.control.serveTun(link.Serve)
 	return link.Link, b.resolvConf(link.DNS)
 }
+
+// findProgram finds one that runs outside.
+func (b *box) findProgram(name string) (string, error) { return programs.New(b.spec).Find(name) }
 
 // awaitReady waits for init's word that the inside is made.
 func (b *box) awaitReady(ctx context.Context) error {

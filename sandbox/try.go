@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"time"
 
 	"cove/sandbox/network"
@@ -32,7 +33,7 @@ func TryNetwork(ctx context.Context, m userns.IDMap, driver network.Driver, name
 	}
 	defer child.Discard()
 	defer context.AfterFunc(ctx, child.Kill)()
-	link, err := driver.Attach(ctx, child.Pid(), &spec.Network{Mode: "user", Driver: name}, nil)
+	link, err := driver.Attach(ctx, child.Pid(), &spec.Network{Mode: "user", Driver: name}, exec.LookPath, nil)
 	if err != nil {
 		return err
 	}

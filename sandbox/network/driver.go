@@ -18,9 +18,9 @@ const (
 // Driver is the parent half of a user-mode network, package driver's: who runs a sandbox is handed one, so that a
 // sandbox without such a network need not link it.
 type Driver interface {
-	// Attach starts a network of n.Driver for the network namespace of pid. decide hears of what Builtin decides, from
-	// many goroutines; it may be nil.
-	Attach(ctx context.Context, pid int, n *spec.Network, decide func(Decision)) (*Attached, error)
+	// Attach starts a network of n.Driver for the network namespace of pid. find finds the program of another driver than Builtin;
+	// decide hears of what Builtin decides, from many goroutines; it may be nil.
+	Attach(ctx context.Context, pid int, n *spec.Network, find func(program string) (string, error), decide func(Decision)) (*Attached, error)
 	// Publish listens on each port until Close, and carries what comes to a socket of dial's.
 	Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (Ports, error)
 }

@@ -80,8 +80,8 @@ func newLateNetwork() network.Driver {
 	return lateNetwork{sync.OnceValue(func() network.Driver { return <-given })}
 }
 
-func (l lateNetwork) Attach(ctx context.Context, pid int, n *spec.Network, decide func(network.Decision)) (*network.Attached, error) {
-	return l.driver().Attach(ctx, pid, n, decide)
+func (l lateNetwork) Attach(ctx context.Context, pid int, n *spec.Network, find func(string) (string, error), decide func(network.Decision)) (*network.Attached, error) {
+	return l.driver().Attach(ctx, pid, n, find, decide)
 }
 
 func (l lateNetwork) Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (network.Ports, error) {

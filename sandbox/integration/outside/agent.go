@@ -12,6 +12,7 @@ import (
 
 	"cove/fetch/oci"
 	"cove/sandbox/integration"
+	"cove/sandbox/programs"
 	"cove/sandbox/spec"
 
 	"golang.org/x/crypto/ssh"
@@ -49,7 +50,7 @@ type sshAgent struct {
 }
 
 // openAgent finds the keys that were asked for. Each has to be there: a sandbox without them is not what was asked for.
-func openAgent(ctx context.Context, s *spec.SSHAgent, p *programs) (*sshAgent, error) {
+func openAgent(ctx context.Context, s *spec.SSHAgent, p *programs.Programs) (*sshAgent, error) {
 	a := &sshAgent{socket: string(s.Socket), chosen: map[string]string{}}
 	conn, err := dialUnix(ctx, a.socket)
 	if err != nil {

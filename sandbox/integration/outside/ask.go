@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cove/sandbox/integration"
+	"cove/sandbox/programs"
 )
 
 // usualAskpass is where ssh looks when SSH_ASKPASS is not set, as Debian builds it; other builds have other places.
@@ -25,21 +26,21 @@ const quiet = 10 * time.Second
 
 // asker asks the caller, outside: by a program of the caller's desktop, and never on a terminal, which may be the sandbox's.
 type asker struct {
-	*programs
+	*programs.Programs
 	program string
 	mu      sync.Mutex // one question at a time
 	no      time.Time  // the last one
 }
 
-func newAsker(p *programs, program string) (*asker, error) {
+func newAsker(p *programs.Programs, program string) (*asker, error) {
 	named := program
 	if program == "" {
 		program = usualAskpass
 	}
-	path, err := p.find(program)
+	path, err := p.Find(program)
 	switch {
 	case err == nil:
-		return &asker{programs: p, program: path}, nil
+		return &asker{Programs: p, program: path}, nil
 	case named == "":
 		return nil, &integration.MissingError{Name: "host.ssh_agent.confirm", Why: "there is no program that could ask you: SSH_ASKPASS is not set, and there is no " + usualAskpass,
 			Do: "set SSH_ASKPASS to one such as ssh-askpass-gnome or ksshaskpass; it is asked outside the sandbox"}
@@ -58,7 +59,7 @@ func (a *asker) ask(ctx context.Context, question string) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	out, err := runOutside(ctx, nil, append(a.environ(), "SSH_ASKPASS_PROMPT=confirm"), a.program, question)
+	out, err := runOutside(ctx, nil, append(a.Environ(), "SSH_ASKPASS_PROMPT=confirm"), a.program, question)
 	said := strings.TrimSpace(string(out))
 	yes := err == nil && (said == "" || strings.EqualFold(said, "yes"))
 	if !yes {

@@ -12,22 +12,23 @@ import (
 	"unicode/utf8"
 
 	"cove/sandbox/integration"
+	"cove/sandbox/programs"
 )
 
 // browser opens web pages as the caller's desktop does.
 type browser struct {
-	*programs
+	*programs.Programs
 	program string // xdg-open
 	limit   *limiter
 }
 
-func newBrowser(p *programs) (*browser, error) {
-	program, err := p.find("xdg-open")
+func newBrowser(p *programs.Programs) (*browser, error) {
+	program, err := p.Find("xdg-open")
 	if err != nil {
 		return nil, &integration.MissingError{Name: "host.browser", Why: "there is no xdg-open here, which opens web pages",
 			Do: "install it; Debian and Fedora have it in xdg-utils"}
 	}
-	return &browser{programs: p, program: program, limit: &limiter{burst: 3, every: 5 * time.Second}}, nil
+	return &browser{Programs: p, program: program, limit: &limiter{burst: 3, every: 5 * time.Second}}, nil
 }
 
 // startTime is how long a program that starts a browser has to say that it cannot.
@@ -48,7 +49,7 @@ func (b *browser) serve(ctx context.Context, words []string, e *integration.Even
 		return nil, errTooMany
 	}
 	cmd := exec.Command(b.program, address)
-	cmd.Dir, cmd.Env = "/", b.environ()
+	cmd.Dir, cmd.Env = "/", b.Environ()
 	// A session of its own: it has no terminal, and the browser stays when the sandbox has ended.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -107,19 +108,19 @@ func notOfHost(r rune) bool {
 
 // notifier shows notifications by the caller's own notify-send.
 type notifier struct {
-	*programs
+	*programs.Programs
 	program string
 	sandbox string
 	limit   *limiter
 }
 
-func newNotifier(p *programs, sandbox string) (*notifier, error) {
-	program, err := p.find("notify-send")
+func newNotifier(p *programs.Programs, sandbox string) (*notifier, error) {
+	program, err := p.Find("notify-send")
 	if err != nil {
 		return nil, &integration.MissingError{Name: "host.notify", Why: "there is no notify-send here, which shows notifications",
 			Do: "install it; Debian has it in libnotify-bin, Fedora in libnotify"}
 	}
-	return &notifier{programs: p, program: program, sandbox: sandbox, limit: &limiter{burst: 5, every: 5 * time.Second}}, nil
+	return &notifier{Programs: p, program: program, sandbox: sandbox, limit: &limiter{burst: 5, every: 5 * time.Second}}, nil
 }
 
 func (n *notifier) serve(ctx context.Context, words []string, e *integration.Event) ([]string, error) {
@@ -143,7 +144,7 @@ func (n *notifier) serve(ctx context.Context, words []string, e *integration.Eve
 	defer cancel()
 	// The text may have markup, links among it, by the desktop notifications' specification: here it has none. And notify-send takes
 	// backslashes in it for those of C (g_strcompress), by which the markup would come all the same: \074 is <.
-	_, err := runOutside(ctx, nil, n.environ(), n.program, "--app-name=cove", "--", "["+n.sandbox+"] "+title, noMarkup.Replace(text))
+	_, err := runOutside(ctx, nil, n.Environ(), n.program, "--app-name=cove", "--", "["+n.sandbox+"] "+title, noMarkup.Replace(text))
 	if err != nil {
 		return nil, fmt.Errorf("notify-send: %w", err)
 	}

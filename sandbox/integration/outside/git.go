@@ -14,29 +14,30 @@ import (
 
 	"cove/fetch/oci"
 	"cove/sandbox/integration"
+	"cove/sandbox/programs"
 	"cove/sandbox/spec"
 )
 
 // git is the caller's own, asked in no repository: what one says of itself may be the sandbox's own word.
 type git struct {
-	*programs
+	*programs.Programs
 	program string
 	hosts   []string
 	asking  sync.Mutex           // one question at a time: its helpers may have a window on the caller's desktop
 	none    map[string]time.Time // when nothing was got of a host the last time
 }
 
-func newGit(p *programs, name string, hosts []string) (*git, error) {
-	program, err := p.find("git")
+func newGit(p *programs.Programs, name string, hosts []string) (*git, error) {
+	program, err := p.Find("git")
 	if err != nil {
 		return nil, &integration.MissingError{Name: name, Why: "there is no git here", Do: "install it; it is yours that knows who you are, and your passwords"}
 	}
-	return &git{programs: p, program: program, hosts: hosts, none: map[string]time.Time{}}, nil
+	return &git{Programs: p, program: program, hosts: hosts, none: map[string]time.Time{}}, nil
 }
 
 // run runs git without a repository and without a terminal: it may ask by GIT_ASKPASS or SSH_ASKPASS, on the caller's desktop.
 func (g *git) run(ctx context.Context, input []byte, args ...string) ([]byte, error) {
-	return runOutside(ctx, input, append(g.environ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR"), "GIT_TERMINAL_PROMPT=0"), g.program, args...)
+	return runOutside(ctx, input, append(g.Environ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR"), "GIT_TERMINAL_PROMPT=0"), g.program, args...)
 }
 
 // openGit is what goes into the sandbox's own configuration of git.
@@ -46,7 +47,7 @@ func openGit(ctx context.Context, s *spec.Spec) (*git, error) {
 	if want.Identity {
 		name = "host.git.identity"
 	}
-	g, err := newGit(newPrograms(s), name, want.Credentials)
+	g, err := newGit(programs.New(s), name, want.Credentials)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"cove/sandbox/integration"
+	"cove/sandbox/programs"
 	"cove/sandbox/spec"
 )
 
@@ -39,7 +40,7 @@ func (Integrations) Open(ctx context.Context, s *spec.Spec, tell func(integratio
 	o := &opened{name: s.Name, id: s.ID, tell: tell}
 	if a := s.Integrations.SSHAgent; a != nil {
 		var err error
-		if o.agent, err = openAgent(ctx, a, newPrograms(s)); err != nil {
+		if o.agent, err = openAgent(ctx, a, programs.New(s)); err != nil {
 			return nil, err
 		}
 	}
@@ -64,14 +65,14 @@ func (o *opened) openServices(ctx context.Context, s *spec.Spec) error {
 		}
 	}
 	if in.Browser {
-		b, err := newBrowser(newPrograms(s))
+		b, err := newBrowser(programs.New(s))
 		if err != nil {
 			return err
 		}
 		o.services[integration.Open] = b
 	}
 	if in.Notify {
-		n, err := newNotifier(newPrograms(s), s.Name)
+		n, err := newNotifier(programs.New(s), s.Name)
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 
 	"cove/sandbox/host"
 	"cove/sandbox/network"
@@ -28,6 +29,8 @@ type Options struct {
 	Egress spec.Egress            // of Builtin
 	Log    io.Writer              // what the helpers say; nil: nobody listens
 	Decide func(network.Decision) // takes every decision of Builtin's; nil: nobody listens
+	// Find finds a helper: what the sandbox can put in its place is not to be run. nil: exec.LookPath
+	Find func(program string) (string, error)
 }
 
 // Link is a network that runs.
@@ -58,8 +61,8 @@ type Network struct{}
 var _ network.Driver = Network{}
 
 // Attach implements network.Driver.
-func (Network) Attach(ctx context.Context, pid int, n *spec.Network, decide func(network.Decision)) (*network.Attached, error) {
-	l, err := Attach(ctx, pid, Options{Driver: n.Driver, Egress: n.Egress, Decide: decide})
+func (Network) Attach(ctx context.Context, pid int, n *spec.Network, find func(string) (string, error), decide func(network.Decision)) (*network.Attached, error) {
+	l, err := Attach(ctx, pid, Options{Driver: n.Driver, Egress: n.Egress, Find: find, Decide: decide})
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +88,9 @@ func Attach(ctx context.Context, pid int, opts Options) (*Link, error) {
 	case Slirp, Pasta:
 	default:
 		return nil, fmt.Errorf("unknown network driver %q", opts.Driver)
+	}
+	if opts.Find == nil {
+		opts.Find = exec.LookPath
 	}
 	host, err := outside.Read()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 func attachPasta(ctx context.Context, pid int, host *outside.Host, opts Options, ifname string) (*Link, error) {
-	path, err := exec.LookPath("pasta")
+	path, err := opts.Find("pasta")
 	if err != nil {
 		return nil, &MissingError{Programs: []string{"pasta"}, Packages: []string{"passt"}}
 	}

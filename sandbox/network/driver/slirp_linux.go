@@ -19,7 +19,7 @@ import (
 const mtu = 65520
 
 func attachSlirp(ctx context.Context, pid int, host *outside.Host, opts Options, ifname string) (*Link, error) {
-	path, err := exec.LookPath("slirp4netns")
+	path, err := opts.Find("slirp4netns")
 	if err != nil {
 		return nil, &MissingError{Programs: []string{"slirp4netns"}, Packages: []string{"slirp4netns"}}
 	}

@@ -1,4 +1,4 @@
-package outside
+package programs
 
 import (
 	"errors"
@@ -37,7 +37,7 @@ func TestPrograms(t *testing.T) {
 		path = append(path, dir+"/"+p)
 	}
 	t.Setenv("PATH", strings.Join(append([]string{"", ".", "bin"}, path...), ":"))
-	p := newPrograms(&spec.Spec{Integrations: &spec.Integrations{Project: spec.Path(dir + "/read")}, Mounts: []spec.Mount{
+	p := New(&spec.Spec{Integrations: &spec.Integrations{Project: spec.Path(dir + "/read")}, Mounts: []spec.Mount{
 		{Kind: spec.MountBind, Source: spec.Path(dir + "/link")},
 		{Kind: spec.MountBind, Source: spec.Path(dir + "/own"), ReadOnly: true},
 		{Kind: spec.MountView, Source: spec.Path(dir + "/view")},
@@ -50,12 +50,12 @@ func TestPrograms(t *testing.T) {
 		"git": dir + "/projects/git", "ask": dir + "/own/ask", "xdg-open": "", "nothing": "",
 		dir + "/own/ask": dir + "/own/ask", dir + "/project/ask": "", dir + "/link/ask": "", dir + "/own/xdg-open": "", dir + "/project/safe": "",
 	} {
-		if got, err := p.find(name); (err == nil) != (want != "") || err == nil && got != want {
+		if got, err := p.Find(name); (err == nil) != (want != "") || err == nil && got != want {
 			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
 		}
 	}
 	t.Setenv("GIT_DIR", "/x")
-	env := p.environ("GIT_DIR")
+	env := p.Environ("GIT_DIR")
 	if !slices.Contains(env, "PATH="+p.path) || slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "GIT_DIR=") || e == "PATH="+os.Getenv("PATH") }) {
 		t.Errorf("environment %q", env)
 	}

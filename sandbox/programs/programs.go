@@ -1,4 +1,4 @@
-package outside
+package programs
 
 import (
 	"errors"
@@ -11,15 +11,15 @@ import (
 	"cove/sandbox/spec"
 )
 
-// programs are the caller's, without those that the sandbox can put in their place: PATH may name a folder of the project, as direnv and
-// npm have it, and what lies there under the name of git or of something that xdg-open calls would run outside, at the sandbox's own wish.
-type programs struct {
+// Programs are the caller's, without those that the sandbox can put in their place.
+type Programs struct {
 	path     string   // PATH, without such folders
 	writable []string // what is written inside, or was another time
 }
 
-func newPrograms(s *spec.Spec) *programs {
-	p := &programs{}
+// New looks at what a sandbox may write.
+func New(s *spec.Spec) *Programs {
+	p := &Programs{}
 	if s.Integrations != nil && s.Integrations.Project != "" {
 		p.writable = append(p.writable, resolved(string(s.Integrations.Project)))
 	}
@@ -30,7 +30,7 @@ func newPrograms(s *spec.Spec) *programs {
 	}
 	var path []string
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-		if filepath.IsAbs(dir) && !p.inside(dir) {
+		if filepath.IsAbs(dir) && !p.Inside(dir) {
 			path = append(path, dir)
 		}
 	}
@@ -51,33 +51,33 @@ func resolved(path string) string {
 	return filepath.Join(resolved(dir), name)
 }
 
-// inside says whether a file can be changed by a sandbox, or put there: the project is one's whatever this one may do with it.
-func (p *programs) inside(path string) bool {
+// Inside says whether a file can be changed by a sandbox, or put there: the project is one's whatever this one may do with it.
+func (p *Programs) Inside(path string) bool {
 	path = resolved(path)
 	return slices.ContainsFunc(p.writable, func(dir string) bool { return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/") })
 }
 
 var errInside = errors.New("a sandbox may write it")
 
-// find is exec.LookPath in that PATH.
-func (p *programs) find(name string) (string, error) {
+// Find is exec.LookPath in that PATH.
+func (p *Programs) Find(name string) (string, error) {
 	if strings.Contains(name, "/") {
 		file, err := exec.LookPath(name)
-		if err == nil && (p.inside(file) || p.inside(filepath.Dir(file))) {
+		if err == nil && (p.Inside(file) || p.Inside(filepath.Dir(file))) {
 			err = errInside
 		}
 		return file, err
 	}
 	for _, dir := range filepath.SplitList(p.path) {
-		if file, err := exec.LookPath(filepath.Join(dir, name)); err == nil && !p.inside(file) {
+		if file, err := exec.LookPath(filepath.Join(dir, name)); err == nil && !p.Inside(file) {
 			return file, nil
 		}
 	}
 	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
 }
 
-// environ is this process's environment with that PATH, and without some variables.
-func (p *programs) environ(without ...string) []string {
+// Environ is this process's environment with that PATH, and without some variables.
+func (p *Programs) Environ(without ...string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")
 		return name == "PATH" || slices.Contains(without, name)
