@@ -70,36 +70,47 @@ func (p *pusher) open() error {
 		return err
 	}
 	p.Push = true
-	for _, l := range p.doc.Layers {
-		for _, repo := range p.neighbours(l.Digest) {
-			if !slices.Contains(p.From, repo) && len(p.From) < mostNeighbours {
-				p.From = append(p.From, repo)
-			}
-		}
-	}
+	p.askNeighbours()
 	return nil
 }
 
 // mostNeighbours bounds the repositories that a registry is asked to mount from.
 const mostNeighbours = 10
 
-// neighbours are the other repositories of the same registry that a blob came from.
-func (p *pusher) neighbours(d oci.Digest) []string {
-	refs, err := p.o.Store.Holders(d)
+// askNeighbours finds the other repositories of the same registry that the layers' blobs came from.
+func (p *pusher) askNeighbours() {
+	var blobs []oci.Digest
+	for _, l := range p.doc.Layers {
+		blobs = append(blobs, l.Digest)
+	}
+	holders, err := p.o.Store.Holders(blobs)
 	if err != nil {
-		return nil
+		return
 	}
-	var out []string
-	for _, ref := range refs {
-		named, err := reference.ParseNormalizedNamed(ref)
-		if err != nil || image.IsLocal(ref) || reference.Domain(named) != reference.Domain(p.named) || named.Name() == p.named.Name() {
-			continue
-		}
-		if repo := reference.Path(named); !slices.Contains(out, repo) {
-			out = append(out, repo)
+	repositories := map[string]string{} // by the names that were looked at; "": of another registry, or the same
+	for _, blob := range blobs {
+		for _, ref := range holders[blob] {
+			repo, known := repositories[ref]
+			if !known {
+				named, err := reference.ParseNormalizedNamed(ref)
+				if err == nil && !image.IsLocal(ref) && reference.Domain(named) == reference.Domain(p.named) && named.Name() != p.named.Name() {
+					repo = reference.Path(named)
+				}
+				repositories[ref] = repo
+			}
+			if repo != "" && !slices.Contains(p.From, repo) && len(p.From) < mostNeighbours {
+				p.From = append(p.From, repo)
+			}
 		}
 	}
-	return out
+	p.neighbours = map[oci.Digest][]string{}
+	for _, blob := range blobs {
+		for _, ref := range holders[blob] {
+			if repo := repositories[ref]; repo != "" && slices.Contains(p.From, repo) && !slices.Contains(p.neighbours[blob], repo) {
+				p.neighbours[blob] = append(p.neighbours[blob], repo)
+			}
+		}
+	}
 }
 
 // destination is what dest names: a registry's, by name, since nobody means to publish on docker.io what they called "web".
@@ -136,6 +147,8 @@ type pusher struct {
 	*sharer
 	place
 	named reference.Named
+	// neighbours are, of a layer's blob, the repositories among place's From that it may be mounted from.
+	neighbours map[oci.Digest][]string
 }
 
 func (p *pusher) all(ctx context.Context) (*Shared, error) {
@@ -205,10 +218,7 @@ func (p *pusher) layer(ctx context.Context, n int) (*parcel, error) {
 
 // mount asks the registry to take a blob over from another repository. That it does not is no error.
 func (p *pusher) mount(ctx context.Context, d oci.Digest) (bool, error) {
-	for _, repo := range p.neighbours(d) {
-		if !slices.Contains(p.From, repo) {
-			continue
-		}
+	for _, repo := range p.neighbours[d] {
 		if ok, err := p.Mount(ctx, d, repo); ok && err == nil {
 			return true, nil
 		}

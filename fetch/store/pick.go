@@ -84,30 +84,38 @@ func choosePlatform(found []Summary, platform string) (*Summary, error) {
 	return best, nil
 }
 
-// Holders are the names of the images here that have a layer of which that was the blob: where they came from, it is.
-func (s *Store) Holders(blob oci.Digest) ([]string, error) {
+// Holders are, for each of some blobs, the names of the images here that have a layer of which that was the blob: where they
+// came from, it is. The images are looked at once for all blobs.
+func (s *Store) Holders(blobs []oci.Digest) (map[oci.Digest][]string, error) {
 	handles, err := s.records()
 	if err != nil {
 		return nil, err
 	}
-	holds := map[oci.Digest]bool{}
+	holds := map[oci.Digest][]oci.Digest{} // by the manifest
 	for _, h := range handles {
 		rec := &Record{}
-		if holds[h.Manifest] || readJSON(s.recordPath(h), rec) != nil {
+		if holds[h.Manifest] != nil || readJSON(s.recordPath(h), rec) != nil {
 			continue
 		}
-		holds[h.Manifest] = slices.ContainsFunc(rec.Layers, func(l LayerRecord) bool { return l.Digest == blob })
+		for _, l := range rec.Layers {
+			if slices.Contains(blobs, l.Digest) {
+				holds[h.Manifest] = append(holds[h.Manifest], l.Digest)
+			}
+		}
 	}
 	names, err := s.names()
 	if err != nil {
 		return nil, err
 	}
-	var out []string
+	out := map[oci.Digest][]string{}
 	for _, n := range names {
-		if holds[n.Manifest] && !slices.Contains(out, n.Ref) {
-			out = append(out, n.Ref)
+		for _, blob := range holds[n.Manifest] {
+			out[blob] = append(out[blob], n.Ref)
 		}
 	}
-	slices.Sort(out)
+	for blob, refs := range out {
+		slices.Sort(refs)
+		out[blob] = slices.Compact(refs)
+	}
 	return out, nil
 }

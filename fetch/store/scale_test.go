@@ -80,7 +80,7 @@ func putImages(t *testing.T, s *Store, m userns.IDMap, n int, setups bool) (refs
 		name := base
 		name.Manifest = oci.FromString(fmt.Sprint("image", i))
 		id := oci.FromString(fmt.Sprint("layer", i))
-		rec := &Record{Manifest: name.Manifest, ConfigID: oci.FromString("config"), Platform: name.Platform, IDMap: m, Layers: []LayerRecord{{DiffID: id, Dir: id.Encoded(), Disk: 4096}}}
+		rec := &Record{Manifest: name.Manifest, ConfigID: oci.FromString("config"), Platform: name.Platform, IDMap: m, Layers: []LayerRecord{{Digest: oci.FromString(fmt.Sprint("blob", i)), DiffID: id, Dir: id.Encoded(), Disk: 4096}}}
 		switch {
 		case i == 0:
 		case setups:
@@ -148,6 +148,25 @@ func TestLinear(t *testing.T) {
 				}
 				if left, err := listDir(s.path("tmp")); err != nil || len(left) != 0 {
 					t.Errorf("left: %d, %v", len(left), err)
+				}
+			})
+		},
+		"push of many layers": func(t *testing.T, n int) looks {
+			s := open(t)
+			refs := putImages(t, s, m, n, false)
+			var blobs []oci.Digest
+			for i := range n {
+				blobs = append(blobs, oci.FromString(fmt.Sprint("blob", i)))
+			}
+			return look(t, []string{s.path("images"), s.path("names")}, func() {
+				got, err := s.Holders(append(blobs, "none"))
+				if err != nil || len(got) != n {
+					t.Errorf("%v, %v", got, err)
+				}
+				for i, blob := range blobs {
+					if !slices.Equal(got[blob], []string{refs[i]}) {
+						t.Errorf("%d: %q", i, got[blob])
+					}
 				}
 			})
 		},
