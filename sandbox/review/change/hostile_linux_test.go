@@ -226,3 +226,15 @@ func TestLadenFile(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// What lies too deep outside to be named stays, when it is deleted inside, and all else is applied.
+func TestDeepOutside(t *testing.T) {
+	v := newView(t, spec.RootOverlay, `echo a > a; mkdir top; cd top; perl -e 'for (1..100) { my $d = "x" x 50; mkdir $d or die; chdir $d or die }'`)
+	v.write("rm -r top; echo b > a")
+	s := v.open()
+	res, err := s.Apply(t.Context(), Options{})
+	if err != nil || len(res.Done) != 1 || res.Done[0].Path != "a" || len(res.Skipped) == 0 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	v.outside("grep b a; [ -d top/* ]")
+}

@@ -408,14 +408,14 @@ func (w *walk) goneFrom(c *Change) error {
 		c.Refused = shutOutside
 		return nil
 	}
-	if err != nil {
-		return err
-	}
 	slices.Sort(names)
 	for _, name := range names {
-		if err := w.gone(join(c.rel, name)); err != nil {
-			return err
+		if err = w.gone(join(c.rel, name)); err != nil {
+			break
 		}
 	}
-	return nil
+	if errors.Is(err, unix.ENAMETOOLONG) {
+		c.Refused, err = "something in it outside has a path that is longer than the kernel takes", nil
+	}
+	return err
 }
