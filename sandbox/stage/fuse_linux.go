@@ -34,9 +34,7 @@ func fuseMain(conn *fdpass.Conn) int {
 	if _, err := conn.Recv(&start); err != nil {
 		return 1
 	}
-	if err := execFuse(&start, conn); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", FuseName, err)
-	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", FuseName, execFuse(&start, conn)) // it returns only where it failed
 	return 1
 }
 
