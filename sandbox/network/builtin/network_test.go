@@ -101,6 +101,37 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// Who asks for a WebSocket and is gone before the answer is noticed, though more of what they sent is still to be looked at.
+func TestGoneBeforeTheAnswer(t *testing.T) {
+	s := newInside(t, func(n *Network) {
+		p, err := egress.New(spec.Egress{Listed: true, Allow: []spec.Reach{{Text: "ws.example", Name: "ws.example", Proto: "tcp"}}}, egress.IsClosed, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Learn("ws.example", netip.MustParseAddr(www), time.Minute)
+		n.policy = p
+	})
+	const ask = "GET / HTTP/1.1\r\nHost: ws.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+	asked, heard := make(chan error, 1), make(chan error, 1)
+	addr := serve(t, func(c *net.TCPConn) { // never answers
+		_, err := io.ReadFull(c, make([]byte, len(ask)))
+		asked <- err
+		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_, err = c.Read(make([]byte, 1))
+		heard <- err
+	})
+	c := s.mustDial(addr)
+	_, _ = c.Write([]byte(ask + "x"))
+	if err := <-asked; err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetLinger(0)
+	c.Close()
+	if err := <-heard; err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the server heard %v", err)
+	}
+}
+
 // Who does not read stops who writes, in either direction; nothing is lost for it.
 func TestBackPressure(t *testing.T) {
 	s := newInside(t)

@@ -271,7 +271,7 @@ func (n *Network) upward(in *inner, out *net.TCPConn, to netip.AddrPort, v egres
 			d.Name = shortName(name)
 			return n.policy.Said(v.Say, name, "tcp", to.Port())
 		})
-		c.Switched = answer.Switched
+		c.Switched = func() bool { return !in.goneBefore(answer.Known()) && answer.Switched() }
 		for done := false; !done; {
 			var data []byte
 			var err error

@@ -71,6 +71,9 @@ func (a *Answer) tell(switched bool) {
 	})
 }
 
+// Known is closed when it is known.
+func (a *Answer) Known() <-chan struct{} { return a.known }
+
 // Switched waits until it is known.
 func (a *Answer) Switched() bool {
 	<-a.known
