@@ -3,11 +3,11 @@ package cli
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"cove/config"
 	"cove/sandbox"
+	"cove/sandbox/quick"
 	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
@@ -18,53 +18,24 @@ func (a *app) execCommand() *cli.Command {
 		Name:      "exec",
 		Usage:     "one more command in a running sandbox",
 		UsageText: "cove exec [OPTIONS] NAME [--] COMMAND [ARG...]",
-		Flags: []cli.Flag{
-			wordsFlag("env", "set a variable `K=V`, or with K alone pass it from outside", "e"),
-			wordsFlag("env-file", "read variables from `FILE`, a line each: K=V, K alone, or # and a comment"),
-			&cli.StringFlag{Name: "workdir", Aliases: []string{"w"}, Usage: "start in `DIR` inside"},
-			&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "run as `USER[:GROUP]` inside, names or numbers"},
-		},
-		Action: a.action(a.exec),
+		Flags:     urfaveFlags(start.ExecFlags),
+		Action:    a.action(a.exec),
 	}
 }
 
 func (a *app) exec(c *cli.Context) error {
-	words := c.Args().Slice()
-	if len(words) > 1 && words[1] == "--" {
-		words = append(words[:1:1], words[2:]...)
+	if status, err, ran := quick.Outcome(); ran {
+		return a.status(status, err)
 	}
-	switch len(words) {
-	case 0:
-		return start.Usagef("which sandbox? (`cove ps` lists those that run)")
-	case 1:
-		return start.Usagef("which command in %s?", quote(words[0]))
-	}
-	in := sandbox.ExecInput{Argv: words[1:], Workdir: c.String("workdir"), User: c.String("user")}
-	if c.IsSet("workdir") && !filepath.IsAbs(in.Workdir) {
-		return start.Usagef("--workdir %s: want an absolute path inside", quote(in.Workdir))
-	}
-	variables, err := start.Variables(line{c})
+	name, in, err := start.Exec(line{c})
 	if err != nil {
 		return err
-	}
-	for _, v := range variables {
-		if v.Name == "" {
-			return start.Usagef("--env %s: names no variable", quote("="+v.Value))
-		}
-		if v.Pass {
-			value, there := os.LookupEnv(v.Name)
-			if !there {
-				continue
-			}
-			v.Value = value
-		}
-		in.Env = append(in.Env, v.Name+"="+v.Value)
 	}
 	dir, err := config.RuntimeDir(os.Getenv)
 	if err != nil {
 		return err
 	}
-	status, err := sandbox.Exec(words[0], in, sandbox.Options{RuntimeDir: dir, Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr, Warn: a.Stderr, Log: a.Log})
+	status, err := sandbox.Exec(name, in, sandbox.Options{RuntimeDir: dir, Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr, Warn: a.Stderr, Log: a.Log})
 	return a.status(status, err)
 }
 

@@ -117,12 +117,9 @@ func dropRest() {
 }
 
 // Env is init's environment: what spares it time before its first line. With one processor Go's runtime starts half as
-// many threads, and need not read of control groups how many processors there are for it; with a time zone, package toml
-// does not read /etc/localtime; and without that instruction package snapref, of the decompressors, does not compute
-// checksum tables with it, which takes longer than without.
-func Env() []string {
-	return []string{"GOMAXPROCS=1", "TZ=", "GODEBUG=cpu.sse42=off,containermaxprocs=0,updatemaxprocs=0"}
-}
+// many threads; with a time zone, package toml does not read /etc/localtime; and without that instruction package
+// snapref, of the decompressors, does not compute checksum tables with it, which takes longer than without.
+func Env() []string { return []string{"GOMAXPROCS=1", "TZ=", "GODEBUG=cpu.sse42=off"} }
 
 // Take hands over the stage that was started, nil when there is none. Its namespaces are Namespaces.
 func Take() *Stage {

@@ -1,4 +1,4 @@
-// Package quick carries out the usual `cove run` before the packages that it does not need are initialised: the
+// Package quick carries out the usual `cove run`, and `cove exec`, before the packages that it does not need are initialised: the
 // command line library, the image libraries with their regular expressions, HTTP. It runs in its own init, which ends
 // the process with the command's code; package start says what makes its turn come early.
 //
@@ -35,7 +35,7 @@ var outcome struct {
 	err     error
 }
 
-// Outcome returns how the run that the command line asks for has ended; ran is false when it is still to be done.
+// Outcome returns how the run or exec that the command line asks for has ended; ran is false when it is still to be done.
 func Outcome() (status sandbox.Status, err error, ran bool) {
 	if outcome.pending != nil {
 		<-outcome.pending
@@ -52,7 +52,11 @@ func init() {
 	// another the threads have to change.
 	done, beside := make(chan struct{}), make(chan struct{})
 	go func() {
-		run(l, func() { close(beside) })
+		if os.Args[1] == "exec" {
+			exec(l)
+		} else {
+			run(l, func() { close(beside) })
+		}
 		close(done)
 	}()
 	select {
@@ -88,12 +92,12 @@ func (l lateNetwork) Publish(ctx context.Context, ports []spec.Port, dial func(p
 	return l.driver().Publish(ctx, ports, dial)
 }
 
-// wanted reads the command line of a run that needs nothing but to be run.
+// wanted reads the command line of a run that needs nothing but to be run, or of an exec.
 func wanted(args []string) (start.Line, bool) {
-	if len(args) < 3 || args[1] != "run" {
+	if len(args) < 3 || args[1] != "run" && args[1] != "exec" {
 		return nil, false
 	}
-	l, ok := start.Parse(args[2:])
+	l, ok := start.Parse(args[1], args[2:])
 	if !ok || slices.ContainsFunc([]string{"debug", "help", "dry-run", "publish", "learn-network"}, l.IsSet) {
 		return nil, false
 	}
@@ -141,6 +145,27 @@ func run(l start.Line, beside func()) {
 		outcome.err = context.Cause(ctx)
 	}
 	trace.Step("ended")
+	if outcome.err == nil && outcome.status.Text == "" {
+		start.Exit(outcome.status.ExitCode())
+	}
+}
+
+// exec is `cove exec`: what it says is said as package cli would, which tells of errors.
+func exec(l start.Line) {
+	start.KeepOwnerBits()
+	_, stop := start.UntilSignal() // until the session hands them on
+	defer stop()
+	name, in, err := start.Exec(l)
+	if err != nil {
+		return
+	}
+	dir, err := config.RuntimeDir(os.Getenv)
+	if err != nil {
+		return
+	}
+	outcome.status, outcome.err = sandbox.Exec(name, in, sandbox.Options{RuntimeDir: dir, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Warn: os.Stderr, Log: slog.New(slog.DiscardHandler)})
+	outcome.ran = true
 	if outcome.err == nil && outcome.status.Text == "" {
 		start.Exit(outcome.status.ExitCode())
 	}

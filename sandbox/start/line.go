@@ -125,10 +125,14 @@ type line struct {
 	operands []string
 }
 
-// Parse reads the arguments behind `cove run`, and reports false for what package cli reads otherwise, or would refuse.
-func Parse(args []string) (Line, bool) {
+// Parse reads the arguments behind `cove run` or `cove exec`, and reports false for what package cli reads otherwise, or
+// would refuse.
+func Parse(command string, args []string) (Line, bool) {
 	l := &line{values: map[string][]string{}}
 	flags := slices.Concat(Flags, RunFlags, BoundFlags, CommonFlags)
+	if command == "exec" {
+		flags = slices.Concat(ExecFlags, CommonFlags)
+	}
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		if arg == "--" {
