@@ -70,7 +70,8 @@ func leaderMain(conn *fdpass.Conn) int {
 		return codeFailed
 	}
 	incoming := make(chan os.Signal, 16)
-	signal.Notify(incoming, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
+	// SIGTSTP too: a ^Z before the command has the terminal comes by way of the client, and Go's own handler drops it.
+	signal.Notify(incoming, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP)
 	signals.DefaultIgnored()
 	signals.Unblock()
 	pid, err := start.fork(&syscall.ProcAttr{
