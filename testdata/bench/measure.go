@@ -35,7 +35,7 @@ func (b *bench) warm() error {
 
 // tidy takes away what the pulls have left: their files belong to subordinate ids.
 func (b *bench) tidy() {
-	b.ctx = context.WithoutCancel(b.ctx) // after an interrupt, too
+	b.ctx = context.WithoutCancel(b.ctx)    // after an interrupt, too
 	_ = b.do("podman", "system", "migrate") // ends podman's pause process
 	used, _ := filepath.Glob(filepath.Join(b.dir, "used-*"))
 	_ = b.remove(append(used, filepath.Join(b.dir, "cold"))...)
@@ -132,7 +132,7 @@ func (b *bench) added(argv []string) (megabytes map[string]float64, err error) {
 		return nil, err
 	}
 	defer stop()
-	time.Sleep(time.Second)
+	time.Sleep(2 * time.Second) // what it took for a moment is given back
 	megabytes = map[string]float64{}
 	for _, pid := range processes(os.Getpid()) {
 		name := processName(pid)

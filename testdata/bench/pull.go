@@ -70,7 +70,7 @@ func (b *bench) pull() error {
 		}
 		cove, podman, umoci := b.pullers(b.ref(s.name), cold, reset)
 		gunzip := command{name: "gunzip limit", argv: append([]string{self, "-gunzip"}, blobs...)}
-		times, err := b.race(b.pulls, cove, podman, umoci, gunzip)
+		times, err := b.turns(b.pulls, cove, podman, umoci, gunzip)
 		if err != nil {
 			return err
 		}

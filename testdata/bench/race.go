@@ -20,31 +20,42 @@ type command struct {
 	reset func() error // before each run, not timed
 }
 
-// race runs the commands in turn, each n times, and returns each one's times. One round is for warming up.
+// race runs the commands in turn, each n times after one for warming up, and returns each one's times.
 func (b *bench) race(n int, commands ...command) (map[string][]time.Duration, error) {
+	if _, err := b.turns(1, commands...); err != nil {
+		return nil, err
+	}
+	return b.turns(n, commands...)
+}
+
+// turns is race without warming up. Each time another begins: what one leaves to the kernel, such as blocks to be freed, falls
+// on the next.
+func (b *bench) turns(n int, commands ...command) (map[string][]time.Duration, error) {
 	times := map[string][]time.Duration{}
-	for i := range n + 1 {
-		for _, c := range commands {
-			if c.reset != nil {
-				if err := c.reset(); err != nil {
-					return nil, err
-				}
-			}
-			start := time.Now()
-			err := b.doIn(c.dir, c.argv...)
-			if err == nil && c.then != nil {
-				err = b.doIn(c.dir, c.then...)
-			}
-			took := time.Since(start)
+	for i := range n {
+		for j := range commands {
+			c := commands[(i+j)%len(commands)]
+			took, err := b.time(c)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
-			if i > 0 {
-				times[c.name] = append(times[c.name], took)
-			}
+			times[c.name] = append(times[c.name], took)
 		}
 	}
 	return times, nil
+}
+
+func (b *bench) time(c command) (took time.Duration, err error) {
+	if c.reset != nil {
+		if err := c.reset(); err != nil {
+			return 0, err
+		}
+	}
+	start := time.Now()
+	if err = b.doIn(c.dir, c.argv...); err == nil && c.then != nil {
+		err = b.doIn(c.dir, c.then...)
+	}
+	return time.Since(start), err
 }
 
 // few is how often something slow is run, rounds something that takes seconds.

@@ -88,7 +88,7 @@ func (b *bench) startCold() error {
 		}
 		return b.dropCaches()
 	}
-	times, err := b.race(max(b.runs/8, 1), all...)
+	times, err := b.turns(max(b.runs/6, 1), all...)
 	if err != nil {
 		return err
 	}

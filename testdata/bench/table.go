@@ -115,11 +115,17 @@ func (b *bench) machine() string {
 		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 		return line
 	}
-	cpu := say("sh", "-c", "sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1")
-	disk := say("stat", "-f", "-c", "%T", b.dir)
-	return strings.Join([]string{say("sh", "-c", ". /etc/os-release; echo $PRETTY_NAME") + ", Linux " + say("uname", "-r"), say("nproc") + " cores of " + cpu, disk,
-		say(b.cove, "--version"), say("bwrap", "--version"), say("podman", "--version"), say(b.podmanRT, "--version"), say("crun", "--version"), say("skopeo", "--version"),
-		say("umoci", "--version"), say("slirp4netns", "--version"), say("pasta", "--version")}, "; ")
+	facts := []string{
+		say("sh", "-c", ". /etc/os-release; echo $PRETTY_NAME") + ", Linux " + say("uname", "-r"),
+		say("nproc") + " cores of " + say("sh", "-c", "sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1"),
+		say("stat", "-f", "-c", "%T", b.dir),
+		// Which cove it is its version does not say where it was built of a working tree.
+		fmt.Sprintf("%s (%.12s)", say(b.cove, "--version"), say("sha256sum", b.cove)),
+	}
+	for _, peer := range []string{"bwrap", "podman", b.podmanRT, "crun", "skopeo", "umoci", "slirp4netns", "pasta"} {
+		facts = append(facts, say(peer, "--version"))
+	}
+	return strings.Join(facts, "; ")
 }
 
 func (b *bench) kept(part string) string { return filepath.Join(b.dir, "results", part+".json") }
