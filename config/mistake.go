@@ -35,11 +35,13 @@ type ProfileError struct {
 	Mistakes []Mistake
 }
 
-// maxLines bounds Error: a hostile file must not scroll everything away.
+// maxLines bounds Lines: a hostile file must not scroll everything away.
 const maxLines = 100
 
-// Error has one mistake a line.
-func (e *ProfileError) Error() string {
+func (e *ProfileError) Error() string { return strings.Join(e.Lines(), "\n") }
+
+// Lines has one mistake a line, and how many are left out.
+func (e *ProfileError) Lines() []string {
 	var lines []string
 	for i, m := range e.Mistakes {
 		if i == maxLines {
@@ -48,7 +50,7 @@ func (e *ProfileError) Error() string {
 		}
 		lines = append(lines, m.String())
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 // sortMistakes puts the mistakes of one file into the order of its lines, and drops what was said twice.

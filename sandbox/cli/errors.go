@@ -15,8 +15,8 @@ func (a *app) printError(err error) {
 	var b strings.Builder
 	var profile *config.ProfileError
 	if errors.As(err, &profile) {
-		for _, m := range profile.Mistakes {
-			fmt.Fprintf(&b, "cove: %s\n", escape(m.String()))
+		for _, l := range profile.Lines() {
+			fmt.Fprintf(&b, "cove: %s\n", escape(l))
 		}
 	} else {
 		for i, line := range escapeLines(err.Error()) {

@@ -2,6 +2,7 @@ package seccomp_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -143,6 +144,16 @@ func TestMistakes(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s:\n%v\nwant\n%s", text, err, want)
 		}
+	}
+}
+
+// A file of nothing but mistakes is read in no time, though each word is like another one.
+func TestManyMistakes(t *testing.T) {
+	names := strings.Repeat(`"opnat", `, 10_000) + `"read"`
+	_, err := seccompfile.Parse([]byte(rules(`{"names": [` + names + `], "action": "SCMP_ACT_ALLOW"}`)))
+	var e *seccompfile.Error
+	if !errors.As(err, &e) || len(e.Mistakes) != 10_000 || strings.Count(strings.Join(e.Mistakes, " "), "did you mean") != 20 {
+		t.Errorf("%.300v", err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"cove/config"
@@ -226,7 +227,7 @@ func (p *parser) rule(at string, tree any) []seccomp.ProfileRule {
 	}
 	for _, name := range names {
 		if name != "" && !known(name) {
-			p.unknown(member(at, "names"), "system call", name, seccomp.Names(), false)
+			p.unknown(member(at, "names"), "system call", name, callNames(), false)
 		}
 	}
 	out.Names = names
@@ -256,6 +257,8 @@ func (p *parser) rule(at string, tree any) []seccomp.ProfileRule {
 // multiplexed are names that libseccomp has for what is one call on some architectures.
 var multiplexed = []string{"recv", "send", "accept", "semop", "semget", "semctl", "semtimedop", "msgget", "msgsnd", "msgrcv", "msgctl", "shmat",
 	"shmdt", "shmget", "shmctl"}
+
+var callNames = sync.OnceValue(seccomp.Names)
 
 func known(name string) bool { return seccomp.Known(name) || slices.Contains(multiplexed, name) }
 

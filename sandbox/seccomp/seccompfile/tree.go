@@ -41,6 +41,11 @@ func (p *parser) wrong(at, format string, args ...any) {
 // unknown says that a word is none of those that are known, and which was probably meant.
 func (p *parser) unknown(at, what, word string, known []string, list bool) {
 	text := fmt.Sprintf("unknown %s %s", what, strconv.QuoteToASCII(word))
+	// The likeness costs a look at every word that is known; nobody is shown more than the first mistakes.
+	if len(p.mistakes) >= maxMistakes {
+		p.wrong(at, "%s", text)
+		return
+	}
 	if near := config.Nearest(word, known); near != "" {
 		text += fmt.Sprintf("; did you mean %q?", near)
 	}
