@@ -42,7 +42,7 @@ func TestDistrustSocket(t *testing.T) {
 		Mounts: []config.Mount{{Source: dir + "/s", Target: "/a", Mode: "rw"}, {Source: dir, Target: "/b", Mode: "rw"}, {Source: dir + "/s", Target: "/c", Mode: "rw"}},
 		Origin: map[string]config.Origin{"mount[0]": {Kind: config.FromProfile}, "mount[1]": {Kind: config.FromUser}, "mount[2]": {Kind: config.FromFlag}},
 	}
-	typed, ok := Parse([]string{"true"})
+	typed, ok := Parse("run", []string{"true"})
 	if !ok {
 		t.Fatal("no line")
 	}
