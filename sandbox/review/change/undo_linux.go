@@ -62,6 +62,9 @@ func (s *Set) Undo(ctx context.Context, opts Options) (_ *Result, err error) {
 	if j == nil {
 		return nil, ErrNoApply
 	}
+	if !s.isOf(j) {
+		return nil, errors.New("something was mounted inside the project, or unmounted, since it was applied: it would be taken back elsewhere")
+	}
 	w := &work{s: s, j: j, force: opts.Force, undo: true, clean: map[string]bool{}}
 	defer func() { err = errors.Join(err, j.close()) }()
 	if j.cutShort() && !opts.DryRun {
@@ -117,6 +120,19 @@ func (s *Set) Undo(ctx context.Context, opts Options) (_ *Result, err error) {
 		}
 	}
 	return res, err
+}
+
+// isOf tells whether a journal's folders are those of the views: by their number its steps say where they are.
+func (s *Set) isOf(j *journal) bool {
+	if len(j.Folders) != len(s.record.Views) || len(j.Paths) != len(s.record.Views) {
+		return false
+	}
+	for i, v := range s.record.Views {
+		if string(j.Folders[i]) != v.Lower || string(j.Paths[i]) != v.Path {
+			return false
+		}
+	}
+	return true
 }
 
 // openUp lets the caller into folders that the apply has shut for everybody, to take out what it has put there. They go too,

@@ -2,7 +2,9 @@ package change
 
 import (
 	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"cove/sandbox/review"
 	"cove/sandbox/spec"
@@ -38,6 +40,34 @@ func TestViews(t *testing.T) {
 			v.outside("[ $(cat sub/s) = s ]")
 		})
 	}
+}
+
+// An apply is not taken back in other folders than it was made in: a later view may be of others.
+func TestUndoOfOtherViews(t *testing.T) {
+	in := newView(t, spec.RootOverlay, "echo 1 > 1; echo 2 > 2")
+	other := newView(t, spec.RootOverlay, "echo 1 > 1")
+	v := newView(t, spec.RootOverlay, "echo a > a; mkdir mounted other")
+	views := append(v.r.Views, review.View{Path: "mounted", Lower: in.project, Upper: in.r.Views[0].Upper})
+	v.r.Views = views
+	in.write("rm 2; echo 1 more > 1")
+	v.apply(Options{})
+	before := other.dump(other.project) + in.dump(in.project)
+	v.r.Began = time.Now()
+	for name, now := range map[string][]review.View{
+		"one less": views[:1],
+		"another":  {views[0], {Path: "other", Lower: other.project, Upper: other.r.Views[0].Upper}},
+	} {
+		v.r.Views = now
+		s := v.open()
+		if _, err := s.Undo(t.Context(), Options{}); err == nil || !strings.Contains(err.Error(), "mounted") {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.Close()
+		differ(t, name, other.dump(other.project)+in.dump(in.project), before)
+	}
+	v.r.Views = views
+	v.undo()
+	in.outside("[ $(cat 2) = 2 ]; [ $(cat 1) = 1 ]")
 }
 
 // Many files that are all alike are no reason to take long.
