@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/user"
 	"path/filepath"
 	"testing"
 
@@ -14,6 +13,7 @@ import (
 	"cove/fetch/registrytest"
 	"cove/fetch/store"
 	"cove/userns"
+	"cove/userns/usernstest"
 )
 
 func TestMain(m *testing.M) {
@@ -24,33 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 // testMap is the mapping that cove would use for whoever runs the test, with inside being as.
-func testMap(t testing.TB, as uint32) userns.IDMap {
-	t.Helper()
-	if os.Getuid() == 0 {
-		r := []userns.SubRange{{Start: 1879048192, Count: 65536}}
-		m, err := userns.AllocateRoot(userns.SubIDs{UIDs: r, GIDs: r})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sub, err := userns.ReadSubIDs(me.Username, uint32(os.Getuid()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := userns.Allocate(sub, uint32(os.Getuid()), uint32(os.Getgid()), as, as)
-	if err != nil {
-		if os.Getenv("COVE_TEST_REQUIRE") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	return m
-}
+func testMap(t testing.TB, as uint32) userns.IDMap { return usernstest.IDMap(t, as) }
 
 // options are for a store of the test's own, which is emptied at its end: what it holds is not
 // all the test user's to remove.

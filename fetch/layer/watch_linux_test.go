@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 	"cove/fetch/layer"
 	"cove/fetch/layer/stage"
 	"cove/userns"
+	"cove/userns/usernstest"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,25 +32,11 @@ func TestMain(m *testing.M) {
 func start(t *testing.T) (*layer.Session, string) {
 	t.Helper()
 	dir := t.TempDir()
-	var m userns.IDMap
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := usernstest.IDMap(t, 0)
 	if os.Getuid() == 0 {
-		r := []userns.SubRange{{Start: 1879048192, Count: 65536}}
-		m, err = userns.AllocateRoot(userns.SubIDs{UIDs: r, GIDs: r})
-		if err == nil {
-			err = os.Chown(dir, 1879048192, 1879048192)
+		if err := os.Chown(dir, usernstest.FirstID, usernstest.FirstID); err != nil {
+			t.Fatal(err)
 		}
-	} else {
-		var sub userns.SubIDs
-		if sub, err = userns.ReadSubIDs(me.Username, uint32(os.Getuid())); err == nil {
-			m, err = userns.Allocate(sub, uint32(os.Getuid()), uint32(os.Getgid()), 0, 0)
-		}
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 	s, err := layer.Start(context.Background(), m, dir)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"cove/fetch/layer/stage"
 	"cove/fetch/oci"
 	"cove/userns"
+	"cove/userns/usernstest"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,32 +37,7 @@ func open(t *testing.T) *Store {
 	return s
 }
 
-func testMap(t *testing.T) userns.IDMap {
-	t.Helper()
-	if os.Getuid() == 0 {
-		r := []userns.SubRange{{Start: 1879048192, Count: 65536}}
-		m, err := userns.AllocateRoot(userns.SubIDs{UIDs: r, GIDs: r})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sub, err := userns.ReadSubIDs(me.Username, uint32(os.Getuid()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := userns.Allocate(sub, uint32(os.Getuid()), uint32(os.Getgid()), 0, 0)
-	if errors.Is(err, userns.ErrNoSubids) && os.Getenv("COVE_TEST_REQUIRE") == "" {
-		t.Skip(err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
+func testMap(t *testing.T) userns.IDMap { return usernstest.IDMap(t, 0) }
 
 func TestOpen(t *testing.T) {
 	s := open(t)

@@ -6,12 +6,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
 	"testing"
 
 	"cove/fetch/layer"
 	"cove/userns"
+	"cove/userns/usernstest"
 )
 
 func TestMain(m *testing.M) {
@@ -36,30 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 // testMap is the mapping that cove would use for whoever runs the test.
-func testMap(t testing.TB) userns.IDMap {
-	t.Helper()
-	if os.Getuid() == 0 {
-		r := []userns.SubRange{{Start: 1879048192, Count: 65536}}
-		m, err := userns.AllocateRoot(userns.SubIDs{UIDs: r, GIDs: r})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sub, err := userns.ReadSubIDs(me.Username, uint32(os.Getuid()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := userns.Allocate(sub, uint32(os.Getuid()), uint32(os.Getgid()), 0, 0)
-	if err != nil {
-		skip(t, err.Error())
-	}
-	return m
-}
+func testMap(t testing.TB) userns.IDMap { return usernstest.IDMap(t, 0) }
 
 // skip skips, unless COVE_TEST_REQUIRE says that here nothing may be missing.
 func skip(t testing.TB, why string) {
