@@ -12,6 +12,7 @@ import (
 
 	"cove/sandbox/review"
 	"cove/sandbox/review/change"
+	"cove/sandbox/signals"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,7 +43,7 @@ func (a *app) afterTry(store, project string) error {
 		return errors.Join(err, h.Close())
 	}
 	t := &trial{app: a, h: h, tty: tty, out: out}
-	kept, err := t.ask()
+	kept, err := t.askStoppable()
 	err = errors.Join(err, h.Close())
 	switch {
 	case kept && t.applied:
@@ -98,6 +99,16 @@ p - pick: be asked about each change, hunk by hunk
 k - keep: it stays in its view, for cove diff, apply and discard later
 d - discard: drop all of it
 `
+
+// askStoppable asks where ^Z stops cove, and its pager, as it stops other programs. Who had the terminal for a command
+// has taken that signal, and os/signal does not give back its default action.
+func (t *trial) askStoppable() (kept bool, err error) {
+	if signal.Ignored(unix.SIGTSTP) {
+		return t.ask()
+	}
+	signals.WithDefault(unix.SIGTSTP, func() { kept, err = t.ask() })
+	return kept, err
+}
 
 // ask asks until there is nothing left to ask about. kept says that there are changes left that stay.
 func (t *trial) ask() (kept bool, err error) {
