@@ -26,7 +26,7 @@ func walkTime(run time.Duration) time.Duration { return max(shortWalk, min(run/w
 // are most, and in which nothing was made. What is near the top comes first: that is where it acts, and the time may be up.
 func newRepositories(root int, since, deadline time.Time) (found []string, whole bool) {
 	whole = true
-	w := &repositoryWalk{root: root, since: since, buf: make([]byte, 64<<10)}
+	w := &repositoryWalk{root: root, since: since, buf: make([]byte, smallFolder)}
 	w.countsFolders()
 	for dirs := []string{"."}; len(dirs) > 0; {
 		dir := dirs[0]
@@ -53,6 +53,13 @@ func newRepositories(root int, since, deadline time.Time) (found []string, whole
 	}
 	return found, whole
 }
+
+// Of most folders all names fit smallFolder bytes; largeFolder is taken once there is one of which they do not, for its pages have to be
+// got from the kernel one by one, at the end of each run.
+const (
+	smallFolder = 4 << 10
+	largeFolder = 64 << 10
+)
 
 type repositoryWalk struct {
 	root         int
@@ -86,7 +93,11 @@ func (w *repositoryWalk) folder(fd int, dir string) (repository bool, below []st
 		if err != nil || n <= 0 {
 			return repository, below
 		}
-		for rest := w.buf[:n]; len(rest) > 0; {
+		names := w.buf[:n]
+		if n > smallFolder/2 && len(w.buf) == smallFolder {
+			w.buf = make([]byte, largeFolder)
+		}
+		for rest := names; len(rest) > 0; {
 			name, kind, size := dirent(rest)
 			rest = rest[size:]
 			switch {

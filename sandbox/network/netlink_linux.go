@@ -113,9 +113,11 @@ func (n *netlink) send(b []byte) error {
 // acks waits until every request from serial first to last is answered, and returns the first error.
 // Requests are answered in their order.
 func (n *netlink) acks(first, last uint32) error {
-	buf := make([]byte, 64<<10)
+	// An answer is 36 bytes, or an error with the request, which is not much longer. A buffer of more pages than that takes is
+	// got from the kernel page by page, in each start.
+	var buf [4 << 10]byte
 	for {
-		got, _, err := unix.Recvfrom(n.fd, buf, 0)
+		got, _, err := unix.Recvfrom(n.fd, buf[:], 0)
 		if err == unix.EINTR {
 			continue
 		}
