@@ -123,28 +123,22 @@ func sweepPlaceholders(runtimeDir string) {
 		return // there are none
 	}
 	for _, e := range entries {
-		if info, err := e.Info(); err != nil || info.Size() == 0 || filepath.Ext(e.Name()) != "" {
+		if filepath.Ext(e.Name()) != "" {
+			continue
+		}
+		if info, err := e.Info(); err != nil || info.Size() == 0 {
 			continue
 		}
 		base := filepath.Join(runtimeDir, "workspaces", e.Name())
-		if busy(base) {
+		// Who uses the workspace is to clean up, and every start beside is spared to wait for the journal and to write it anew.
+		// If this finds nobody, whoever comes in between waits a moment for the lock, or leaves the rest to this sweep.
+		if held(base + useSuffix) {
 			continue
 		}
 		if use, err := openUse(base); err == nil {
 			_ = use.close()
 		}
 	}
-}
-
-// busy reports whether a sandbox uses the workspace. Then that is to clean up, and every start beside it is spared to wait for
-// the journal and to write it anew. Who is there finds the lock taken for a moment, and waits or leaves the rest to this sweep.
-func busy(base string) bool {
-	f, err := os.OpenFile(base+useSuffix, os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return flock(f, unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK
 }
 
 // lockWorkspace takes one of a workspace's further locks.

@@ -99,13 +99,26 @@ func lockFile(name string, how int) (*os.File, error) {
 	return f, nil
 }
 
-func flock(f *os.File, how int) error {
+func flock(f *os.File, how int) error { return flockFD(int(f.Fd()), how) }
+
+func flockFD(fd, how int) error {
 	for {
-		err := unix.Flock(int(f.Fd()), how)
+		err := unix.Flock(fd, how)
 		if err != unix.EINTR {
 			return err
 		}
 	}
+}
+
+// held reports whether somebody has the lock of what is at name. Every start asks that of all that runs beside it: on a plain
+// descriptor it takes three system calls, on an os.File eight.
+func held(name string) bool {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return flockFD(fd, unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK
 }
 
 // publish makes the sandbox visible to others.
@@ -151,6 +164,9 @@ func each(runtimeDir string, f func(dir string, r *record) error) error {
 
 // alive reports whether the sandbox whose directory it is still has its parent. A leftover is removed.
 func alive(dir string) (bool, error) {
+	if held(dir) {
+		return true, nil
+	}
 	for {
 		f, err := os.Open(dir)
 		if errors.Is(err, fs.ErrNotExist) {
