@@ -70,6 +70,27 @@ func TestWrittenMeanwhile(t *testing.T) {
 	}
 }
 
+// A folder that somebody puts in the place of cove's is theirs, and keeps its mode.
+func TestFolderMeanwhile(t *testing.T) {
+	v := newView(t, spec.RootOverlay, "echo z > z")
+	v.write("mkdir new; chmod 777 new; rm z")
+	s := v.open()
+	m := &moments{Context: context.Background(), then: func() bool {
+		if _, err := os.Lstat(v.project + "/new"); err != nil {
+			return false
+		}
+		v.outside("mv new moved; mkdir -m 700 new")
+		return true
+	}}
+	res, err := s.Apply(m, Options{})
+	if err != nil || !m.over || len(res.Skipped) != 1 || res.Skipped[0].Path != "new" {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if info, err := os.Lstat(v.project + "/new"); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
 // interrupted does something of which the context ends as soon as a path outside is there, or is not.
 func (v *view) interrupted(path string, isThere bool, f func(*Set, context.Context) error) {
 	v.t.Helper()

@@ -279,6 +279,17 @@ func (w *work) dress(st *step) error {
 		return err
 	}
 	defer unix.Close(fd)
+	made := w.j.made
+	if w.undo {
+		made = w.j.unmade
+	}
+	var now unix.Stat_t
+	if err := unix.Fstat(fd, &now); err != nil {
+		return err
+	}
+	if now.Ino != made[st.n] {
+		return errConflict // somebody has put another in its place
+	}
 	have, err := xattrsOf(fd)
 	if err != nil {
 		return err
