@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -71,18 +73,15 @@ func (b *bench) makeNetworks() error {
 			return fmt.Errorf("%w (apt-get install iperf3 slirp4netns passt podman)", err)
 		}
 	}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "CGO_ENABLED" && s.Value == "1" }) {
+		return errors.New("it runs where no library is: build it with CGO_ENABLED=0")
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	data, err := os.ReadFile(self)
-	if err != nil {
-		return err
-	}
-	if err := os.RemoveAll(b.prober()); err != nil {
-		return err
-	}
-	return os.WriteFile(b.prober(), data, 0o755)
+	_, err = install(self, b.prober())
+	return err
 }
 
 // figures are what was measured, by row and network.

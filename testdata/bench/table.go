@@ -159,7 +159,7 @@ func (b *bench) writeReadme() error {
 		case err != nil:
 			return err
 		case whole.Machine != "" && t.Machine != whole.Machine:
-			lacking = append(lacking, fmt.Errorf("%s was measured on %s, and others on %s", p.name, t.Machine, whole.Machine))
+			lacking = append(lacking, fmt.Errorf("%s was measured on another machine, or with other programs (-only %s)", p.name, p.name))
 		default:
 			whole.Machine = t.Machine
 			whole.Rows = append(whole.Rows, t.Rows...)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 const (
@@ -20,8 +21,12 @@ func (b *bench) try() error {
 		return err
 	}
 	reset, cold := b.coldStore()
-	// A view with changes is not gone on with.
-	discard := func() error { _ = b.doIn(project, b.cove, "discard", "-f"); return nil }
+	// A view with changes is not gone on with, and what copies have written is not to be waited for by cove, which syncs.
+	discard := func() error {
+		_ = b.doIn(project, b.cove, "discard", "-f")
+		syscall.Sync()
+		return nil
+	}
 	if err := discard(); err != nil {
 		return err
 	}
