@@ -586,15 +586,15 @@ func images() map[string]registrytest.Image {
 }
 
 // registry [FILE]: starts a registry that serves the images as $REGISTRY/NAME:v1 for the rest of the script. With FILE
-// it hangs when it is asked for a layer, and makes the file; with -empty it has no images. With -tls it speaks https, and
+// it hangs when it is asked for a layer, and makes the file; with -empty it has no images, and -login lets anna in with s3cret. With -tls it speaks https, and
 // FILE has its authority. With -close it ends, and with
 // -log FILE it writes down what it was asked since the last time.
 func registry(ts *testscript.TestScript, neg bool, args []string) {
 	tls := len(args) == 2 && args[0] == "-tls"
 	if neg || len(args) > 2 || len(args) == 2 && args[0] != "-log" && !tls {
-		ts.Fatalf("usage: registry [FILE | -empty | -tls FILE | -close | -log FILE]")
+		ts.Fatalf("usage: registry [FILE | -empty | -login | -tls FILE | -close | -log FILE]")
 	}
-	if len(args) > 0 && strings.HasPrefix(args[0], "-") && args[0] != "-empty" && !tls {
+	if len(args) > 0 && strings.HasPrefix(args[0], "-") && args[0] != "-empty" && args[0] != "-login" && !tls {
 		r := ts.Value("served").(*served).Registry
 		if args[0] == "-close" {
 			r.Close()
@@ -620,7 +620,9 @@ func registry(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 1 && args[0] == "-empty" {
 		return
 	}
-	if len(args) == 1 {
+	if len(args) == 1 && args[0] == "-login" {
+		r.RequireLogin("anna", "s3cret", false)
+	} else if len(args) == 1 {
 		asked := ts.MkAbs(args[0])
 		r.SetFault(func(_ http.ResponseWriter, req *http.Request) bool {
 			if !strings.Contains(req.URL.Path, "/blobs/") {

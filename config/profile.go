@@ -273,6 +273,24 @@ func (p *Profile) NameOf(key string) string {
 	return key
 }
 
+// Writable are the folders and files outside that a sandbox of this profile writes, or wrote another time: the project is one's whatever
+// this one may do with it.
+func (p *Profile) Writable() []string {
+	var out []string
+	if p.Dir != "" {
+		out = append(out, p.Dir)
+	}
+	if p.Repository != nil {
+		out = append(out, p.Repository.Common)
+	}
+	for _, m := range p.Mounts {
+		if m.Mode != "ro" {
+			out = append(out, m.Source)
+		}
+	}
+	return out
+}
+
 // defaults is a profile in which nothing was asked for.
 func defaults() *Profile {
 	return &Profile{

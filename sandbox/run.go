@@ -383,7 +383,9 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 }
 
 // findProgram finds one that runs outside.
-func (b *box) findProgram(name string) (string, error) { return programs.New(b.spec).Find(name) }
+func (b *box) findProgram(name string) (string, error) {
+	return programs.New(append(b.spec.Writable(), b.opts.Project)).Find(name)
+}
 
 // awaitReady waits for init's word that the inside is made.
 func (b *box) awaitReady(ctx context.Context) error {

@@ -18,6 +18,7 @@ import (
 	"cove/sandbox/integration"
 	"cove/sandbox/memory"
 	"cove/sandbox/network"
+	"cove/sandbox/programs"
 	"cove/sandbox/review"
 	"cove/sandbox/spec"
 	"cove/userns"
@@ -220,6 +221,7 @@ func KeeperMain(driver network.Driver, integrations integration.Driver) int {
 	if _, err := conn.Recv(&first); err != nil {
 		return 1
 	}
+	programs.Guard(append(first.Spec.Writable(), string(first.Project))...)
 	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	defer cancel()
 	var warnings bytes.Buffer

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"time"
 
 	"cove/sandbox/network"
+	"cove/sandbox/programs"
 	"cove/sandbox/spec"
 	"cove/sandbox/stage"
 	"cove/userns"
@@ -33,7 +33,7 @@ func TryNetwork(ctx context.Context, m userns.IDMap, driver network.Driver, name
 	}
 	defer child.Discard()
 	defer context.AfterFunc(ctx, child.Kill)()
-	link, err := driver.Attach(ctx, child.Pid(), &spec.Network{Mode: "user", Driver: name}, exec.LookPath, nil)
+	link, err := driver.Attach(ctx, child.Pid(), &spec.Network{Mode: "user", Driver: name}, programs.Find, nil)
 	if err != nil {
 		return err
 	}

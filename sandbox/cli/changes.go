@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"cove/config"
+	"cove/sandbox/programs"
 	"cove/sandbox/review"
 	"cove/sandbox/review/change"
 	"cove/sandbox/start"
@@ -22,6 +23,7 @@ func (a *app) viewAt() (store, project, here string, err error) {
 	for dir := here; ; dir = filepath.Dir(dir) {
 		_, err := review.Look(store, dir)
 		if !errors.Is(err, review.ErrNone) {
+			programs.Guard(dir)
 			return store, dir, here, err
 		}
 		if dir == filepath.Dir(dir) {

@@ -13,6 +13,7 @@ import (
 	"cove/sandbox/integration/gpu"
 	"cove/sandbox/integration/outside"
 	"cove/sandbox/network/driver"
+	"cove/sandbox/programs"
 	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
@@ -110,7 +111,23 @@ func (a *app) action(do func(*cli.Context) error) cli.ActionFunc {
 		if c.Bool("debug") {
 			a.Log = slog.New(slog.NewTextHandler(&lineWriter{w: a.Stderr}, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: dropTime}))
 		}
+		guardHere()
 		return do(c)
+	}
+}
+
+// guardHere keeps what sandboxes of the current folder's project have written from being run outside, whatever the command. With a profile
+// that cannot be read the folder itself is what is known of it; who needs the profile says what is wrong with it.
+func guardHere() {
+	opts, err := config.DefaultOptions()
+	if err != nil {
+		programs.Guard()
+		return
+	}
+	if p, _, err := config.Load(opts); err == nil {
+		programs.Guard(p.Writable()...)
+	} else {
+		programs.Guard(opts.Cwd)
 	}
 }
 

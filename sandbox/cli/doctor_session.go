@@ -2,9 +2,10 @@ package cli
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"cove/sandbox/programs"
 )
 
 // sessionCheck says what there is here of what [host] can grant. None of it is missed by who does not ask for it.
@@ -54,7 +55,7 @@ func isSocket(name string) bool {
 }
 
 func isProgram(name string) bool {
-	_, err := exec.LookPath(name)
+	_, err := programs.Find(name)
 	return err == nil
 }
 

@@ -1,16 +1,26 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"os/exec"
+	"strings"
+
+	"cove/sandbox/programs"
 )
 
 // pager is the program that shows long output page by page, as git chooses it: $PAGER, or less; nil where there is none,
 // or where cat is asked for.
 func (a *app) pager() *exec.Cmd {
 	name := os.Getenv("PAGER")
+	if program, _, _ := strings.Cut(strings.TrimLeft(name, " \t"), " "); strings.Contains(program, "/") {
+		if _, err := programs.Find(program); errors.Is(err, programs.ErrWritable) {
+			a.warn("$PAGER is %s, and is not run: %v", quote(program), err)
+			name = ""
+		}
+	}
 	if name == "" {
-		if _, err := exec.LookPath("less"); err != nil {
+		if _, err := programs.Find("less"); err != nil {
 			return nil
 		}
 		name = "less"
@@ -18,7 +28,11 @@ func (a *app) pager() *exec.Cmd {
 	if name == "cat" {
 		return nil
 	}
-	cmd := exec.Command("sh", "-c", name)
+	sh, err := programs.Find("sh")
+	if err != nil {
+		return nil
+	}
+	cmd := exec.Command(sh, "-c", name)
 	cmd.Env = os.Environ()
 	// Colours pass, what fits the screen stays on it, and the screen is not cleared.
 	if os.Getenv("LESS") == "" {

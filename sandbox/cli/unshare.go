@@ -8,6 +8,7 @@ import (
 	"cove/config"
 	"cove/fetch/image"
 	"cove/sandbox"
+	"cove/sandbox/programs"
 	"cove/sandbox/start"
 
 	"github.com/urfave/cli/v2"
@@ -66,6 +67,7 @@ func (a *app) unshare(c *cli.Context) error {
 			argv = []string{shell}
 		}
 	}
+	programs.Restore() // the command is the caller's, and nothing of cove's own is looked for any more
 	status, err := sandbox.Unshare(a.Ctx, m, mounts, argv)
 	return a.status(status, err)
 }

@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/user"
 	"strconv"
 	"strings"
 
+	"cove/sandbox/programs"
 	"cove/userns"
 
 	"golang.org/x/sys/unix"
@@ -163,9 +163,9 @@ const noUID = 1<<32 - 1
 func findHelpers() Helpers {
 	var h Helpers
 	h.NewUIDMap, h.NewGIDMap, _ = userns.Helpers()
-	h.FuseOverlayfs, _ = exec.LookPath("fuse-overlayfs")
-	h.Slirp4netns, _ = exec.LookPath("slirp4netns")
-	h.Pasta, _ = exec.LookPath("pasta")
+	h.FuseOverlayfs, _ = programs.Find("fuse-overlayfs")
+	h.Slirp4netns, _ = programs.Find("slirp4netns")
+	h.Pasta, _ = programs.Find("pasta")
 	for _, p := range []string{h.NewUIDMap, h.NewGIDMap} {
 		if p != "" && !privileged(p) {
 			h.Weak = p

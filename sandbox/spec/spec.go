@@ -85,6 +85,21 @@ type View struct {
 	Path Path     `json:"path"` // of the Source, relative to the project's folder; "" for that itself
 }
 
+// Writable are the folders and files outside that are written inside, or were another time: the project is one's whatever this
+// sandbox may do with it.
+func (s *Spec) Writable() []string {
+	var out []string
+	if s.Integrations != nil && s.Integrations.Project != "" {
+		out = append(out, string(s.Integrations.Project))
+	}
+	for _, m := range s.Mounts {
+		if m.Kind == MountView || m.Kind == MountBind && !m.ReadOnly {
+			out = append(out, string(m.Source))
+		}
+	}
+	return out
+}
+
 // Views are the mounts that are views: the project's own first, then those of what is mounted inside it.
 func (s *Spec) Views() []Mount {
 	var out []Mount

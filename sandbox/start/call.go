@@ -12,6 +12,7 @@ import (
 	"cove/sandbox/host"
 	"cove/sandbox/integration"
 	"cove/sandbox/network"
+	"cove/sandbox/programs"
 	"cove/sandbox/review"
 	"cove/userns"
 )
@@ -107,6 +108,7 @@ func (c *Call) LoadProfile(l Line, flags []config.Flag) (*config.Profile, error)
 		c.Warn("%s", w)
 	}
 	if err == nil {
+		programs.Guard(p.Writable()...)
 		_, err = sandbox.ParseSeccomp(p)
 	}
 	return p, err

@@ -1,11 +1,11 @@
 package start
 
 import (
-	"os"
 	"path/filepath"
 
 	"cove/config"
 	"cove/sandbox"
+	"cove/sandbox/programs"
 )
 
 // ExecFlags are the options of exec.
@@ -42,7 +42,7 @@ func Exec(l Line) (name string, in sandbox.ExecInput, err error) {
 			return "", in, Usagef("--env %s: names no variable", config.Quote("="+v.Value))
 		}
 		if v.Pass {
-			value, there := os.LookupEnv(v.Name)
+			value, there := programs.LookupEnv(v.Name)
 			if !there {
 				continue
 			}

@@ -15,6 +15,7 @@ import (
 	"cove/sandbox"
 	"cove/sandbox/homes"
 	"cove/sandbox/host"
+	"cove/sandbox/programs"
 	"cove/sandbox/spec"
 	"cove/userns"
 )
@@ -168,7 +169,7 @@ func (c *Call) input(l Line) (sandbox.Input, error) {
 		DropCaps:      l.Words("cap-drop"),
 		AddCaps:       l.Words("cap-add"),
 		BestEffort:    l.Bool("best-effort"),
-		LookupEnv:     os.LookupEnv,
+		LookupEnv:     programs.LookupEnv,
 		HostHome:      os.Getenv("HOME"),
 	}
 	if l.IsSet("name") && !validName(in.Name) {

@@ -335,7 +335,7 @@ func TestAgentKeys(t *testing.T) {
 		"no comment":  {spec.SSHKey{Comment: "nobody's"}, `host.ssh_agent: your ssh agent has no key with the comment "nobody's"`},
 		"no key":      {spec.SSHKey{Fingerprint: "SHA256:x"}, "host.ssh_agent: your ssh agent has no key SHA256:x"},
 	} {
-		_, err := openAgent(t.Context(), &spec.SSHAgent{Socket: spec.Path(c.socket), Keys: []spec.SSHKey{test.key}}, programs.New(&spec.Spec{}))
+		_, err := openAgent(t.Context(), &spec.SSHAgent{Socket: spec.Path(c.socket), Keys: []spec.SSHKey{test.key}}, programs.New(nil))
 		if got := text(err); got != test.why {
 			t.Errorf("%s: %q, want %q", name, got, test.why)
 		}
@@ -344,7 +344,7 @@ func TestAgentKeys(t *testing.T) {
 	if err := c.keyring.Add(agent.AddedKey{PrivateKey: private, Comment: "other"}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := openAgent(t.Context(), &spec.SSHAgent{Socket: spec.Path(c.socket), Keys: []spec.SSHKey{{Comment: "other"}}}, programs.New(&spec.Spec{}))
+	_, err := openAgent(t.Context(), &spec.SSHAgent{Socket: spec.Path(c.socket), Keys: []spec.SSHKey{{Comment: "other"}}}, programs.New(nil))
 	if want := `host.ssh_agent: 2 keys of your ssh agent have the comment "other"`; text(err) != want {
 		t.Errorf("%q, want %q", text(err), want)
 	}
@@ -444,7 +444,7 @@ func TestAgentConfirm(t *testing.T) {
 	if n := bytes.Count(asked, []byte("Allow the sandbox box to sign with the ssh key chosen?")); err != nil || n != 2 {
 		t.Errorf("asked %d times: %q, %v", n, asked, err)
 	}
-	_, err = openAgent(context.Background(), &spec.SSHAgent{Socket: spec.Path(c.socket), Confirm: true, Askpass: "/nowhere/askpass"}, programs.New(&spec.Spec{}))
+	_, err = openAgent(context.Background(), &spec.SSHAgent{Socket: spec.Path(c.socket), Confirm: true, Askpass: "/nowhere/askpass"}, programs.New(nil))
 	if e := (&integration.MissingError{}); !errors.As(err, &e) {
 		t.Errorf("nobody to ask: %v", err)
 	}
@@ -506,7 +506,7 @@ func TestAgentSilent(t *testing.T) {
 	unixServer(t, dir+"/a", func(conn *net.UnixConn) { _, _ = io.Copy(io.Discard, conn) })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := openAgent(ctx, &spec.SSHAgent{Socket: spec.Path(dir + "/a"), Keys: []spec.SSHKey{{Comment: "x"}}}, programs.New(&spec.Spec{})); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := openAgent(ctx, &spec.SSHAgent{Socket: spec.Path(dir + "/a"), Keys: []spec.SSHKey{{Comment: "x"}}}, programs.New(nil)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 }

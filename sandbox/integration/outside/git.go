@@ -47,7 +47,7 @@ func openGit(ctx context.Context, s *spec.Spec) (*git, error) {
 	if want.Identity {
 		name = "host.git.identity"
 	}
-	g, err := newGit(programs.New(s), name, want.Credentials)
+	g, err := newGit(programs.New(s.Writable()), name, want.Credentials)
 	if err != nil {
 		return nil, err
 	}

@@ -231,7 +231,7 @@ cat ` + dir + `/answer
 	}
 	t.Setenv("GIT_DIR", dir)
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	g, err := newGit(programs.New(&spec.Spec{}), "host.git.credentials", []string{"example.com", "other.com"})
+	g, err := newGit(programs.New(nil), "host.git.credentials", []string{"example.com", "other.com"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +270,7 @@ rmdir ` + dir + `/asking
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	g, err := newGit(programs.New(&spec.Spec{}), "host.git.credentials", []string{"example.com", "none.com"})
+	g, err := newGit(programs.New(nil), "host.git.credentials", []string{"example.com", "none.com"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func (Integrations) Open(ctx context.Context, s *spec.Spec, tell func(integratio
 	o := &opened{name: s.Name, id: s.ID, tell: tell}
 	if a := s.Integrations.SSHAgent; a != nil {
 		var err error
-		if o.agent, err = openAgent(ctx, a, programs.New(s)); err != nil {
+		if o.agent, err = openAgent(ctx, a, programs.New(s.Writable())); err != nil {
 			return nil, err
 		}
 	}
@@ -65,14 +65,14 @@ func (o *opened) openServices(ctx context.Context, s *spec.Spec) error {
 		}
 	}
 	if in.Browser {
-		b, err := newBrowser(programs.New(s))
+		b, err := newBrowser(programs.New(s.Writable()))
 		if err != nil {
 			return err
 		}
 		o.services[integration.Open] = b
 	}
 	if in.Notify {
-		n, err := newNotifier(programs.New(s), s.Name)
+		n, err := newNotifier(programs.New(s.Writable()), s.Name)
 		if err != nil {
 			return err
 		}
