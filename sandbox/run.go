@@ -5,18 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"syscall"
 	"time"
 
 	"cove/fetch/store"
 	"cove/sandbox/console"
-	"cove/sandbox/early"
 	"cove/sandbox/programs"
 	"cove/sandbox/spec"
 	"cove/sandbox/trace"
-	"cove/userns"
 	"cove/userns/fdpass"
 
 	"golang.org/x/sys/unix"
@@ -232,77 +229,6 @@ func (b *box) makeRun(ctx context.Context, prepare func(dir string)) (*store.Run
 // removeTime bounds the removal of what a run wrote; a large tree takes seconds.
 const removeTime = 5 * time.Minute
 
-// mappingIDs is an init stage that is being started in its namespaces, and whose ids are then mapped: the kernel and the
-// helpers that do it take their time, in which the parent has other things to do.
-type mappingIDs struct {
-	forked chan struct{} // closed when child is there, or will never be
-	child  *userns.Child
-	done   chan error
-}
-
-// mapped is a stage whose ids need not be mapped.
-func mapped(child *userns.Child) *mappingIDs {
-	m := &mappingIDs{forked: make(chan struct{}), child: child, done: make(chan error, 1)}
-	close(m.forked)
-	m.done <- nil
-	return m
-}
-
-func beginMapping(ctx context.Context, s *spec.Spec) *mappingIDs {
-	m := &mappingIDs{forked: make(chan struct{}), done: make(chan error, 1)}
-	go func() { m.done <- m.run(ctx, s) }()
-	return m
-}
-
-func (m *mappingIDs) run(ctx context.Context, s *spec.Spec) (err error) {
-	namespaces := early.Namespaces
-	if s.Network.Mode == "host" {
-		namespaces &^= unix.CLONE_NEWNET
-	}
-	m.child, err = takeInit(namespaces)
-	close(m.forked)
-	if err != nil {
-		return err
-	}
-	trace.Step("took init")
-	wait, err := m.child.StartMap(ctx, s.IDMap)
-	if err != nil {
-		return err
-	}
-	trace.Step("started the helpers")
-	err = wait()
-	trace.Step("mapped ids")
-	return err
-}
-
-// discardEarly ends the init that package early has started, if it has, for who needs none.
-func discardEarly() {
-	if stage := early.Take(); stage != nil {
-		if child, err := userns.Adopt(stage.Forked, stage.Conn); err == nil {
-			child.Discard()
-		}
-	}
-}
-
-// takeInit is the init stage that package early has started, when it is as wanted, or else another.
-func takeInit(namespaces uintptr) (*userns.Child, error) {
-	if stage := early.Take(); stage != nil {
-		child, err := userns.Adopt(stage.Forked, stage.Conn)
-		if err != nil || namespaces == early.Namespaces {
-			return child, err
-		}
-		child.Discard()
-	}
-	return userns.Fork(userns.Config{Stage: early.InitName, Namespaces: namespaces, Env: early.Env()})
-}
-
-func (m *mappingIDs) discard() {
-	<-m.done
-	if m.child != nil {
-		m.child.Discard()
-	}
-}
-
 // adopt makes the stage the box's init, and begins to listen to it.
 func (b *box) adopt(m *mappingIDs) error {
 	err := <-m.done
@@ -353,47 +279,6 @@ func (b *box) adopt(m *mappingIDs) error {
 // A view, or a root file system that is kept, is another's as soon as it is let go: two overlays must not write to the same upper directory.
 func (b *box) mustWait() bool {
 	return !b.deserted || b.view != nil || b.persisted != nil || b.spec.Root.Kind == spec.RootFuse || b.spec.Limits.Cgroup == spec.CgroupDelegated
-}
-
-// attachNetwork starts the user-mode network, while init still waits in the host's mounts.
-func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
-	if b.spec.Network.Mode != "user" {
-		return spec.Link{}, b.resolvConf(nil)
-	}
-	decide, err := b.netLog()
-	if err != nil {
-		return spec.Link{}, err
-	}
-	link, err := b.opts.Network.Attach(ctx, b.child.Pid(), &b.spec.Network, b.findProgram, decide)
-	if err != nil {
-		return spec.Link{}, fmt.Errorf("attach network: %w", err)
-	}
-	go func() {
-		select {
-		case <-link.Done:
-			if !b.ending.Load() {
-				b.warn("%s has ended: there is no network in the sandbox any more", link.Driver)
-			}
-		case <-b.ended:
-		}
-	}()
-	trace.Step("attached network")
-	b.undo(link.Close)
-	if link.Serve != nil {
-		leaveProcessors()
-	}
-	b.control.serveTun(link.Serve)
-	return link.Link, b.resolvConf(link.DNS)
-}
-
-// leaveProcessors takes half of them for the network of cove's own, unless the user has said how many. What is inside has use for
-// the others, and each packet is carried by several goroutines, one after the other: to hand it to another processor takes
-// longer than what is to be done with it. On two processors a request takes a fifth less time, and one in a hundred a
-// quarter of it.
-func leaveProcessors() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2))
-	}
 }
 
 // findProgram finds one that runs outside.
