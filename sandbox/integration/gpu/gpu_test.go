@@ -101,11 +101,11 @@ func TestCDIRefused(t *testing.T) {
 		one(`"deviceNodes":[{"path":"/dev/null","hostPath":"/dev/zero"}]`):     "that is the sandbox's own",
 		one(`"deviceNodes":[{"path":"/dev/pts/0","hostPath":"/dev/zero"}]`):    "that is the sandbox's own",
 		one(`"deviceNodes":[{"path":"/dev/gpu","hostPath":"/etc/passwd"}]`):    "is no character device",
-		one(`"deviceNodes":[{"path":"/dev/gpu","hostPath":"/nowhere"}]`):       `there is no "/nowhere"`,
+		one(`"deviceNodes":[{"path":"/dev/gpu","hostPath":"/proc/nowhere"}]`):       `there is no "/proc/nowhere"`,
 		one(`"mounts":[{"hostPath":"/etc/passwd","containerPath":"/proc/x"}]`): "that is the sandbox's own",
 		one(`"mounts":[{"hostPath":"/","containerPath":"/host"}]`):             "want clean absolute paths",
 		one(`"mounts":[{"hostPath":"etc","containerPath":"/host"}]`):           "want clean absolute paths",
-		one(`"mounts":[{"hostPath":"/nowhere","containerPath":"/x"}]`):         `it names "/nowhere"`,
+		one(`"mounts":[{"hostPath":"/proc/nowhere","containerPath":"/x"}]`):         `it names "/proc/nowhere"`,
 		one(`"env":["novalue"]`):                                       "want NAME=VALUE",
 		`{"kind":`:                                                     "not YAML or JSON as CDI has it",
 		`{"kind":"a.com/gpu","devices":"none"}`:                        "not YAML or JSON as CDI has it",
@@ -125,7 +125,7 @@ func TestCDIRefused(t *testing.T) {
 	if _, err := Find([]string{"a.com/gpu=0"}, o); err == nil || !strings.Contains(err.Error(), "may be written by everybody") {
 		t.Errorf("a file that everybody may write: %v", err)
 	}
-	o.Dirs = []string{"/nowhere"}
+	o.Dirs = []string{"/proc/nowhere"}
 	for name, why := range map[string]string{"a.com/gpu=0": "there is no CDI file", DRI: "no GPU here", Nvidia: "not loaded here"} {
 		_, err := Find([]string{name}, o)
 		if e := (*integration.MissingError)(nil); !errors.As(err, &e) || !strings.Contains(e.Why, why) || e.Do == "" {
