@@ -260,9 +260,29 @@ func (n *Network) Close() error {
 	l.Close()
 	l.Wait() // no packet comes any more
 	s.Close()
-	n.conns.Wait()
+	n.awaitConnections(s)
 	s.Wait()
 	return nil
+}
+
+// awaitConnections waits until all have ended. The stack has broken off those that it had when it was closed; one whose handshake began just
+// then would wait for its answer for a minute.
+func (n *Network) awaitConnections(s *stack.Stack) {
+	gone := make(chan struct{})
+	go func() {
+		n.conns.Wait()
+		close(gone)
+	}()
+	for again := time.Millisecond; ; again = min(2*again, 100*time.Millisecond) {
+		select {
+		case <-gone:
+			return
+		case <-time.After(again):
+		}
+		for _, e := range s.RegisteredEndpoints() {
+			e.Abort()
+		}
+	}
 }
 
 // begin counts what is to be waited for; false where the network has ended. end follows.

@@ -411,6 +411,27 @@ func TestHalfOpen(t *testing.T) {
 	eventually(t, "their goroutines are gone", func() bool { return runtime.NumGoroutine() < routines-many*3/4 })
 }
 
+// The end comes while connections are being made, each at another step of it.
+func TestCloseWhileConnecting(t *testing.T) {
+	addr := serve(t, sayBack)
+	to := netip.MustParseAddrPort(addr)
+	for i := range 60 {
+		s := newInside(t)
+		fd, err := s.socket(unix.SOCK_RAW, unix.IPPROTO_RAW)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for port := range 100 {
+			// From an address that the kernel inside does not have: nobody answers the stack's handshake.
+			packet := syn(netip.MustParseAddr("10.0.2.200"), to, uint16(1024+port))
+			_ = unix.Sendto(fd, packet, 0, &unix.SockaddrInet4{Addr: to.Addr().As4()})
+		}
+		unix.Close(fd)
+		time.Sleep(time.Duration(i) * 200 * time.Microsecond)
+		s.close()
+	}
+}
+
 func syn(from netip.Addr, to netip.AddrPort, port uint16) []byte {
 	p := make([]byte, header.IPv4MinimumSize+header.TCPMinimumSize)
 	ip, tcp := header.IPv4(p), header.TCP(p[header.IPv4MinimumSize:])
