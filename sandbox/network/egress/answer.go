@@ -29,17 +29,21 @@ func (a *Answer) Watch(data []byte) bool {
 	}
 	a.said = append(a.said, data[:min(len(data), maxAnswer)]...)
 	for {
-		line, rest, whole := bytes.Cut(a.said, []byte("\n"))
+		line, _, whole := bytes.Cut(a.said, []byte("\n"))
 		code := statusOf(line)
 		if whole && (len(code) != 3 || code[0] != '1' || code == "101") {
 			a.tell(code == "101")
 			return false
 		}
-		// An interim answer: the next begins behind an empty line.
-		if whole && bytes.HasPrefix(rest, []byte("\r\n")) {
-			a.said = rest[2:]
-		} else if _, next, ended := bytes.Cut(rest, []byte("\n\r\n")); whole && ended {
-			a.said = next
+		// An interim answer: the next begins behind an empty line. What ends in a bare line feed some take for one, and some do not.
+		head := a.said[len(line):]
+		end, bare := bytes.Index(head, []byte("\n\r\n")), bytes.Index(head, []byte("\n\n"))
+		if bare >= 0 && (end < 0 || bare < end) {
+			a.tell(false)
+			return false
+		}
+		if end >= 0 {
+			a.said = head[end+3:]
 		} else if len(a.said) < maxAnswer {
 			return true
 		} else {

@@ -376,6 +376,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 103 x\r\nA: b\r\n\r\nHTTP/1.1 101 x\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 100 x\r\n\r\nHTTP/1.1 200 x\r\n\r\nHTTP/1.1 101 x\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 100 xx\r\n\nHTTP/1.1 200 x\r\n\r\nHTTP/1.1 101 x\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, said []byte) {
 		whole, parts := NewAnswer(), NewAnswer()
 		whole.Watch(said)
