@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -384,7 +385,7 @@ func pty(ts *testscript.TestScript, neg bool, args []string) {
 	defer func() { _ = cmd.Process.Kill(); <-ended }()
 
 	d := &dialogue{ts: ts, term: term, more: make(chan []byte)}
-	go d.read()
+	go read(d.term, d.more)
 	for _, line := range strings.Split(ts.ReadFile(args[0]), "\n") {
 		if line != "" {
 			d.step(line)
@@ -411,15 +412,16 @@ type dialogue struct {
 	seen int    // how much of it has been waited for
 }
 
-func (d *dialogue) read() {
+// read hands on what comes, and closes more when nobody has the other side open any longer (EIO).
+func read(term io.Reader, more chan<- []byte) {
 	for {
 		buf := make([]byte, 4096)
-		n, err := d.term.Read(buf)
+		n, err := term.Read(buf)
 		if n > 0 {
-			d.more <- buf[:n]
+			more <- buf[:n]
 		}
-		if err != nil { // EIO: nobody has the other side open
-			close(d.more)
+		if err != nil {
+			close(more)
 			return
 		}
 	}
