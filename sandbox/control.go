@@ -237,6 +237,9 @@ func (c *control) say(text string) {
 	select {
 	case <-reply:
 	case <-time.After(time.Second): // init may wait for a client that does not read
+		c.mu.Lock()
+		delete(c.waiting, serial)
+		c.mu.Unlock()
 	}
 }
 
