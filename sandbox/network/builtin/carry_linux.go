@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"cove/sandbox/network"
@@ -181,48 +182,49 @@ func (c *counted) Write(p []byte) (int, error) {
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, copyBytes); return &b }}
 
-// downward copies what comes from outside; answer, which may be nil, is shown the beginning. Without anything to copy it holds no buffer: idle connections cost little.
+// downward copies what comes from outside; answer, which may be nil, is shown the beginning.
 func downward(in *inner, out *net.TCPConn, answer *egress.Answer, got *atomic.Int64) error {
 	raw, err := out.SyscallConn()
 	if err != nil {
 		return err
 	}
 	for {
-		var buf *[]byte
-		var size int
-		var rerr error
-		err := raw.Read(func(fd uintptr) bool {
-			buf = buffers.Get().(*[]byte)
-			for {
-				if size, rerr = unix.Read(int(fd), *buf); rerr != unix.EINTR {
-					break
-				}
-			}
-			if rerr == unix.EAGAIN {
-				buffers.Put(buf)
-				buf = nil
-				return false
-			}
-			return true
-		})
-		if err == nil {
-			err = rerr
+		buf, size, err := readSome(raw)
+		if err != nil {
+			return err
 		}
-		if err == nil && size > 0 {
+		if size > 0 {
 			if answer != nil && !answer.Watch((*buf)[:size]) {
 				answer = nil
 			}
 			_, err = in.Write((*buf)[:size])
 			got.Add(int64(size))
-		} else if err == nil {
-			buffers.Put(buf)
-			return nil
 		}
-		if buf != nil {
-			buffers.Put(buf)
-		}
-		if err != nil {
+		buffers.Put(buf)
+		if size == 0 || err != nil {
 			return err
 		}
 	}
+}
+
+// readSome waits until there is something to read, and reads it into a buffer that the caller puts back; on error there is none. Nor is
+// there one while it waits: idle connections cost little.
+func readSome(raw syscall.RawConn) (buf *[]byte, size int, err error) {
+	closed := raw.Read(func(fd uintptr) bool {
+		buf = buffers.Get().(*[]byte)
+		for {
+			if size, err = unix.Read(int(fd), *buf); err != unix.EINTR {
+				break
+			}
+		}
+		if err != nil {
+			buffers.Put(buf)
+			buf = nil
+		}
+		return err != unix.EAGAIN
+	})
+	if closed != nil {
+		err = closed
+	}
+	return buf, size, err
 }

@@ -123,42 +123,23 @@ func (n *Network) carryFlow(in *flow, to netip.AddrPort, d *network.Decision) {
 	down.Wait()
 }
 
-// receiveFlow copies what comes from outside. Like sendFlow it has a buffer only while there is something to copy.
+// receiveFlow copies what comes from outside.
 func receiveFlow(in *flow, out *net.UDPConn, d *network.Decision, touch func()) {
 	raw, err := out.SyscallConn()
 	if err != nil {
 		return
 	}
 	for {
-		var buf *[]byte
-		var size int
-		var rerr error
-		err := raw.Read(func(fd uintptr) bool {
-			buf = buffers.Get().(*[]byte)
-			for {
-				if size, rerr = unix.Read(int(fd), *buf); rerr != unix.EINTR {
-					break
-				}
-			}
-			if rerr == unix.EAGAIN {
-				buffers.Put(buf)
-				return false
-			}
-			return true
-		})
-		if err != nil {
-			return
-		}
-		switch rerr {
+		buf, size, err := readSome(raw)
+		switch err {
 		case nil:
 			touch()
 			d.Got += int64(size)
 			_, err = in.Write((*buf)[:size])
+			buffers.Put(buf)
 		case unix.ECONNREFUSED: // for an earlier one: the next may be taken
-		default:
-			err = rerr
+			continue
 		}
-		buffers.Put(buf)
 		if err != nil {
 			return
 		}
