@@ -69,13 +69,13 @@ func (p *planner) lost(format string, args ...any) {
 
 // names gives the sandbox its name and hostname.
 func (p *planner) names() {
-	name := p.in.Name
+	name, host := p.in.Name, p.in.Name
 	if name == "" {
-		base := "cove"
+		host = "cove"
 		if p.profile.Dir != "" {
-			base = hostLabel(path.Base(p.profile.Dir))
+			host = hostLabel(path.Base(p.profile.Dir))
 		}
-		name = base + idSuffix(p.in.ID)
+		name = host + idSuffix(p.in.ID)
 	}
 	p.spec.Name, p.spec.Hostname = name, p.in.Hostname
 	switch {
@@ -83,7 +83,8 @@ func (p *planner) names() {
 	case p.in.Shell:
 		p.spec.Hostname = shellHostname
 	default:
-		p.spec.Hostname = hostLabel(name)
+		// Without what makes the name its own: what one run writes down of its host, a log or a build, is the next one's too.
+		p.spec.Hostname = hostLabel(host)
 	}
 }
 
