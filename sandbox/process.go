@@ -171,7 +171,8 @@ func (p *planner) files() error {
 		p.file("/etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\t"+host+"\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 	}
 	p.file("/etc/hostname", host+"\n")
-	p.file("/run/.containerenv", p.containerEnv())
+	// It is this run's alone, and nothing inside replaces it.
+	p.spec.Files = append(p.spec.Files, spec.File{Target: "/run/.containerenv", Kind: spec.FileBound, Content: spec.Arg(p.containerEnv())})
 	if p.in.Shell {
 		p.file(promptDir+"/.zshenv", zshPrompt("("+promptName(p.profile.Dir)+") ", p.in.HomeDir != ""))
 	}

@@ -22,7 +22,7 @@ func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File, of int) er
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
-	if err := unix.Mount("tmpfs", base, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=1m"); err != nil {
+	if err := unix.Mount("tmpfs", base, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=8m"); err != nil {
 		return nil, fmt.Errorf("mount tmpfs on %s: %w", base, err)
 	}
 	if err := unix.Mkdir(base+"/root", 0o755); err != nil {

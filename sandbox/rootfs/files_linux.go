@@ -13,32 +13,23 @@ import (
 
 // files places the generated files of the Spec: into the root file system itself where it can be
 // written, since a bind over /etc/passwd would break every program that replaces it by a rename;
-// as binds over a host root file system, which is read-only.
+// as binds over a host root file system, which is read-only, and of what is to be bound.
 func (r *Root) files() error {
-	if len(r.spec.Files) == 0 {
-		return nil
+	dir := base + "/files"
+	if err := unix.Mkdir(dir, 0o755); err != nil {
+		return err
 	}
-	put := r.write
-	if r.spec.Root.Kind == spec.RootHost {
-		dir := base + "/files"
-		if err := unix.Mkdir(dir, 0o755); err != nil {
-			return err
+	host := r.spec.Root.Kind == spec.RootHost
+	for n, f := range r.spec.Files {
+		put := r.write
+		if host || f.Kind == spec.FileBound {
+			put = func(name string, content []byte) error { return r.bindFile(dir+"/"+strconv.Itoa(n), name, content) }
 		}
-		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755,size=4m"); err != nil {
-			return fmt.Errorf("mount tmpfs for files: %w", err)
-		}
-		n := 0
-		put = func(name string, content []byte) error {
-			n++
-			return r.bindFile(dir+"/"+strconv.Itoa(n), name, content)
-		}
-	}
-	for _, f := range r.spec.Files {
 		content, err := r.content(f)
 		if err == nil && content != nil {
 			err = put(string(f.Target), content)
 		}
-		if err == nil && content != nil {
+		if err == nil && content != nil && f.Kind != spec.FileBound {
 			r.noteFile(f)
 		}
 		if err != nil {
@@ -68,7 +59,7 @@ func (r *Root) noteFile(f spec.File) {
 
 // content is what the file is to hold; nil when it is right as it is.
 func (r *Root) content(f spec.File) ([]byte, error) {
-	if f.Kind == spec.FileWrite {
+	if f.Kind != spec.FileEntry {
 		return []byte(f.Content), nil
 	}
 	old, err := r.read(string(f.Target))
@@ -100,7 +91,7 @@ func (r *Root) bindFile(source, name string, content []byte) error {
 		return err
 	}
 	defer unix.Close(mount)
-	if err := restrict(mount, unix.MOUNT_ATTR_RDONLY, false); err != nil {
+	if err := restrict(mount, unix.MOUNT_ATTR_RDONLY|safe, false); err != nil {
 		return err
 	}
 	target, err := r.file(name)

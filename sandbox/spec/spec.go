@@ -125,6 +125,7 @@ type FileKind string
 const (
 	FileWrite FileKind = "write" // the whole content
 	FileEntry FileKind = "entry" // one line, put before what the image's own file holds, as in passwd(5)
+	FileBound FileKind = "bound" // the whole content, bound read-only over what is there on any root file system
 )
 
 // Placed is something that cove has put into a root file system, so that it is known from what was done inside.
