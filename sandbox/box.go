@@ -41,7 +41,8 @@ type box struct {
 	verdict   *verdict      // what a limit did; under verdictMu
 	verdictMu sync.Mutex
 
-	persisted *store.Run // what is kept of the root file system; nil where it is not
+	persisted *store.Run      // what is kept of the root file system; nil where it is not
+	prepared  *store.Prepared // what an earlier start has put above the image; nil where none has
 
 	removeRun func() error // removes the run's directory; nil without one
 	removal   chan error   // yields how that went, where it was begun beside other things

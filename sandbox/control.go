@@ -21,6 +21,8 @@ type control struct {
 	conn *fdpass.Conn
 	fuse func(fuse *os.File, of int) error // starts fuse-overlayfs
 	tun  func(*os.File) error              // begins to carry the network's packets
+	// prepared takes what was put above the image, when it is a layer too; may be nil
+	prepared func([]spec.Placed)
 	// listening serves what of the host can be used inside.
 	listening func([]*os.File) error
 	placed    func([]spec.Placed) // takes what was put into a root file system that is kept; may be nil
@@ -109,6 +111,8 @@ func (c *control) listen() {
 			}
 		case m.Placed != nil && c.placed != nil:
 			c.placed(m.Placed)
+		case m.Prepared != nil:
+			c.takePrepared(m.Prepared.Placed)
 		case m.Held != nil:
 			select {
 			case c.held <- m.Held:
@@ -130,6 +134,22 @@ func (c *control) serveTun(serve func(*os.File) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tun = serve
+}
+
+// awaitPrepared says what takes the layer that init is asked for.
+func (c *control) awaitPrepared(take func([]spec.Placed)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.prepared = take
+}
+
+func (c *control) takePrepared(placed []spec.Placed) {
+	c.mu.Lock()
+	take := c.prepared
+	c.mu.Unlock()
+	if take != nil {
+		take(placed)
+	}
 }
 
 func (c *control) takeTun(tun *os.File) error {

@@ -29,6 +29,9 @@ func (b *box) heldRoot() heldRoot {
 	if b.persisted != nil {
 		h.Placed = readPlaced(b.persisted.Dir)
 	}
+	if b.prepared != nil {
+		h.Placed = readPlaced(b.prepared.Dir)
+	}
 	return h
 }
 

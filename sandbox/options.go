@@ -6,12 +6,14 @@ import (
 	"os"
 
 	"cove/fetch/store"
+	"cove/sandbox/host"
 	"cove/sandbox/integration"
 	"cove/sandbox/network"
 )
 
 // Options is what a run needs besides its Spec: where things are on this machine.
 type Options struct {
+	Host       *host.Host     // what the Spec was planned for; nil: nothing is prepared for the next start
 	Store      *store.Store   // nil for a host root file system
 	Image      *store.Handle  // of the layers that are to be kept while it runs; nil without
 	RuntimeDir string         // $XDG_RUNTIME_DIR/cove, verified to be ours

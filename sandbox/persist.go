@@ -157,15 +157,19 @@ func (b *box) notePlaced(now []spec.Placed) {
 	if len(all) == before {
 		return
 	}
+	if err := writePlaced(b.persisted.Dir, all); err != nil {
+		b.warn("note what was put into the root file system that is kept: %v", err)
+	}
+}
+
+func writePlaced(dir string, all []spec.Placed) error {
 	data, err := json.Marshal(all)
-	name := b.persisted.Dir + placedName
+	name := dir + placedName
 	if err == nil {
 		err = os.WriteFile(name+".new", data, 0o600)
 	}
 	if err == nil {
 		err = os.Rename(name+".new", name)
 	}
-	if err != nil {
-		b.warn("note what was put into the root file system that is kept: %v", err)
-	}
+	return err
 }

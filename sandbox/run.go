@@ -122,6 +122,7 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	if err != nil {
 		return box, err
 	}
+	box.usePrepared(ctx)
 	if err := box.sendSetup(link, mounts, main); err != nil {
 		return box, fmt.Errorf("send the Spec to init: %w", err)
 	}

@@ -67,6 +67,9 @@ func (c *collector) collect(ctx context.Context, wait bool) (err error) {
 	if err == nil {
 		err = c.dropLayers(live)
 	}
+	if err == nil {
+		err = c.dropAllPrepared()
+	}
 	if err != nil {
 		return fmt.Errorf("collect: %w", err)
 	}

@@ -18,9 +18,11 @@
 //	persist/HASH/                  a root file system's changes that are kept: like a run's directory, and persisted.json,
 //	                               which says what they are of; the lock is on the directory
 //	reviews/                     projects' views, which are package review's (sandbox/review)
+//	prepared/BOOT.DIGEST/layer/    what cove puts above an image at each start of a kind; who runs from it holds the folder's lock shared
+//	prepared/.tmp-ID/              one that is being made, its lock held
 //	run/ID/{upper,work}            a sandbox's writable files; the lock is on the directory
 //
-// Everything is made under another name, synced, and renamed, so that a kill at any moment
+// Everything but what is prepared is made under another name, synced, and renamed, so that a kill at any moment
 // leaves nothing that a later pull would believe. A full disk, a quota, a read-only file system and whatever else
 // a write may end with are the same to it: an error, and what was made is removed. Locks are flock(2): they die with their holder,
 // and what is left over is known by its free lock and swept by the next command.

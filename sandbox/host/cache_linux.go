@@ -26,7 +26,7 @@ type cached struct {
 func newKey(h *Host, opts Options) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "v%d uid %d gid %d kernel %s\n", cacheVersion, h.UID, h.GID, h.Kernel)
-	fmt.Fprintf(&b, "boot %s\n", sysctl("kernel/random/boot_id"))
+	fmt.Fprintf(&b, "boot %s\n", h.Boot)
 	fmt.Fprintf(&b, "sysctls %+v\n", h.Sysctls)
 	// A container with the same boot id, or a shell under no_new_privs, is another place.
 	ns, _ := os.Readlink("/proc/self/ns/user")

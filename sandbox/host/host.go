@@ -11,6 +11,8 @@ type Host struct {
 	Groups []Group `json:"groups,omitempty"` // supplementary ones
 
 	Kernel string `json:"kernel"` // uname -r
+	Boot   string `json:"-"`      // another one after each boot
+	Key    string `json:"-"`      // another one whenever anything that a tried fact depends on is, this program among it
 
 	// SubIDs are the ranges of SubIDsOf: the user's own, or for root those of "root", of
 	// "containers", or where neither has any the built-in range ("").

@@ -30,10 +30,10 @@ var rootRange = userns.SubRange{Start: 1879048192, Count: 65536}
 // Probe finds out what this machine allows. That something is missing is a fact, not an error.
 func Probe(ctx context.Context, opts Options) (*Host, error) {
 	h := cheap(opts)
-	key := newKey(h, opts)
+	h.Key = newKey(h, opts)
 	kept, ok := Tried{}, false
 	if !opts.Fresh {
-		kept, ok = readCache(opts.RuntimeDir, key)
+		kept, ok = readCache(opts.RuntimeDir, h.Key)
 	}
 	if !ok {
 		found, err := try(ctx, h, opts)
@@ -42,7 +42,7 @@ func Probe(ctx context.Context, opts Options) (*Host, error) {
 		}
 		kept = found.Tried
 		if kept.lasting(h) {
-			writeCache(opts.RuntimeDir, key, kept)
+			writeCache(opts.RuntimeDir, h.Key, kept)
 		}
 		if opts.Deep {
 			h.Deep = found.Deep
@@ -61,6 +61,7 @@ func cheap(opts Options) *Host {
 		UID:     uint32(os.Geteuid()),
 		GID:     uint32(os.Getegid()),
 		Kernel:  kernelRelease(),
+		Boot:    sysctl("kernel/random/boot_id"),
 		Helpers: findHelpers(),
 		Cgroup:  readCgroup(),
 		Store:   readStore(opts.StoreDir),

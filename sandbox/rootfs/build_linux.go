@@ -74,6 +74,7 @@ func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File, of int) er
 			return nil, fmt.Errorf("make root read-only: %w", err)
 		}
 	}
+	r.prepared = src.prepare >= 0 && src.prepareNext() == nil
 	return r, nil
 }
 
@@ -85,11 +86,16 @@ type Root struct {
 	empty int // an empty read-only directory, mounted, to mask others with; -1 before the first
 	// listening are the integrations' sockets.
 	listening []*os.File
+	prepared  bool
 	serveFuse func(fuse *os.File, of int) error
 }
 
 // Placed is what was put into the root file system that is neither the image's nor anybody's inside.
 func (r *Root) Placed() []spec.Placed { return *r.placed }
+
+// Prepared tells whether what was put there was copied to where Root.Prepare says. That it was not is no error: the next
+// start has the same work to do.
+func (r *Root) Prepared() bool { return r.prepared }
 
 func (src *Sources) mountRoot(s *spec.Spec, serveFuse func(*os.File, int) error) error {
 	flags := uintptr(unix.MS_NODEV)

@@ -21,6 +21,9 @@ func (r *Root) files() error {
 	}
 	host := r.spec.Root.Kind == spec.RootHost
 	for n, f := range r.spec.Files {
+		if r.spec.Root.Prepared != "" && f.Kind != spec.FileBound {
+			continue // there already
+		}
 		put := r.write
 		if host || f.Kind == spec.FileBound {
 			put = func(name string, content []byte) error { return r.bindFile(dir+"/"+strconv.Itoa(n), name, content) }

@@ -14,9 +14,10 @@ import (
 // Sources holds open whatever the sandbox takes from the host. It is opened by the stage while
 // it still has the caller's ids: afterwards the caller's own 0700 folders may be out of reach.
 type Sources struct {
-	layers  []int       // O_PATH directories, lowest first
+	layers  []int       // O_PATH directories, lowest first; with Root.Prepared that last
 	upper   int         // of an overlay; -1 without
 	work    int         //
+	prepare int         // a directory for what is put into upper; -1 without
 	copied  int         // a detached mount of the flattened copy
 	binds   map[int]int // index in Spec.Mounts -> detached mount
 	views   map[int]view
@@ -43,7 +44,7 @@ var deviceNodes = []string{"null", "zero", "full", "random", "urandom", "tty"}
 // Open opens everything that s takes from the host. idmapped are the detached mounts that the
 // parent made, in the order of the mounts of s that ask for one; Open takes them over.
 func Open(s *spec.Spec, idmapped []*os.File) (*Sources, error) {
-	src := &Sources{upper: -1, work: -1, copied: -1, fuse: -1, binds: map[int]int{}, views: map[int]view{}, devices: map[string]int{}}
+	src := &Sources{upper: -1, work: -1, prepare: -1, copied: -1, fuse: -1, binds: map[int]int{}, views: map[int]view{}, devices: map[string]int{}}
 	if err := src.openRoot(&s.Root); err != nil {
 		return nil, fmt.Errorf("open root file system: %w", err)
 	}
@@ -210,6 +211,18 @@ func (src *Sources) openLayers(root *spec.Root) error {
 		src.layers = append(src.layers, fd)
 	}
 	var err error
+	if root.Prepared != "" {
+		fd, err := openDir(string(root.Prepared))
+		if err != nil {
+			return fmt.Errorf("prepared layer: %w", err)
+		}
+		src.layers = append(src.layers, fd)
+	}
+	if root.Prepare != "" {
+		if src.prepare, err = openDir(string(root.Prepare)); err != nil {
+			return fmt.Errorf("prepared layer: %w", err)
+		}
+	}
 	if src.upper, err = openDir(string(root.RunDir) + "/upper"); err != nil {
 		return err
 	}

@@ -78,9 +78,15 @@ type FromInit struct {
 	Tun      bool      `json:"tun,omitempty"`    // one descriptor: the interface of a Link that says so
 	Held     *Held     `json:"held,omitempty"`
 	Placed   []Placed  `json:"placed,omitempty"` // before Ready, of a root file system that is kept: what was put into it
+	Prepared *Prepared `json:"prepared,omitempty"`
 	// Listening comes with a descriptor for each of Integrations.Sockets, which are listened on.
 	Listening bool   `json:"listening,omitempty"`
 	Echo      uint64 `json:"echo,omitempty"`
+}
+
+// Prepared comes before Ready, when Root.Prepare has got its layer.
+type Prepared struct {
+	Placed []Placed `json:"placed"` // what is in it
 }
 
 // Failed says which step of the set-up went wrong, as one line of text.

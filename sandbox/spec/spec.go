@@ -31,13 +31,16 @@ type Spec struct {
 
 // Root says what `/` is made of.
 type Root struct {
-	Kind     RootKind `json:"kind"`
-	Image    string   `json:"image"`            // the ref, for people
-	Digest   string   `json:"digest,omitempty"` // the manifest's, where there is one
-	Layers   []Path   `json:"layers,omitempty"` // directories, lowest first
-	RunDir   Path     `json:"rundir,omitempty"` // holds upper and work (overlay, fuse) or rootfs (copy)
-	ReadOnly bool     `json:"readonly"`
-	Persist  bool     `json:"persist,omitempty"` // what is changed stays in RunDir, which a later sandbox takes over
+	Kind   RootKind `json:"kind"`
+	Image  string   `json:"image"`            // the ref, for people
+	Digest string   `json:"digest,omitempty"` // the manifest's, where there is one
+	Layers []Path   `json:"layers,omitempty"` // directories, lowest first
+	RunDir Path     `json:"rundir,omitempty"` // holds upper and work (overlay, fuse) or rootfs (copy)
+	// Prepared is a layer above Layers, of an overlay: what an earlier start had to put there, which this one need not.
+	Prepared Path `json:"prepared,omitempty"`
+	Prepare  Path `json:"prepare,omitempty"` // an empty directory, to get such a layer; at most one of the two is set
+	ReadOnly bool `json:"readonly"`
+	Persist  bool `json:"persist,omitempty"` // what is changed stays in RunDir, which a later sandbox takes over
 }
 
 // RootKind is how the root file system is put together.

@@ -42,6 +42,11 @@ func initMain(control *fdpass.Conn) int {
 			return 1
 		}
 	}
+	if i.prepared {
+		if err := control.Send(spec.FromInit{Prepared: &spec.Prepared{Placed: i.placed}}); err != nil {
+			return 1
+		}
+	}
 	if err := control.Send(spec.FromInit{Ready: true}); err != nil {
 		return 1
 	}
@@ -81,9 +86,11 @@ type initStage struct {
 	reaper  *reaper
 	group   sessions
 	placed  []spec.Placed
-	held    holding
-	confine *confinement // what init's own thread does not hold its commands by; nil where there are namespaces
-	endAll  func()       // ends every process that a command left; nil where the end of PID 1 does that
+	// prepared says that placed is in a layer of its own, too.
+	prepared bool
+	held     holding
+	confine  *confinement // what init's own thread does not hold its commands by; nil where there are namespaces
+	endAll   func()       // ends every process that a command left; nil where the end of PID 1 does that
 }
 
 // setUp makes the inside. The order matters: what lies on the host is opened with the caller's
@@ -120,7 +127,7 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	if err != nil {
 		return err
 	}
-	i.placed = root.Placed()
+	i.placed, i.prepared = root.Placed(), root.Prepared()
 	trace.Step("built root")
 	if err := i.sendListening(root.Listening()); err != nil {
 		return fmt.Errorf("hand over the integrations' sockets: %w", err)

@@ -360,6 +360,7 @@ func (c *Call) options(in *sandbox.Input, s *store.Store) (sandbox.Options, erro
 		image = &h
 	}
 	return sandbox.Options{
+		Host:          in.Host,
 		Store:         s,
 		Image:         image,
 		RuntimeDir:    dir,

@@ -1,0 +1,108 @@
+package store
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+)
+
+// prepare makes a prepared layer with a file in it, and returns its folder.
+func prepare(t *testing.T, s *Store, name string) string {
+	t.Helper()
+	p, err := s.BeginPrepared(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.UsePrepared(name) != nil {
+		t.Fatalf("%s is there before it is published", name)
+	}
+	if err := os.WriteFile(p.Layer()+"/made", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Publish(p, name); err != nil {
+		t.Fatal(err)
+	}
+	return s.path(preparedDir, name)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// A prepared layer is found by its name, until the machine is booted again, and what uses it keeps it.
+func TestPrepared(t *testing.T) {
+	s := open(t)
+	name := PreparedName("boot1", "a")
+	if s.UsePrepared(name) != nil {
+		t.Fatal("there is one in an empty store")
+	}
+	dir := prepare(t, s, name)
+	used := s.UsePrepared(name)
+	if used == nil || !exists(used.Layer()+"/made") {
+		t.Fatal("what was published is not found")
+	}
+	// The second of two that were made at once is nobody's.
+	late, err := s.BeginPrepared(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Publish(late, name) == nil {
+		t.Error("one was put in the place of another")
+	}
+	if err := late.Discard(ctx, testMap(t)); err != nil || exists(late.Dir) {
+		t.Errorf("discard: %v", err)
+	}
+	if _, err := s.Collect(ctx, false); err != nil || !exists(dir) {
+		t.Errorf("a collection took what is in use, or %v", err)
+	}
+	other := prepare(t, s, PreparedName("boot2", "a"))
+	if !exists(dir) {
+		t.Error("what is in use went with the boot")
+	}
+	if err := used.Close(); err != nil {
+		t.Fatal(err)
+	}
+	last := prepare(t, s, PreparedName("boot2", "b"))
+	if exists(dir) || !exists(other) || !exists(last) {
+		t.Errorf("of the boot before there is %v; of this one %v and %v", exists(dir), exists(other), exists(last))
+	}
+	if _, err := s.Collect(ctx, true); err != nil || !exists(other) {
+		t.Errorf("a dry collection took something, or %v", err)
+	}
+	if _, err := s.Collect(ctx, false); err != nil || exists(other) || exists(last) {
+		t.Errorf("a collection left something, or %v", err)
+	}
+}
+
+// Where every start wants another the oldest go, and what a killed start was at.
+func TestPreparedMost(t *testing.T) {
+	s := open(t)
+	killed, err := s.BeginPrepared(ctx, PreparedName("boot", "killed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := killed.Close(); err != nil { // its lock goes with it
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	for n := range preparedMost + 1 {
+		dir := prepare(t, s, PreparedName("boot", fmt.Sprint(n)))
+		if exists(killed.Dir) {
+			t.Fatal("what a killed start was at is there")
+		}
+		if err := os.Chtimes(dir, old, old.Add(time.Duration(n)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := listDir(s.path(preparedDir))
+	if err != nil || len(names) != preparedMost/2+1 {
+		t.Fatalf("%d are left, %v", len(names), err)
+	}
+	for n, want := range map[int]bool{0: false, preparedMost/2 - 1: false, preparedMost / 2: true, preparedMost: true} {
+		if got := s.UsePrepared(PreparedName("boot", fmt.Sprint(n))); (got != nil) != want {
+			t.Errorf("the one made as number %d is there: %v", n, got != nil)
+		}
+	}
+}

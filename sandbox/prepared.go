@@ -1,0 +1,100 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"cove/fetch/store"
+	"cove/sandbox/spec"
+	"cove/sandbox/trace"
+
+	"golang.org/x/sys/unix"
+)
+
+// usePrepared takes what an earlier start of this kind has put above the image, or has init keep it for those to come. Where
+// neither can be done init does what there is to do, as it would have the first time.
+func (b *box) usePrepared(ctx context.Context) {
+	name := b.preparedName()
+	if name == "" {
+		return
+	}
+	root, s := &b.spec.Root, b.opts.Store
+	if b.prepared = s.UsePrepared(name); b.prepared != nil {
+		root.Prepared = spec.Path(b.prepared.Layer())
+		b.undo(b.prepared.Close)
+		trace.Step("found a prepared layer")
+		return
+	}
+	p, err := s.BeginPrepared(ctx, name)
+	if err != nil {
+		b.log("prepared nothing for the next start", "error", err)
+		return
+	}
+	var published atomic.Bool
+	b.undo(func() error {
+		if published.Load() {
+			return nil
+		}
+		// Its own context, as where the run's directory is removed.
+		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
+		defer cancel()
+		return p.Discard(ctx, b.spec.IDMap)
+	})
+	if err := b.giveToSandbox(p.Dir, p.Layer()); err != nil {
+		b.log("prepared nothing for the next start", "error", err)
+		return
+	}
+	root.Prepare = spec.Path(p.Layer())
+	b.control.awaitPrepared(func(placed []spec.Placed) {
+		err := writePlaced(p.Dir, placed)
+		if err == nil {
+			err = s.Publish(p, name)
+		}
+		published.Store(err == nil)
+		b.log("prepared a layer for the next start", "name", name, "error", err)
+	})
+}
+
+// preparedName is made of all that says what Build puts into the root file system itself; "" where nothing is to be prepared:
+// where it is no native overlay of an image of the store's, or where what is in the upper directory becomes an image.
+func (b *box) preparedName() string {
+	s, o := b.spec, b.opts
+	root := s.Root
+	if root.Kind != spec.RootOverlay || o.Image == nil || o.Persist != nil || o.setup || o.Host == nil || o.Host.Boot == "" || s.Integrations != nil {
+		return ""
+	}
+	h := sha256.New()
+	say := func(words ...any) {
+		for _, w := range words {
+			text := fmt.Sprint(w)
+			fmt.Fprintf(h, "%d:", len(text))
+			_, _ = io.WriteString(h, text)
+		}
+	}
+	// A layer that was found damaged is replaced by one of the same name.
+	var layers unix.Stat_t
+	_ = unix.Stat(o.Store.LayersDir(o.Image.Key), &layers)
+	say(o.Host.Key, root.Digest, o.Image.Key, layers.Mtim, len(root.Layers), s.IDMap, s.Network.Mode == "host")
+	for _, l := range root.Layers {
+		say(l)
+	}
+	for _, f := range s.Files {
+		say("file", f.Kind, f.Target)
+		if f.Kind != spec.FileBound { // else its content is this run's
+			say(f.Content)
+		}
+	}
+	for _, m := range s.Mounts {
+		// What is missing is made for a folder or for a file.
+		var st unix.Stat_t
+		if m.Kind == spec.MountBind || m.Kind == spec.MountView {
+			_ = unix.Stat(string(m.Source), &st)
+		}
+		say("mount", m.Kind, m.Target, m.Below, st.Mode&unix.S_IFMT)
+	}
+	return store.PreparedName(o.Host.Boot, hex.EncodeToString(h.Sum(nil)[:16]))
+}
