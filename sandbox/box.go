@@ -44,8 +44,10 @@ type box struct {
 	persisted *store.Run      // what is kept of the root file system; nil where it is not
 	prepared  *store.Prepared // what an earlier start has put above the image; nil where none has
 
-	removeRun func() error // removes the run's directory; nil without one
-	removal   chan error   // yields how that went, where it was begun beside other things
+	run       *store.Run     // the run's own directory; nil without one
+	settling  sync.WaitGroup // what goes on in it
+	removeRun func() error   // removes it; nil without one
+	removal   chan error     // yields how that went, where it was begun beside other things
 	portsMu   sync.Mutex
 	published network.Ports // nil before a port is
 

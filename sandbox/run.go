@@ -136,6 +136,7 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 		return box, err
 	}
 	trace.Step("heard ready")
+	box.settle()
 	box.log("init is ready")
 	box.startClock()
 	return box, nil
@@ -210,7 +211,9 @@ func (b *box) makeRun(ctx context.Context, prepare func(dir string)) (*store.Run
 	if err != nil {
 		return nil, fmt.Errorf("make the run's directory: %w", err)
 	}
+	b.run = run
 	b.removeRun = func() error {
+		b.settling.Wait()
 		// Its own context: the caller's may be over, and the directory must go all the same.
 		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
 		defer cancel()
@@ -225,6 +228,13 @@ func (b *box) makeRun(ctx context.Context, prepare func(dir string)) (*store.Run
 		return nil
 	})
 	return run, nil
+}
+
+// settle removes what overlayfs needed to be mounted, while the command begins and this process has nothing to do.
+func (b *box) settle() {
+	if b.run != nil && b.spec.Root.Kind == spec.RootOverlay {
+		b.settling.Go(b.run.Settle)
+	}
 }
 
 // removeTime bounds the removal of what a run wrote; a large tree takes seconds.

@@ -44,16 +44,33 @@ func (s *Store) NewRun() (*Run, error) {
 	}
 }
 
+// Settle removes the mark that overlayfs leaves where it has mounted without syncing (its option volatile): it keeps a directory
+// from being mounted again, which nobody does with this one. While a command runs it costs nobody's time.
+func (r *Run) Settle() {
+	mark := r.Work + "/work/incompat"
+	r.unlock()
+	// What stays goes with the rest.
+	for _, name := range []string{"/volatile/dirty", "/volatile", ""} {
+		_ = os.Remove(mark + name)
+	}
+}
+
 // Remove removes the directory and all in it. Files that m's other ids own take a stage with
 // that mapping.
 func (r *Run) Remove(ctx context.Context, m userns.IDMap) error {
 	w := remover{ctx: ctx, idmap: &m}
 	defer w.close()
-	// overlayfs makes folders of mode 0 there, deeper ones with its option volatile. Where they are our own
-	// it must not take a stage to remove them: that is a third of a short run's time.
-	for _, dir := range []string{"/work", "/work/incompat", "/work/incompat/volatile"} {
-		_ = os.Chmod(r.Work+dir, 0o700)
-	}
+	r.unlock()
 	err := w.remove(r.Dir)
 	return errors.Join(err, r.Lock.Close())
+}
+
+// unlock lets us look into the folders of mode 0 that overlayfs makes in its work directory, deeper ones with its option
+// volatile. Where they are our own it must not take a stage to remove them: that is a third of a short run's time.
+func (r *Run) unlock() {
+	for _, dir := range []string{"/work", "/work/incompat", "/work/incompat/volatile"} {
+		if os.Chmod(r.Work+dir, 0o700) != nil {
+			return // not ours, or not there
+		}
+	}
 }
