@@ -34,7 +34,7 @@ type box struct {
 	began   time.Time
 	stopped atomic.Bool // end was asked for by somebody
 	ending  atomic.Bool // end has begun
-	// deserted says that nobody was left inside but init, when the main command had ended; then it does nothing more.
+	// deserted says that nobody was left inside but init, when the main command had ended; then it ends, too.
 	deserted bool
 
 	group     *cgroup.Group // nil without limits that need one
@@ -46,7 +46,6 @@ type box struct {
 
 	run       *store.Run     // the run's own directory; nil without one
 	settling  sync.WaitGroup // what goes on in it
-	removeRun func() error   // removes it; nil without one
 	removal   chan error     // yields how that went, where it was begun beside other things
 	portsMu   sync.Mutex
 	published network.Ports // nil before a port is

@@ -21,7 +21,7 @@ import (
 
 // Run carries out the Spec with its main command and returns how that ended. Nothing of the
 // sandbox is left when it returns, nor when this process dies before, but for what the kernel still has to do: where
-// init was the last process inside, it has been killed, and is not waited for.
+// init was the last process inside, it ends at once, and is not waited for.
 func Run(ctx context.Context, s *spec.Spec, o Options) (Status, error) {
 	main, err := newMain(o)
 	if err != nil {
@@ -212,19 +212,15 @@ func (b *box) makeRun(ctx context.Context, prepare func(dir string)) (*store.Run
 		return nil, fmt.Errorf("make the run's directory: %w", err)
 	}
 	b.run = run
-	b.removeRun = func() error {
-		b.settling.Wait()
-		// Its own context: the caller's may be over, and the directory must go all the same.
-		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
-		defer cancel()
-		prepare(run.Dir)
-		return run.Remove(ctx, b.spec.IDMap)
-	}
 	b.undo(func() error {
-		if b.removeRun == nil {
-			return nil // it has been
-		}
-		b.beginRemoval(b.removeRun)
+		b.beginRemoval(func() error {
+			b.settling.Wait()
+			// Its own context: the caller's may be over, and the directory must go all the same.
+			ctx, cancel := context.WithTimeout(context.Background(), removeTime)
+			defer cancel()
+			prepare(run.Dir)
+			return run.Remove(ctx, b.spec.IDMap)
+		})
 		return nil
 	})
 	return run, nil
@@ -260,32 +256,18 @@ func (b *box) adopt(m *mappingIDs) error {
 		close(b.ended)
 	}()
 	b.undo(func() error {
+		child.Kill()
 		if b.mustWait() {
-			child.Kill()
 			<-b.ended
-			return child.Conn.Close()
 		}
-		remove := b.removeRun
-		if remove == nil {
-			child.Kill()
-			return child.Conn.Close()
-		}
-		b.removeRun = nil
-		b.beginRemoval(func() error {
-			// Before the mounts that hold it are taken apart: a removal in the midst of that has to wait for it, which the
-			// kernel does without sleeping (shrink_dcache_parent).
-			err := remove()
-			child.Kill()
-			return errors.Join(err, child.Conn.Close())
-		})
-		return nil
+		return child.Conn.Close()
 	})
 	go b.control.listen()
 	return nil
 }
 
-// mustWait reports whether init is to be killed before anything else is undone, and its end waited for. Where it was alone
-// that is the kernel's work only: to take namespaces and mounts apart, a tenth of a short run's time. But
+// mustWait reports whether init's end is to be brought about before anything else is undone, and waited for. Where it was alone it
+// ends by itself, and what is left is the kernel's work: to take namespaces and mounts apart, a tenth of a short run's time. But
 // fuse-overlayfs writes to the run's directory until its mount is gone, and no control group is removed with a process in it.
 // A view, or a root file system that is kept, is another's as soon as it is let go: two overlays must not write to the same upper directory.
 func (b *box) mustWait() bool {

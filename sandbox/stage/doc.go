@@ -32,7 +32,7 @@
 //	  | ---- Signal -----------------------> |  to the command's process group
 //	  | <--- Stopped ----------------------- |  ^Z: the client stops itself, and sends SIGCONT when it goes on
 //	  | <--- Exited{Code | Signal} --------- |  after the main session's, init ends, and all of the namespace with it;
-//	  |                                      |  with Last there was nobody else, and it waits to be killed
+//	  |                                      |  at once with Last: there was nobody else
 //
 // The parent may assume that nothing of a sandbox outlives init. Init may assume that its first
 // message comes after its ids are mapped, and that the end of the control socket means that the

@@ -99,9 +99,7 @@ func (i *initStage) first(start *spec.Start, files []*os.File, done chan struct{
 		i.group.mu.Lock()
 		delete(i.group.groups, s)
 		i.group.mu.Unlock()
-		if !s.alone { // or the parent kills, when it has undone what it had made
-			close(done)
-		}
+		close(done)
 	}()
 	return nil
 }
@@ -137,7 +135,7 @@ func (i *initStage) accept(f *os.File, main bool, done chan struct{}) {
 	go func() {
 		s.run()
 		i.count(s, false)
-		if main && !s.alone {
+		if main {
 			close(done)
 		}
 	}()

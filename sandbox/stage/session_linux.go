@@ -18,7 +18,6 @@ type session struct {
 	init  *initStage
 	conn  *fdpass.Conn
 	main  bool // with its end the sandbox's begins
-	alone bool // the parent was told that nobody is left
 	spawn func(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error)
 
 	mu    sync.Mutex
@@ -72,14 +71,23 @@ func (s *session) follow(events <-chan syscall.WaitStatus, master *os.File) {
 	for ws := range events {
 		switch {
 		case ws.Exited():
-			s.ended()
-			_ = s.conn.Send(spec.ToClient{Exited: &spec.Exited{Code: ws.ExitStatus(), Last: s.last()}})
+			s.tellEnd(&spec.Exited{Code: ws.ExitStatus()})
 		case ws.Signaled():
-			s.ended()
-			_ = s.conn.Send(spec.ToClient{Exited: &spec.Exited{Signal: int(ws.Signal()), Last: s.last()}})
+			s.tellEnd(&spec.Exited{Signal: int(ws.Signal())})
 		case ws.Stopped():
 			_ = s.conn.Send(spec.ToClient{Stopped: true})
 		}
+	}
+}
+
+// tellEnd tells the client how the command ended. Where nobody is left init ends, too, at once: its end takes the mounts apart,
+// which the parent's undoing has to wait for.
+func (s *session) tellEnd(e *spec.Exited) {
+	s.ended()
+	e.Last = s.last()
+	_ = s.conn.Send(spec.ToClient{Exited: e})
+	if e.Last {
+		os.Exit(0)
 	}
 }
 
@@ -114,8 +122,7 @@ func (s *session) signal(sig unix.Signal) {
 
 // last reports whether nobody is left inside after this session's command, nor will be.
 func (s *session) last() bool {
-	s.alone = s.main && s.init.endAll == nil && s.init.reaper.closeIfAlone()
-	return s.alone
+	return s.main && s.init.endAll == nil && s.init.reaper.closeIfAlone()
 }
 
 // ended forgets the process id, which the kernel may give to another from now on.
