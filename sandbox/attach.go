@@ -12,9 +12,6 @@ import (
 
 // attachNetwork starts the user-mode network, while init still waits in the host's mounts.
 func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
-	if b.spec.Network.Mode != "user" {
-		return spec.Link{}, b.resolvConf(nil)
-	}
 	decide, err := b.netLog()
 	if err != nil {
 		return spec.Link{}, err
@@ -38,7 +35,7 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 		leaveProcessors()
 	}
 	b.control.serveTun(link.Serve)
-	return link.Link, b.resolvConf(link.DNS)
+	return link.Link, nil
 }
 
 // leaveProcessors takes half of them for the network of cove's own, unless the user has said how many. What is inside has use for

@@ -75,8 +75,15 @@ func takeInit(namespaces uintptr) (*userns.Child, error) {
 	return userns.Fork(userns.Config{Stage: early.InitName, Namespaces: namespaces, Env: early.Env()})
 }
 
+// wait returns when the ids are mapped, or why they are not.
+func (m *mappingIDs) wait() error {
+	err := <-m.done
+	m.done <- err // for whoever asks next
+	return err
+}
+
 func (m *mappingIDs) discard() {
-	<-m.done
+	_ = m.wait()
 	if m.child != nil {
 		m.child.Discard()
 	}

@@ -111,6 +111,15 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	if err := box.adopt(ids); err != nil {
 		return box, err
 	}
+	if s.Network.Mode != "user" {
+		// There is nothing to attach, and so all is known: init reads it while its ids are mapped.
+		if err := box.setUp(ctx, spec.Link{}, mounts, main); err != nil {
+			return box, err
+		}
+	}
+	if err := ids.wait(); err != nil {
+		return box, err
+	}
 	box.log("started init and mapped its ids", "pid", box.child.Pid(), "idmap", s.IDMap)
 	if err := box.holdPersisted(); err != nil {
 		return box, err
@@ -118,16 +127,20 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	if err := box.awaitLimits(ctx, limits); err != nil {
 		return box, err
 	}
-	link, err := box.attachNetwork(ctx)
-	if err != nil {
-		return box, err
+	if s.Network.Mode == "user" {
+		link, err := box.attachNetwork(ctx)
+		if err == nil {
+			err = box.setUp(ctx, link, mounts, main)
+		}
+		if err != nil {
+			return box, err
+		}
 	}
-	box.usePrepared(ctx)
-	if err := box.sendSetup(link, mounts, main); err != nil {
-		return box, fmt.Errorf("send the Spec to init: %w", err)
+	if err := box.control.conn.Send(spec.ToInit{Begin: true}); err != nil {
+		return box, fmt.Errorf("let init begin: %w", err)
 	}
-	trace.Step("sent Spec")
-	// Init has work to do now.
+	trace.Step("let init begin")
+	// It has work to do now.
 	if err := box.publishPorts(); err != nil {
 		return box, err
 	}
@@ -140,6 +153,19 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	box.log("init is ready")
 	box.startClock()
 	return box, nil
+}
+
+// setUp tells init what to make of the sandbox, with the network that was attached.
+func (b *box) setUp(ctx context.Context, link spec.Link, mounts []*os.File, main *mainCommand) error {
+	if err := b.resolvConf(link.DNS); err != nil {
+		return err
+	}
+	b.usePrepared(ctx)
+	if err := b.sendSetup(link, mounts, main); err != nil {
+		return fmt.Errorf("send the Spec to init: %w", err)
+	}
+	trace.Step("sent Spec")
+	return nil
 }
 
 // sendSetup tells init what to make, and the main command to start in it. With ports to publish that one waits until
@@ -238,12 +264,11 @@ const removeTime = 5 * time.Minute
 
 // adopt makes the stage the box's init, and begins to listen to it.
 func (b *box) adopt(m *mappingIDs) error {
-	err := <-m.done
-	m.done <- err // for discard
-	if err != nil {
-		return err
-	}
+	<-m.forked
 	child := m.child
+	if child == nil {
+		return m.wait()
+	}
 	b.child = child
 	b.control = newControl(child.Conn)
 	b.control.fuse = b.serveFuse

@@ -10,10 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Configure brings up loopback and, where link names an interface, that interface with its addresses and
-// default routes, and closes link.Closed. The interface of a link with Tun is OpenTun's. It works on the network namespace it runs in and needs
-// CAP_NET_ADMIN there. It is done before anything that is not trusted runs.
-func Configure(link spec.Link) error {
+// Up brings up loopback, in the network namespace it runs in. It needs CAP_NET_ADMIN there.
+func Up() error {
 	rt, err := openNetlink(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
@@ -23,9 +21,21 @@ func Configure(link spec.Link) error {
 	if err := rt.up(loopback, 0); err != nil {
 		return fmt.Errorf("bring up loopback: %w", err)
 	}
+	return nil
+}
+
+// Configure brings up the interface that link names, if it does, with its addresses and
+// default routes, and closes link.Closed. The interface of a link with Tun is OpenTun's. It works as Up does, and after it.
+// It is done before anything that is not trusted runs.
+func Configure(link spec.Link) error {
 	if link.Interface == "" {
 		return nil
 	}
+	rt, err := openNetlink(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer rt.close()
 	plan, err := parseLink(link)
 	if err != nil {
 		return fmt.Errorf("network %s: %w", link.Interface, err)

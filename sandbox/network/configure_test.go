@@ -76,7 +76,7 @@ func TestConfigureLoopbackAlone(t *testing.T) {
 	if !inNetns(t) {
 		return
 	}
-	if err := Configure(spec.Link{}); err != nil {
+	if err := Up(); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range []string{"127.0.0.1:0", "[::1]:0"} {
@@ -104,7 +104,7 @@ func TestConfigureInterface(t *testing.T) {
 		DNS:       addrs("10.0.2.3", "fd00::3"),
 		Closed:    prefixes("10.0.0.0/8", "fc00::/7", "224.0.0.0/4", "ff00::/8", "2001:db8:1::/49", "192.0.2.128/25"),
 	}
-	if err := Configure(link); err != nil {
+	if err := errors.Join(Up(), Configure(link)); err != nil {
 		t.Fatal(err)
 	}
 	iface, err := net.InterfaceByName("tap0")
@@ -187,7 +187,7 @@ func TestConfigureRefusesNonsense(t *testing.T) {
 		{Interface: "tap0", Gateways: []spec.IP{{}}},
 		{Interface: "tap0", DNS: []spec.IP{{10, 0, 2, 3, 32}}},
 	} {
-		if err := Configure(link); err == nil {
+		if err := errors.Join(Up(), Configure(link)); err == nil {
 			t.Errorf("%+v was taken", link)
 		}
 	}
@@ -200,7 +200,7 @@ func TestDialErrors(t *testing.T) {
 	if !inNetns(t) {
 		return
 	}
-	if err := Configure(spec.Link{}); err != nil {
+	if err := Up(); err != nil {
 		t.Fatal(err)
 	}
 	if f, err := Dial("tcp", 9); !errors.Is(err, unix.ECONNREFUSED) {
@@ -213,7 +213,7 @@ func TestDialUDP(t *testing.T) {
 	if !inNetns(t) {
 		return
 	}
-	if err := Configure(spec.Link{}); err != nil {
+	if err := Up(); err != nil {
 		t.Fatal(err)
 	}
 	for _, host := range []string{"127.0.0.1", "::1", "0.0.0.0", "::"} {
@@ -302,7 +302,7 @@ func TestConfigureTakesAtOnce(t *testing.T) {
 				return err
 			}
 			defer tun.Close()
-			if err := Configure(link); err != nil {
+			if err := errors.Join(Up(), Configure(link)); err != nil {
 				return err
 			}
 			for _, p := range []struct {

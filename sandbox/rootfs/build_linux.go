@@ -15,13 +15,18 @@ import (
 // directory that every system has. It goes away with the old root.
 const base = "/tmp"
 
+// Detach keeps what is mounted from here on from where this mount namespace was copied from, and the other way round.
+func Detach() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	return nil
+}
+
 // Build assembles the root file system of s below base. It runs with the ids of the sandbox, after
-// Open. serveFuse hands /dev/fuse, mounted, to whoever starts the server of a fuse-overlayfs: 0 is the root, N the N-th of
+// Detach and Open. serveFuse hands /dev/fuse, mounted, to whoever starts the server of a fuse-overlayfs: 0 is the root, N the N-th of
 // the mounts, from 1.
 func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File, of int) error) (*Root, error) {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return nil, fmt.Errorf("make mounts private: %w", err)
-	}
 	if err := unix.Mount("tmpfs", base, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=8m"); err != nil {
 		return nil, fmt.Errorf("mount tmpfs on %s: %w", base, err)
 	}

@@ -93,8 +93,8 @@ func (s *Stand) add(clone func(path string) (int, error), folder, name string, a
 // Mount puts the folders up below base, in this mount namespace, which must be its caller's own.
 // It returns where that is.
 func (s *Stand) Mount() (string, error) {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return "", fmt.Errorf("make mounts private: %w", err)
+	if err := Detach(); err != nil {
+		return "", err
 	}
 	if err := unix.Mount("tmpfs", base, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=1m"); err != nil {
 		return "", fmt.Errorf("mount tmpfs on %s: %w", base, err)

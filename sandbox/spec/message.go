@@ -5,7 +5,8 @@ package spec
 
 // ToInit is what the parent says. Exactly one field is set.
 type ToInit struct {
-	Setup   *Setup   `json:"setup,omitempty"`   // once, after the ids are mapped; descriptors: see Setup
+	Setup   *Setup   `json:"setup,omitempty"`   // once, first; descriptors: see Setup
+	Begin   bool     `json:"begin,omitempty"`   // once, second, after the ids are mapped
 	Session *Session `json:"session,omitempty"` // one descriptor: the session's socket
 	Dial    *Dial    `json:"dial,omitempty"`    // answered by FromInit.Dialed
 	Stop    *Stop    `json:"stop,omitempty"`

@@ -2,9 +2,10 @@
 // sandbox, and cove-leader, the leader of each terminal session. takeover_linux.go has the names of all stages.
 //
 //	parent                                cove-init (PID 1 inside)
-//	  | ---- ids mapped, limits in force --> |  until here it only lowers its own limits: it has no ids yet
-//	  | ---- Setup{Spec, Link, Main} ------> |  with idmapped mounts; with Main, the main session's socket and 0,1,2;
-//	  |                                      |  makes its cgroup namespace; opens what lies on the host, with the caller's ids;
+//	  | ---- Setup{Spec, Link, Main} ------> |  with idmapped mounts; with Main, the main session's socket and 0,1,2; as soon as it
+//	  |                                      |  is known, while ids are mapped: it has none yet, does what takes none, and makes nothing
+//	  | ---- ids mapped, limits in force --> |
+//	  | ---- Begin ------------------------> |  makes its cgroup namespace; opens what lies on the host, with the caller's ids;
 //	  |                                      |  becomes id 0 inside; mounts; pivot_root; network;
 //	  | <--- Step (only with Debug) -------- |  after each of these
 //	  | <--- Fuse (only fuse-overlayfs) ---- |  the parent starts the server, outside this pid namespace; for the root, and each view
@@ -34,8 +35,8 @@
 //	  | <--- Exited{Code | Signal} --------- |  after the main session's, init ends, and all of the namespace with it;
 //	  |                                      |  at once with Last: there was nobody else
 //
-// The parent may assume that nothing of a sandbox outlives init. Init may assume that its first
-// message comes after its ids are mapped, and that the end of the control socket means that the
+// The parent may assume that nothing of a sandbox outlives init. Init may assume that Begin
+// comes after its ids are mapped, and that the end of the control socket means that the
 // parent is gone: then it ends at once. A client that closes its socket loses its command: SIGKILL.
 //
 // Both ends of the control socket, and of the session that comes with a Setup, are one program: its messages are
@@ -45,7 +46,7 @@
 // that thread before the first fork: a thread's capabilities, no_new_privs, session keyring,
 // landlock domain and system call filter are inherited by what it forks (credentials(7)).
 //
-// Where there are no namespaces, cove-landlock stands in for cove-init and says the same: it has no ids to wait for,
+// Where there are no namespaces, cove-landlock stands in for cove-init and says the same: it has no ids to wait for, and no Begin,
 // makes a landlock ruleset instead of a root file system, and ends what commands leave. Its own threads are under
 // neither ruleset nor filter: each command is forked as cove-confine, which puts itself under both and becomes the command.
 package stage

@@ -33,6 +33,17 @@ func initMain(control *fdpass.Conn) int {
 	trace.Step("has the Spec")
 	i := &initStage{control: control, spec: first.Setup.Spec}
 	files, own := mainFiles(first.Setup, files)
+	err = i.detach()
+	trace.Step("detached itself")
+	var second spec.ToInit
+	if _, lost := control.Recv(&second); lost != nil || !second.Begin {
+		return 1
+	}
+	trace.Step("has ids")
+	if err != nil {
+		_ = control.Send(spec.FromInit{Failed: failed(err)})
+		return 1
+	}
 	if err := i.setUp(first.Setup, files); err != nil {
 		_ = control.Send(spec.FromInit{Failed: failed(err)})
 		return 1
@@ -93,14 +104,28 @@ type initStage struct {
 	endAll   func()       // ends every process that a command left; nil where the end of PID 1 does that
 }
 
-// setUp makes the inside. The order matters: what lies on the host is opened with the caller's
-// ids; ids change before anything is created; the thread gives up its rights last.
-func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
-	s := setup.Spec
+// detach is what takes no ids: while those are mapped, there is time for it.
+func (i *initStage) detach() error {
 	resetSignals()
 	signals.IgnoreHandled()
 	unix.Umask(0o022)
 	resetPersonality()
+	if err := rootfs.Detach(); err != nil {
+		return err
+	}
+	if i.spec.Network.Mode == "host" {
+		return nil
+	}
+	if err := network.Up(); err != nil {
+		return fmt.Errorf("set up network: %w", err)
+	}
+	return nil
+}
+
+// setUp makes the inside. The order matters: what lies on the host is opened with the caller's
+// ids; ids change before anything is created; the thread gives up its rights last.
+func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
+	s := setup.Spec
 	// By now init is in its control group, which is all of them that can be seen from inside (cgroup_namespaces(7)).
 	// This is the thread that commands are forked from.
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"errors"
 	"os"
 
 	"cove/sandbox/network"
@@ -49,7 +50,7 @@ func tryNetwork(start *NetworkStart, conn *fdpass.Conn) error {
 	if err := becomeRoot(start.IDMap, conn); err != nil {
 		return err
 	}
-	if err := network.Configure(start.Link); err != nil {
+	if err := errors.Join(network.Up(), network.Configure(start.Link)); err != nil {
 		return err
 	}
 	if tun == nil {

@@ -122,7 +122,7 @@ func stage() error {
 				}
 				files = append(files, tun)
 			}
-			if err := network.Configure(link); err != nil {
+			if err := errors.Join(network.Up(), network.Configure(link)); err != nil {
 				r.Error = err.Error()
 			}
 		case o.Dial != nil:
