@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"cove/config"
 )
@@ -79,31 +80,33 @@ func (i *importer) leave(name, format string, args ...any) {
 }
 
 // Why keys are left out whatever they hold.
-var leftOut = map[string]string{
-	"dockerComposeFile":           "one sandbox is one container; what the others serve can run in a sandbox of its own, or be reached by host_ports",
-	"service":                     "there is no compose file here",
-	"runServices":                 "there is no compose file here",
-	"workspaceMount":              "the workspace is always the project's folder",
-	"initializeCommand":           "nothing of a profile runs outside",
-	"onCreateCommand":             "setup runs without the workspace, which this wants; run it inside: what it leaves in the home and the workspace stays",
-	"updateContentCommand":        "setup runs without the workspace, which this wants; run it inside: what it leaves in the home and the workspace stays",
-	"postCreateCommand":           "setup runs without the workspace, which this wants; run it inside: what it leaves in the home and the workspace stays",
-	"postStartCommand":            "nothing runs at a start but the command; run it inside",
-	"postAttachCommand":           "nothing runs when a shell joins",
-	"waitFor":                     "there are no commands to wait for",
-	"portsAttributes":             "a port is published or not",
-	"otherPortsAttributes":        "a port is published or not",
-	"privileged":                  "no sandbox has this; security.nested lets sandboxes be made inside",
-	"securityOpt":                 "security.seccomp and security.new_privileges are for that",
-	"hostRequirements":            "what a machine must have is no limit; [limits] is for what may be used",
-	"userEnvProbe":                "the environment inside is what [env] says",
-	"overrideCommand":             "what runs is what is typed",
-	"shutdownAction":              "a sandbox ends with its last shell",
-	"updateRemoteUserUID":         "ids are mapped: what is written in the workspace is yours",
-	"secrets":                     "[env] pass hands in variables of yours, each by its name",
-	"gpu":                         "no device of this machine is inside",
-	"overrideFeatureInstallOrder": "there are no features",
-}
+var leftOut = sync.OnceValue(func() map[string]string {
+	return map[string]string{
+		"dockerComposeFile":           "one sandbox is one container; what the others serve can run in a sandbox of its own, or be reached by host_ports",
+		"service":                     "there is no compose file here",
+		"runServices":                 "there is no compose file here",
+		"workspaceMount":              "the workspace is always the project's folder",
+		"initializeCommand":           "nothing of a profile runs outside",
+		"onCreateCommand":             "setup runs without the workspace, which this wants; run it inside: what it leaves in the home and the workspace stays",
+		"updateContentCommand":        "setup runs without the workspace, which this wants; run it inside: what it leaves in the home and the workspace stays",
+		"postCreateCommand":           "setup runs without the workspace, which this wants; run it inside: what it leaves in the home and the workspace stays",
+		"postStartCommand":            "nothing runs at a start but the command; run it inside",
+		"postAttachCommand":           "nothing runs when a shell joins",
+		"waitFor":                     "there are no commands to wait for",
+		"portsAttributes":             "a port is published or not",
+		"otherPortsAttributes":        "a port is published or not",
+		"privileged":                  "no sandbox has this; security.nested lets sandboxes be made inside",
+		"securityOpt":                 "security.seccomp and security.new_privileges are for that",
+		"hostRequirements":            "what a machine must have is no limit; [limits] is for what may be used",
+		"userEnvProbe":                "the environment inside is what [env] says",
+		"overrideCommand":             "what runs is what is typed",
+		"shutdownAction":              "a sandbox ends with its last shell",
+		"updateRemoteUserUID":         "ids are mapped: what is written in the workspace is yours",
+		"secrets":                     "[env] pass hands in variables of yours, each by its name",
+		"gpu":                         "no device of this machine is inside",
+		"overrideFeatureInstallOrder": "there are no features",
+	}
+})
 
 func (i *importer) keys() {
 	for _, key := range slices.Sorted(maps.Keys(i.tree)) {
@@ -147,7 +150,7 @@ func (i *importer) keys() {
 				i.leave("customizations", "%s is for that program", plain(name))
 			}
 		default:
-			if why, known := leftOut[key]; known {
+			if why, known := leftOut()[key]; known {
 				i.leave(key, "%s", why)
 			} else {
 				i.leave(plain(key), "is not known")
@@ -339,7 +342,7 @@ func (i *importer) network() {
 		}
 		return
 	}
-	for _, t := range tools {
+	for _, t := range tools() {
 		if (project{i.dir}).has(t.files...) {
 			i.d.Allow, i.d.AllowIs = t.allow(project{i.dir}), t.allowIs
 			break

@@ -3,6 +3,7 @@ package draft
 import (
 	"strconv"
 	"strings"
+	"sync"
 
 	"cove/config"
 )
@@ -87,7 +88,7 @@ func (i *importer) runArgs(value any) {
 	args := stringsOf(value)
 	for n := 0; n < len(args); n++ {
 		name, text, has := strings.Cut(args[n], "=")
-		if !has && takesValue[name] && n+1 < len(args) {
+		if !has && takesValue()[name] && n+1 < len(args) {
 			n++
 			text = args[n]
 		}
@@ -96,10 +97,12 @@ func (i *importer) runArgs(value any) {
 }
 
 // takesValue are the options that are known and have a value; what is not known is told word by word.
-var takesValue = map[string]bool{"--network": true, "--net": true, "--cap-add": true, "--cap-drop": true, "--memory": true, "-m": true, "--cpus": true,
-	"--pids-limit": true, "--publish": true, "-p": true, "--env": true, "-e": true, "--volume": true, "-v": true, "--mount": true,
-	"--name": true, "--hostname": true, "-h": true, "--security-opt": true, "--shm-size": true, "--add-host": true, "--device": true,
-	"--gpus": true, "--env-file": true, "--user": true, "-u": true, "--ipc": true, "--pid": true, "--userns": true, "--ulimit": true, "--label": true, "-l": true}
+var takesValue = sync.OnceValue(func() map[string]bool {
+	return map[string]bool{"--network": true, "--net": true, "--cap-add": true, "--cap-drop": true, "--memory": true, "-m": true, "--cpus": true,
+		"--pids-limit": true, "--publish": true, "-p": true, "--env": true, "-e": true, "--volume": true, "-v": true, "--mount": true,
+		"--name": true, "--hostname": true, "-h": true, "--security-opt": true, "--shm-size": true, "--add-host": true, "--device": true,
+		"--gpus": true, "--env-file": true, "--user": true, "-u": true, "--ipc": true, "--pid": true, "--userns": true, "--ulimit": true, "--label": true, "-l": true}
+})
 
 func (i *importer) runArg(name, text string) {
 	const key = "runArgs"

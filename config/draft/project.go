@@ -49,7 +49,7 @@ func Project(dir string) (*Draft, string, error) {
 	d := &Draft{User: "root", Image: "host", Why: "this machine's own /usr, /etc, /opt and /nix, read-only"}
 	var name string
 	var others []string
-	for _, t := range tools {
+	for _, t := range tools() {
 		if !p.has(t.files...) {
 			continue
 		}
