@@ -72,9 +72,11 @@ func (u *workspaceUse) change(f func(*journal) error) error {
 	}
 	defer file.Close()
 	j := &journal{file: file}
-	// The first value counts: a kill between the write and the truncation leaves older bytes behind it.
-	if err := json.NewDecoder(file).Decode(j); err != nil {
-		j.Made = nil // empty; or cut short by a full disk, and then what it named stays, empty as it is
+	if info, err := file.Stat(); err != nil || info.Size() > 0 { // it is empty where nobody uses the workspace
+		// The first value counts: a kill between the write and the truncation leaves older bytes behind it.
+		if err := json.NewDecoder(file).Decode(j); err != nil {
+			j.Made = nil // cut short by a full disk, and then what it named stays, empty as it is
+		}
 	}
 	err = f(j)
 	// Where f failed because nothing can be written, the second attempt says nothing new.

@@ -1,12 +1,11 @@
 package store
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -205,9 +204,7 @@ func readJSON(path string, v any) error {
 }
 
 func randomID() string {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
+	return fmt.Sprintf("%016x", rand.Uint64()) // of the runtime's generator: nobody else can make a name in a store
 }
 
 // listDir names what is in a directory of the store, which may be missing.

@@ -263,19 +263,27 @@ func becomeRoot(m userns.IDMap, control *fdpass.Conn) error {
 
 // checkInherited makes sure that no directory of the host is open any more: from one, a way leads on to others.
 func checkInherited(control int) error {
-	d, err := os.Open("/proc/self/fd")
+	dir, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return fmt.Errorf("open /proc/self/fd: %w", err)
 	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return err
+	defer unix.Close(dir)
+	var names []string
+	buf := make([]byte, 1024) // of a few dozen
+	for {
+		n, err := unix.ReadDirent(dir, buf)
+		if err != nil {
+			return fmt.Errorf("read /proc/self/fd: %w", err)
+		}
+		if n == 0 {
+			break
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
 	}
 	var st unix.Stat_t
 	for _, name := range names {
 		fd, err := strconv.Atoi(name)
-		if err != nil || fd == control || fd == int(d.Fd()) {
+		if err != nil || fd == control || fd == dir {
 			continue
 		}
 		if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
