@@ -46,7 +46,6 @@ type box struct {
 
 	run       *store.Run     // the run's own directory; nil without one
 	settling  sync.WaitGroup // what goes on in it
-	removal   chan error     // yields how that went, where it was begun beside other things
 	portsMu   sync.Mutex
 	published network.Ports // nil before a port is
 
@@ -76,29 +75,10 @@ func (b *box) end() error {
 	b.ending.Store(true)
 	var errs []error
 	for i := len(b.undos) - 1; i >= 0; i-- {
-		if i == 0 {
-			errs = append(errs, b.awaitRemoval()) // what was first made known goes last
-		}
 		errs = append(errs, b.undos[i]())
 	}
 	b.undos = nil
-	return errors.Join(append(errs, b.awaitRemoval())...)
-}
-
-// beginRemoval begins to remove the run's directory, which waits for the disk, while other things are undone.
-func (b *box) beginRemoval(remove func() error) {
-	b.removal = make(chan error, 1)
-	go func() { b.removal <- remove() }()
-}
-
-// awaitRemoval waits until the run's directory is gone, where its removal has begun.
-func (b *box) awaitRemoval() error {
-	if b.removal == nil {
-		return nil
-	}
-	err := <-b.removal
-	b.removal = nil
-	return err
+	return errors.Join(errs...)
 }
 
 // killAfter is how long a stopped sandbox's commands have before they are killed.

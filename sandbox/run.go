@@ -239,15 +239,12 @@ func (b *box) makeRun(ctx context.Context, prepare func(dir string)) (*store.Run
 	}
 	b.run = run
 	b.undo(func() error {
-		b.beginRemoval(func() error {
-			b.settling.Wait()
-			// Its own context: the caller's may be over, and the directory must go all the same.
-			ctx, cancel := context.WithTimeout(context.Background(), removeTime)
-			defer cancel()
-			prepare(run.Dir)
-			return run.Remove(ctx, b.spec.IDMap)
-		})
-		return nil
+		b.settling.Wait()
+		// Its own context: the caller's may be over, and the directory must go all the same.
+		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
+		defer cancel()
+		prepare(run.Dir)
+		return run.Remove(ctx, b.spec.IDMap)
 	})
 	return run, nil
 }
