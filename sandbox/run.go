@@ -289,7 +289,7 @@ func (b *box) adopt(m *mappingIDs) error {
 }
 
 // mustWait reports whether init's end is to be brought about before anything else is undone, and waited for. Where it was alone it
-// ends by itself, and what is left is the kernel's work: to take namespaces and mounts apart, a tenth of a short run's time. But
+// ends by itself, or is killed and nothing is lost, and what is left is the kernel's work: to take namespaces and mounts apart, a tenth of a short run's time. But
 // fuse-overlayfs writes to the run's directory until its mount is gone, and no control group is removed with a process in it.
 // A view, or a root file system that is kept, is another's as soon as it is let go: two overlays must not write to the same upper directory.
 func (b *box) mustWait() bool {

@@ -81,11 +81,15 @@ func (s *session) follow(events <-chan syscall.WaitStatus, master *os.File) {
 }
 
 // tellEnd tells the client how the command ended. Where nobody is left init ends, too, at once: its end takes the mounts apart,
-// which the parent's undoing has to wait for.
+// which the parent's undoing has to wait for. With a control group it waits to be killed: the group goes with its last process, and
+// what its counters say of the command's end is still to be read.
 func (s *session) tellEnd(e *spec.Exited) {
 	s.ended()
 	e.Last = s.last()
 	_ = s.conn.Send(spec.ToClient{Exited: e})
+	if e.Last && s.init.spec.Limits.Cgroup != "" {
+		select {}
+	}
 	if e.Last {
 		os.Exit(0)
 	}
