@@ -21,7 +21,6 @@
 //	prepared/BOOT.DIGEST/layer/    what cove puts above an image at each start of a kind; who runs from it holds the folder's lock shared
 //	prepared/.tmp-ID/              one that is being made, its lock held
 //	run/ID/{upper,work}            a sandbox's writable files; the lock is on the directory
-//	spare/work                     what is left of one, for the next
 //
 // Everything but what is prepared is made under another name, synced, and renamed, so that a kill at any moment
 // leaves nothing that a later pull would believe. A full disk, a quota, a read-only file system and whatever else

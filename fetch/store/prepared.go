@@ -135,14 +135,8 @@ func (s *Store) thinPrepared(ctx context.Context, now string) error {
 	return nil
 }
 
-// dropAllPrepared removes all that nothing runs from, and the spare directory of runs. They are made again.
+// dropAllPrepared removes all that nothing runs from. They are made again.
 func (c *collector) dropAllPrepared() error {
-	if !c.dry {
-		// Not where it is: a run may take it meanwhile.
-		if gone := c.s.path("run", randomID()); os.Rename(c.s.path(spareDir), gone) == nil {
-			_ = os.RemoveAll(gone)
-		}
-	}
 	names, err := listDir(c.s.path(preparedDir))
 	for _, name := range names {
 		err = errors.Join(err, c.dropPrepared(name))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	"cove/userns"
 )
@@ -18,26 +17,21 @@ type Run struct {
 	Upper string
 	Work  string
 	Lock  *os.File // on Dir
-
-	spare string // where it may stay for the next run
 }
 
-// NewRun makes the directory, of that which an earlier run has left for it if there is one.
+// NewRun makes the directory.
 func (s *Store) NewRun() (*Run, error) {
 	for {
-		r := &Run{ID: randomID(), spare: s.path(spareDir)}
+		r := &Run{ID: randomID()}
 		r.Dir = s.path("run", r.ID)
-		err := os.Rename(r.spare, r.Dir)
-		if err != nil {
-			err = s.mkdir(r.Dir)
-		}
-		if err == errSwept {
+		if err := s.mkdir(r.Dir); err == errSwept {
 			continue
 		} else if err != nil {
 			return nil, fmt.Errorf("make the sandbox's directory: %w", err)
 		}
+		var err error
 		if r.Lock, err = tryLockDir(r.Dir); err != nil {
-			return nil, fmt.Errorf("make the sandbox's directory: %w", errors.Join(err, os.RemoveAll(r.Dir)))
+			return nil, fmt.Errorf("make the sandbox's directory: %w", errors.Join(err, os.Remove(r.Dir)))
 		}
 		if r.Lock == nil {
 			continue // swept
@@ -67,33 +61,8 @@ func (r *Run) Remove(ctx context.Context, m userns.IDMap) error {
 	w := remover{ctx: ctx, idmap: &m}
 	defer w.close()
 	r.unlock()
-	var err error
-	if !r.leave() {
-		err = w.remove(r.Dir)
-	}
+	err := w.remove(r.Dir)
 	return errors.Join(err, r.Lock.Close())
-}
-
-// spareDir is what a run leaves for the next one: its directory, with an empty work directory in it. To remove them and to make them
-// anew waits for the disk, where an ext4 without a journal discards a directory's block, for longer than all else that is
-// removed. Nobody inside has ever reached them; the upper directory, which is the sandbox's root, has each run anew.
-const spareDir = "spare"
-
-// leave makes the directory the spare one, if nothing but what overlayfs makes is in it, and there is none yet.
-func (r *Run) leave() bool {
-	if os.Geteuid() == 0 {
-		return false // it is the sandbox's
-	}
-	_ = os.Remove(r.Upper)
-	_ = os.Remove(r.Work + "/work")
-	// The spare one is not empty, and none is put in its place.
-	return isOnly(r.Dir, "work") && isOnly(r.Work) && os.Rename(r.Dir, r.spare) == nil
-}
-
-// isOnly tells whether a directory has these entries, and no other.
-func isOnly(dir string, names ...string) bool {
-	have, err := listDir(dir)
-	return err == nil && slices.Equal(have, names)
 }
 
 // unlock lets us look into the folders of mode 0 that overlayfs makes in its work directory, deeper ones with its option
