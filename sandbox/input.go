@@ -18,7 +18,7 @@ type Input struct {
 
 	ID         string   // of this sandbox: 16 hex digits, see NewID
 	Name       string   // --name; "" makes one from the project's folder and the ID
-	Hostname   string   // --hostname; "": the name's, or the project's
+	Hostname   string   // --hostname; "" is the name that was given
 	Argv       []string // the command; empty: the image's CMD (run), or the profile's command or a shell (shell)
 	Entrypoint []string // --entrypoint; only when HasEntrypoint
 	// HasEntrypoint tells an --entrypoint "" (none) from the absence of the flag.

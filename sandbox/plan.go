@@ -67,22 +67,21 @@ func (p *planner) lost(format string, args ...any) {
 
 // names gives the sandbox its name and hostname.
 func (p *planner) names() {
-	name, host := p.in.Name, p.in.Name
+	name := p.in.Name
 	if name == "" {
-		host = "cove"
+		base := "cove"
 		if p.profile.Dir != "" {
-			host = hostLabel(path.Base(p.profile.Dir))
+			base = hostLabel(path.Base(p.profile.Dir))
 		}
-		name = host + idSuffix(p.in.ID)
+		name = base + idSuffix(p.in.ID)
 	}
 	p.spec.Name, p.spec.Hostname = name, p.in.Hostname
 	switch {
 	case p.spec.Hostname != "":
-	case p.in.Shell:
-		p.spec.Hostname = shellHostname
+	case p.in.Shell || p.in.Name == "":
+		p.spec.Hostname = defaultHostname
 	default:
-		// Without what makes the name its own: what one run writes down of its host, a log or a build, is the next one's too.
-		p.spec.Hostname = hostLabel(host)
+		p.spec.Hostname = hostLabel(name)
 	}
 }
 

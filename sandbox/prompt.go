@@ -19,8 +19,9 @@ import (
 // promptDir is where zsh finds our .zshenv.
 const promptDir = "/run/.cove"
 
-// shellHostname is the name that a shell's prompt shows behind the user's.
-const shellHostname = "cove"
+// defaultHostname is the name that a shell's prompt shows behind the user's. It is the same in every sandbox that was given no
+// name: what one run writes down of its host, in a log or a build, the next one does too.
+const defaultHostname = "cove"
 
 // promptName is the project's name as a prompt can hold it: none of its letters means anything to a shell or a terminal.
 func promptName(dir string) string {
