@@ -30,7 +30,7 @@ type Config struct {
 	Bare       bool       // no namespace at all, and SIGTERM instead of SIGKILL when this process dies
 }
 
-// Child is a started stage with its ids mapped, waiting for its first message.
+// Child is a started stage, waiting for its first message.
 type Child struct {
 	Conn   *fdpass.Conn
 	forked *fork.Child
@@ -53,7 +53,7 @@ func Start(ctx context.Context, cfg Config) (*Child, error) {
 	return c, nil
 }
 
-// Map maps the stage's ids; it is to be called once, before the stage's first message.
+// Map maps the stage's ids; it is to be called once.
 func (c *Child) Map(ctx context.Context, m IDMap) error {
 	wait, err := c.StartMap(ctx, m)
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *Child) Discard() {
 
 // Fork makes namespaces with a stage of this binary in them; cfg.IDMap is not looked at. The stage is
 // exec'ed before it has ids, keeps its capabilities over that exec as ambient ones
-// (capabilities(7)), and must do nothing before its first message arrives: that comes after Map.
+// (capabilities(7)), and must do nothing that takes ids before it hears that it has them.
 // It dies when this process does. On error nothing is left running.
 func Fork(cfg Config) (*Child, error) {
 	path, err := executable()
