@@ -136,19 +136,19 @@ func (c *control) serveTun(serve func(*os.File) error) {
 	c.tun = serve
 }
 
-// awaitPrepared says what takes the layer that init is asked for.
+// awaitPrepared says what takes the layer that init is asked for; nil: nothing any more.
 func (c *control) awaitPrepared(take func([]spec.Placed)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.prepared = take
 }
 
+// takePrepared hands it over. Nobody who says that nothing takes it any more comes back in the middle of that.
 func (c *control) takePrepared(placed []spec.Placed) {
 	c.mu.Lock()
-	take := c.prepared
-	c.mu.Unlock()
-	if take != nil {
-		take(placed)
+	defer c.mu.Unlock()
+	if c.prepared != nil {
+		c.prepared(placed)
 	}
 }
 

@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
 
 	"cove/fetch/store"
 	"cove/sandbox/spec"
@@ -25,26 +25,14 @@ func (b *box) usePrepared(ctx context.Context) {
 	root, s := &b.spec.Root, b.opts.Store
 	if b.prepared = s.UsePrepared(name); b.prepared != nil {
 		root.Prepared = spec.Path(b.prepared.Layer())
-		b.undo(b.prepared.Close)
 		trace.Step("found a prepared layer")
 		return
 	}
-	p, err := s.BeginPrepared(ctx, name)
-	if err != nil {
-		b.log("prepared nothing for the next start", "error", err)
-		return
+	p, err := s.BeginPrepared(ctx, b.run, name)
+	if err == nil {
+		err = b.giveToSandbox(p.Layer())
 	}
-	var published atomic.Bool
-	b.undo(func() error {
-		if published.Load() {
-			return nil
-		}
-		// Its own context, as where the run's directory is removed.
-		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
-		defer cancel()
-		return p.Discard(ctx, b.spec.IDMap)
-	})
-	if err := b.giveToSandbox(p.Dir, p.Layer()); err != nil {
+	if err != nil {
 		b.log("prepared nothing for the next start", "error", err)
 		return
 	}
@@ -54,10 +42,29 @@ func (b *box) usePrepared(ctx context.Context) {
 		if err == nil {
 			err = s.Publish(p, name)
 		}
-		published.Store(err == nil)
 		b.log("prepared a layer for the next start", "name", name, "error", err)
 	})
 }
+
+// leavePrepared lets go of it, when init is gone and before the run's directory is. Where the sandbox could not be set up with it
+// the next is set up without.
+func (b *box) leavePrepared() error {
+	if b.control != nil {
+		b.control.awaitPrepared(nil)
+	}
+	p := b.prepared
+	if p == nil {
+		return nil
+	}
+	var err error
+	if !b.made {
+		err = b.opts.Store.Forget(p)
+	}
+	return errors.Join(err, p.Close())
+}
+
+// mostLayers is how many overlayfs stacks (OVL_MAX_STACK).
+const mostLayers = 500
 
 // preparedName is made of all that says what Build puts into the root file system itself; "" where nothing is to be prepared:
 // where it is no native overlay of an image of the store's, or where what is in the upper directory becomes an image.
@@ -66,6 +73,9 @@ func (b *box) preparedName() string {
 	root := s.Root
 	if root.Kind != spec.RootOverlay || o.Image == nil || o.Persist != nil || o.setup || o.Host == nil || o.Host.Boot == "" || s.Integrations != nil {
 		return ""
+	}
+	if len(root.Layers) >= mostLayers {
+		return "" // it would be one too many
 	}
 	h := sha256.New()
 	say := func(words ...any) {

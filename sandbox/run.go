@@ -108,6 +108,7 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 		return box, err
 	}
 	trace.Step("opened to others")
+	box.undo(box.leavePrepared)
 	if err := box.adopt(ids); err != nil {
 		return box, err
 	}
@@ -149,6 +150,7 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 		return box, err
 	}
 	trace.Step("heard ready")
+	box.made = true
 	box.settle()
 	box.log("init is ready")
 	box.startClock()
@@ -278,6 +280,7 @@ func (b *box) adopt(m *mappingIDs) error {
 		close(b.ended)
 	}()
 	b.undo(func() error {
+		_ = m.wait() // the helpers know it by its number, which may be another's as soon as it is waited for
 		child.Kill()
 		if b.mustWait() {
 			<-b.ended

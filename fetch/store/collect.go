@@ -34,6 +34,10 @@ func (s *Store) Collect(ctx context.Context, dry bool) (Removed, error) {
 		return Removed{}, err
 	}
 	err := c.collect(ctx, true)
+	if err == nil {
+		err = c.dropAllPrepared()
+		c.w.close()
+	}
 	return c.r, err
 }
 
@@ -66,9 +70,6 @@ func (c *collector) collect(ctx context.Context, wait bool) (err error) {
 	}
 	if err == nil {
 		err = c.dropLayers(live)
-	}
-	if err == nil {
-		err = c.dropAllPrepared()
 	}
 	if err != nil {
 		return fmt.Errorf("collect: %w", err)

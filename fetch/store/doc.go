@@ -18,8 +18,8 @@
 //	persist/HASH/                  a root file system's changes that are kept: like a run's directory, and persisted.json,
 //	                               which says what they are of; the lock is on the directory
 //	reviews/                     projects' views, which are package review's (sandbox/review)
-//	prepared/BOOT.DIGEST/layer/    what cove puts above an image at each start of a kind; who runs from it holds the folder's lock shared
-//	prepared/.tmp-ID/              one that is being made, its lock held
+//	prepared/BOOT.DIGEST/layer/    what cove puts above an image at each start of a kind; who runs from it holds the folder's lock
+//	                               shared. It is made in the run's directory below
 //	run/ID/{upper,work}            a sandbox's writable files; the lock is on the directory
 //
 // Everything but what is prepared is made under another name, synced, and renamed, so that a kill at any moment

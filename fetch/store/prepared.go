@@ -9,35 +9,40 @@ import (
 	"slices"
 	"strings"
 
-	"cove/userns"
-
 	"golang.org/x/sys/unix"
 )
 
 // What cove itself puts into the root file system of an image, which is the same at each start of its kind, is a layer above the
-// image's: to make it anew in every upper directory, and to remove it again, takes a twentieth of a short run's time.
+// image's: to make it anew in every upper directory, and to remove it again, takes a tenth of a short run's time.
 // Nothing is lost with it, and nothing of it is synced: its name begins with the boot that it is of, and after the next one
 // nobody believes it.
 
-// Prepared is such a layer's folder. It stays as long as this process has it open.
+// Prepared is such a layer's folder, what else is to be known noted beside it. Once it has its name it stays as long as somebody has it open.
 type Prepared struct {
 	Dir  string
-	lock *os.File // on Dir; shared, and exclusive while it is made
+	lock *os.File // on Dir, shared
 }
 
-// Layer is the directory for overlayfs. What else is to be known is noted beside it.
+// Layer is the directory for overlayfs.
 func (p *Prepared) Layer() string { return p.Dir + "/layer" }
 
 // PreparedName makes a name of the machine's boot (/proc/sys/kernel/random/boot_id) and of a digest of all that the layer depends on.
 func PreparedName(boot, digest string) string { return boot + "." + digest }
 
-// boot is the first part of a PreparedName.
-func boot(name string) string {
-	before, _, _ := strings.Cut(name, ".")
-	return before
+// bootOf is the first part of a PreparedName.
+func bootOf(name string) string {
+	boot, _, _ := strings.Cut(name, ".")
+	return boot
 }
 
-// UsePrepared opens the layer of that name; nil when there is none. It is to be closed.
+const (
+	preparedDir = "prepared"
+	// preparedMost is how many there are at the most: one for each image, project and set of mounts, unless somebody has
+	// mounts of new names every time.
+	preparedMost = 64
+)
+
+// UsePrepared opens the one of that name; nil when there is none. It is to be closed.
 func (s *Store) UsePrepared(name string) *Prepared {
 	p := &Prepared{Dir: s.path(preparedDir, name)}
 	fd, err := openDir(p.Dir)
@@ -55,52 +60,29 @@ func (s *Store) UsePrepared(name string) *Prepared {
 // Close lets go of it.
 func (p *Prepared) Close() error { return p.lock.Close() }
 
-const (
-	preparedDir = "prepared"
-	// preparedMost is how many there are at the most: one for each image, project and set of mounts, unless somebody has
-	// mounts of new names every time.
-	preparedMost = 64
-)
-
-// BeginPrepared makes the folder for the layer that Publish will call name. Those of earlier boots go first, and the oldest of
-// too many.
-func (s *Store) BeginPrepared(ctx context.Context, name string) (*Prepared, error) {
+// BeginPrepared makes the folder for one in the run's own directory, with which it goes unless it is published under the name.
+// Those of earlier boots are removed first, and the oldest of too many.
+func (s *Store) BeginPrepared(ctx context.Context, r *Run, name string) (*Prepared, error) {
 	if err := s.mkdir(s.path(preparedDir)); err != nil {
 		return nil, err
 	}
-	if err := s.thinPrepared(ctx, boot(name)); err != nil {
+	if err := s.thinPrepared(ctx, bootOf(name)); err != nil {
 		return nil, err
 	}
-	p := &Prepared{Dir: s.path(preparedDir, tmpPrefix+randomID())}
-	if err := s.mkdir(p.Dir); err != nil {
-		return nil, err
-	}
-	var err error
-	if p.lock, err = tryLockDir(p.Dir); err != nil || p.lock == nil {
-		return nil, errors.Join(err, errSwept)
-	}
-	if err := s.mkdir(p.Layer()); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(p.Dir), p.Close())
-	}
-	return p, nil
+	p := &Prepared{Dir: r.Dir + "/prepared"}
+	return p, errors.Join(s.mkdir(p.Dir), s.mkdir(p.Layer()))
 }
 
-// tmpPrefix begins the names of those that are being made, or removed.
-const tmpPrefix = ".tmp-"
-
-// Publish gives it its name, for the next start, and lets go of it. Where another was faster there is nothing to do, and Discard is
-// called for.
+// Publish gives it its name, for the next start. Where another was faster that is an error, and nothing is lost.
 func (s *Store) Publish(p *Prepared, name string) error {
-	if err := os.Rename(p.Dir, s.path(preparedDir, name)); err != nil {
-		return err
-	}
-	return p.Close()
+	return os.Rename(p.Dir, s.path(preparedDir, name))
 }
 
-// Discard removes one that was not published, with files that m's ids own.
-func (p *Prepared) Discard(ctx context.Context, m userns.IDMap) error {
-	return errors.Join(RemoveTree(ctx, m, p.Dir), p.Close())
-}
+// Forget takes its name away, so that the next start makes it anew.
+func (s *Store) Forget(p *Prepared) error { return os.Rename(p.Dir, s.aside()) }
+
+// aside is a new name among the runs' directories: what it is given to is swept once nobody has it locked.
+func (s *Store) aside() string { return s.path("run", randomID()) }
 
 // thinPrepared removes what no start will ask for.
 func (s *Store) thinPrepared(ctx context.Context, now string) error {
@@ -110,14 +92,9 @@ func (s *Store) thinPrepared(ctx context.Context, now string) error {
 	}
 	c := collector{s: s, w: remover{ctx: ctx}}
 	defer c.w.close()
-	made := func(name string) int64 {
-		var st unix.Stat_t
-		_ = unix.Stat(s.path(preparedDir, name), &st)
-		return st.Mtim.Nano()
-	}
 	var kept []string
 	for _, name := range names {
-		if boot(name) == now {
+		if bootOf(name) == now {
 			kept = append(kept, name)
 		} else if err := c.dropPrepared(name); err != nil {
 			return err
@@ -125,6 +102,11 @@ func (s *Store) thinPrepared(ctx context.Context, now string) error {
 	}
 	if len(kept) < preparedMost {
 		return nil
+	}
+	made := func(name string) int64 {
+		var st unix.Stat_t
+		_ = unix.Stat(s.path(preparedDir, name), &st)
+		return st.Mtim.Nano()
 	}
 	slices.SortFunc(kept, func(a, b string) int { return cmp.Compare(made(a), made(b)) })
 	for _, name := range kept[:len(kept)-preparedMost/2] {
@@ -156,13 +138,10 @@ func (c *collector) dropPrepared(name string) error {
 	if c.dry {
 		return nil
 	}
-	if !strings.HasPrefix(name, tmpPrefix) {
-		// First out of the way under a name that no one believes.
-		tmp := c.s.path(preparedDir, tmpPrefix+randomID())
-		if err := os.Rename(path, tmp); err != nil {
-			return fmt.Errorf("remove a prepared layer: %w", err)
-		}
-		path = tmp
+	// First it gives up its name, so that nobody believes half of it.
+	aside := c.s.aside()
+	if err := os.Rename(path, aside); err != nil {
+		return fmt.Errorf("remove a prepared layer: %w", err)
 	}
-	return c.w.remove(path)
+	return c.w.remove(aside)
 }

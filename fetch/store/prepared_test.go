@@ -1,19 +1,36 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
 	"time"
 )
 
-// prepare makes a prepared layer with a file in it, and returns its folder.
-func prepare(t *testing.T, s *Store, name string) string {
+// beginPrepared begins one in a run that ends with end.
+func beginPrepared(t *testing.T, s *Store, name string) (p *Prepared, end func()) {
 	t.Helper()
-	p, err := s.BeginPrepared(ctx, name)
+	r, err := s.NewRun()
 	if err != nil {
 		t.Fatal(err)
 	}
+	if p, err = s.BeginPrepared(ctx, r, name); err != nil {
+		t.Fatal(err)
+	}
+	return p, func() {
+		t.Helper()
+		if err := r.Remove(ctx, testMap(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// prepare makes a prepared layer with a file in it, and returns its folder.
+func prepare(t *testing.T, s *Store, name string) string {
+	t.Helper()
+	p, end := beginPrepared(t, s, name)
+	defer end()
 	if s.UsePrepared(name) != nil {
 		t.Fatalf("%s is there before it is published", name)
 	}
@@ -44,15 +61,13 @@ func TestPrepared(t *testing.T) {
 		t.Fatal("what was published is not found")
 	}
 	// The second of two that were made at once is nobody's.
-	late, err := s.BeginPrepared(ctx, name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	late, end := beginPrepared(t, s, name)
 	if s.Publish(late, name) == nil {
 		t.Error("one was put in the place of another")
 	}
-	if err := late.Discard(ctx, testMap(t)); err != nil || exists(late.Dir) {
-		t.Errorf("discard: %v", err)
+	end()
+	if exists(late.Dir) {
+		t.Error("what was not published is left")
 	}
 	if _, err := s.Collect(ctx, false); err != nil || !exists(dir) {
 		t.Errorf("a collection took what is in use, or %v", err)
@@ -76,22 +91,38 @@ func TestPrepared(t *testing.T) {
 	}
 }
 
-// Where every start wants another the oldest go, and what a killed start was at.
+// One that a sandbox could not be set up with is not found again, nor in the way of who uses it.
+func TestPreparedForget(t *testing.T) {
+	s := open(t)
+	name := PreparedName("boot", "a")
+	dir := prepare(t, s, name)
+	used := s.UsePrepared(name)
+	if err := s.Forget(used); err != nil {
+		t.Fatal(err)
+	}
+	if s.UsePrepared(name) != nil {
+		t.Error("it is found")
+	}
+	if err := s.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := listDir(s.path("run")); err != nil || len(left) != 1 {
+		t.Errorf("swept while it is in use: %v, %v", left, err)
+	}
+	if err := errors.Join(used.Close(), s.Sweep(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := listDir(s.path("run")); err != nil || len(left) != 0 || exists(dir) {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// Where every start wants another the oldest go.
 func TestPreparedMost(t *testing.T) {
 	s := open(t)
-	killed, err := s.BeginPrepared(ctx, PreparedName("boot", "killed"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := killed.Close(); err != nil { // its lock goes with it
-		t.Fatal(err)
-	}
 	old := time.Now().Add(-time.Hour)
 	for n := range preparedMost + 1 {
 		dir := prepare(t, s, PreparedName("boot", fmt.Sprint(n)))
-		if exists(killed.Dir) {
-			t.Fatal("what a killed start was at is there")
-		}
 		if err := os.Chtimes(dir, old, old.Add(time.Duration(n)*time.Second)); err != nil {
 			t.Fatal(err)
 		}

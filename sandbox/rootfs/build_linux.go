@@ -65,6 +65,8 @@ func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File, of int) er
 	if err := r.integrations(); err != nil {
 		return nil, fmt.Errorf("integrations: %w", err)
 	}
+	astray := false
+	r.astray = &astray
 	if err := r.mounts(); err != nil {
 		return nil, err
 	}
@@ -79,7 +81,9 @@ func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File, of int) er
 			return nil, fmt.Errorf("make root read-only: %w", err)
 		}
 	}
-	r.prepared = src.prepare >= 0 && src.prepareNext() == nil
+	// A link may lie in what was mounted, a home say, where a command that ran before has put it: where such a one led is
+	// nothing for other starts.
+	r.prepared = src.prepare >= 0 && !astray && src.prepareNext() == nil
 	return r, nil
 }
 

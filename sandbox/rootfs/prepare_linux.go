@@ -106,11 +106,11 @@ func copyFile(from, to int, name string) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(b)
-	if err := writeAll(b, content); err != nil {
-		return err
+	err = writeAll(b, content)
+	if err == nil {
+		err = copyAttrs(a, b)
 	}
-	return copyAttrs(a, b)
+	return errors.Join(err, unix.Close(b))
 }
 
 // ofUpper are overlayfs's notes on what is in an upper directory that mean nothing in a lower one (overlayfs.rst of the

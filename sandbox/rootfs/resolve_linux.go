@@ -16,6 +16,8 @@ import (
 type tree struct {
 	fd     int
 	placed *[]spec.Placed // gets what is made in it; may be nil
+	// astray is set when something was made where a link led; may be nil
+	astray *bool
 	// likeParent gives what is made to whom the folder above belongs, and not to the sandbox's root.
 	likeParent bool
 }
@@ -81,6 +83,9 @@ func (t tree) ensure(name string, dir bool) (int, error) {
 		}
 		if links++; links > maxLinks {
 			return -1, unix.ELOOP
+		}
+		if t.astray != nil {
+			*t.astray = true
 		}
 		if path.IsAbs(target) {
 			at = "/"

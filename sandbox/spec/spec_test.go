@@ -21,7 +21,7 @@ func full() Spec {
 		IDMap: userns.IDMap{UIDs: []userns.Range{{ContainerID: 0, HostID: 1000, Size: 1}, {ContainerID: 1, HostID: 100000, Size: 65536}},
 			GIDs: []userns.Range{{ContainerID: 0, HostID: 1000, Size: 1}}},
 		Root: Root{Kind: RootOverlay, Image: "debian:12", Digest: "sha256:00", Layers: []Path{"/store/a", "/store/\xff:b"},
-			RunDir: "/run/dir", ReadOnly: true, Persist: true},
+			RunDir: "/run/dir", Prepared: "/store/prepared", Prepare: "/run/prepare", ReadOnly: true, Persist: true},
 		Mounts: []Mount{
 			{Kind: MountBind, Source: "/home/me/a b,c:d\\\n", Beneath: "/home/me", Target: "/work", Below: "/", ReadOnly: true, Idmapped: true},
 			{Kind: MountTmpfs, Target: "/tmp", Size: 1 << 40, Mode: 0o1777, UID: 1, GID: 2},
