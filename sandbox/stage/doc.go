@@ -33,8 +33,8 @@
 //	  | ---- Signal -----------------------> |  to the command's process group
 //	  | <--- Stopped ----------------------- |  ^Z: the client stops itself, and sends SIGCONT when it goes on
 //	  | <--- Exited{Code | Signal} --------- |  after the main session's, init ends, and all of the namespace with it;
-//	  |                                      |  at once with Last: there was nobody else. Where a client or the parent may
-//	  |                                      |  still have to learn something, it waits to be killed
+//	  |                                      |  at once with Last: there was nobody else. With a control group, which the
+//	  |                                      |  parent has still to look at, it waits to be killed
 //
 // The parent may assume that nothing of a sandbox outlives init. Init may assume that Begin
 // comes after its ids are mapped, and that the end of the control socket means that the

@@ -153,14 +153,6 @@ func (i *initStage) count(s *session, came bool) {
 	_ = i.control.Send(spec.FromInit{Sessions: &spec.Sessions{Open: len(i.group.groups), Seen: i.group.seen}})
 }
 
-// only reports whether there is no session but this.
-func (i *initStage) only(s *session) bool {
-	i.group.mu.Lock()
-	defer i.group.mu.Unlock()
-	_, there := i.group.groups[s]
-	return there && len(i.group.groups) == 1
-}
-
 // tellAll sends a notice to every client.
 func (i *initStage) tellAll(text string) {
 	i.group.mu.Lock()

@@ -80,16 +80,20 @@ func (s *session) follow(events <-chan syscall.WaitStatus, master *os.File) {
 	}
 }
 
-// tellEnd tells the client how the command ended. Where nobody is left init ends, too, at once: its end takes the mounts apart,
-// which the parent's undoing has to wait for. It waits to be killed where another client may still have to be told of its command's
-// end, and with a control group: that goes with its last process, and what its counters say is still to be read.
+// tellEnd tells the client how the command ended. The main one's end is told of last: with it the others lose their commands. Where
+// nobody is left init ends, too, at once: its end takes the mounts apart, which the parent's undoing has to wait for. With a
+// control group it waits to be killed: the group goes with its last process, and what its counters say is still to be read.
 func (s *session) tellEnd(e *spec.Exited) {
 	s.ended()
+	if s.main {
+		s.init.reaper.settle()
+	}
 	e.Last = s.last()
 	_ = s.conn.Send(spec.ToClient{Exited: e})
+	s.init.reaper.told()
 	switch {
 	case !e.Last:
-	case s.init.spec.Limits.Cgroup == "" && s.init.only(s):
+	case s.init.spec.Limits.Cgroup == "":
 		os.Exit(0)
 	default:
 		select {}

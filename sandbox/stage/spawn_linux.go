@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"syscall"
+	"time"
 
 	"cove/sandbox/signals"
 
@@ -69,6 +70,7 @@ type reaper struct {
 	children sync.Cond // signalled when a child was started
 	watched  map[int]chan syscall.WaitStatus
 	started  uint64
+	untold   int  // that have ended and whose sessions have not said so
 	closed   bool // nothing is started any more
 	quiet    bool // stops are none of the commands' own
 }
@@ -107,6 +109,35 @@ func (r *reaper) closeIfAlone() bool {
 	return r.closed
 }
 
+// told is for a session that has said how its command ended.
+func (r *reaper) told() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.untold--
+}
+
+// settle waits until what has ended by now is reaped, and told of, but for the caller's own command.
+func (r *reaper) settle() {
+	for deadline := time.Now().Add(settleTime); r.unsettled() && time.Now().Before(deadline); {
+		time.Sleep(50 * time.Microsecond)
+	}
+}
+
+// settleTime bounds that: some messages.
+const settleTime = time.Second
+
+func (r *reaper) unsettled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.untold > 1 {
+		return true
+	}
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	// Of none, the structure is left without a signal (waitid(2)).
+	return err == nil && info.Signo != 0
+}
+
 func (r *reaper) loop() {
 	for {
 		r.mu.Lock()
@@ -137,6 +168,9 @@ func (r *reaper) tell(pid int, ws syscall.WaitStatus) {
 	ended := ws.Exited() || ws.Signaled()
 	if ended {
 		delete(r.watched, pid)
+	}
+	if ended && events != nil {
+		r.untold++
 	}
 	r.mu.Unlock()
 	if events == nil {
