@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"time"
 
 	"cove/sandbox/memory"
@@ -42,6 +43,7 @@ type Session struct {
 	io       Stdio
 	incoming chan os.Signal
 	taking   chan struct{} // closed when all of the forwarded ones are taken
+	giveBack sync.Once     // all of them
 	master   *os.File      // of the pty, with a terminal
 	typing   *typing       // likewise; nil before
 	relay    relays
@@ -70,8 +72,13 @@ func (s *Session) Close() {
 	s.typing.end()
 	s.typing = nil
 	s.restore()
-	<-s.taking
-	signal.Stop(s.incoming)
+	// Beside what else there is to do at an end, as they were taken: a signal that comes before it is given back is nobody's.
+	s.giveBack.Do(func() {
+		go func() {
+			<-s.taking
+			signal.Stop(s.incoming)
+		}()
+	})
 }
 
 // Start is what init is to be told of the command, but for the process, and the descriptors to send with it. HandedOver

@@ -230,6 +230,9 @@ const drainIdle = 250 * time.Millisecond
 
 // drain waits until what the command wrote has been passed on.
 func (r *relays) drain() {
+	if len(r.sources) == 0 {
+		return
+	}
 	done := make(chan struct{})
 	go func() {
 		r.outputs.Wait()
