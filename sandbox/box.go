@@ -42,7 +42,7 @@ type box struct {
 	verdictMu sync.Mutex
 
 	persisted *store.Run      // what is kept of the root file system; nil where it is not
-	made      bool            // init has said that the inside is
+	failed    bool            // init could not make the inside
 	prepared  *store.Prepared // what an earlier start has put above the image; nil where none has
 
 	run       *store.Run     // the run's own directory; nil without one

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ func (b *box) usePrepared(ctx context.Context) {
 	})
 }
 
-// leavePrepared lets go of it, when init is gone and before the run's directory is. Where the sandbox could not be set up with it
+// leavePrepared lets go of it, when init is gone and before the run's directory is. Where init could not set the sandbox up with it
 // the next is set up without.
 func (b *box) leavePrepared() error {
 	if b.control != nil {
@@ -57,7 +58,7 @@ func (b *box) leavePrepared() error {
 		return nil
 	}
 	var err error
-	if !b.made {
+	if b.failed {
 		err = b.opts.Store.Forget(p)
 	}
 	return errors.Join(err, p.Close())
@@ -85,12 +86,12 @@ func (b *box) preparedName() string {
 			_, _ = io.WriteString(h, text)
 		}
 	}
-	// A layer that was found damaged is replaced by one of the same name.
-	var layers unix.Stat_t
-	_ = unix.Stat(o.Store.LayersDir(o.Image.Key), &layers)
-	say(o.Host.Key, root.Digest, o.Image.Key, layers.Mtim, len(root.Layers), s.IDMap, s.Network.Mode == "host")
+	say(o.Host.Key, root.Digest, o.Image.Key, s.IDMap, s.Network.Mode == "host")
 	for _, l := range root.Layers {
-		say(l)
+		// One that was found damaged is replaced by another of the same name.
+		var st unix.Stat_t
+		_ = unix.Stat(string(l), &st)
+		_ = binary.Write(h, binary.NativeEndian, st.Ino)
 	}
 	for _, f := range s.Files {
 		say("file", f.Kind, f.Target)

@@ -150,7 +150,6 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 		return box, err
 	}
 	trace.Step("heard ready")
-	box.made = true
 	box.settle()
 	box.log("init is ready")
 	box.startClock()
@@ -313,6 +312,7 @@ func (b *box) awaitReady(ctx context.Context) error {
 			return fmt.Errorf("set up the sandbox: init ended (%s)", describe(b.status, b.waitErr))
 		}
 		if err != nil {
+			b.failed = true
 			return fmt.Errorf("set up the sandbox: %w", err)
 		}
 		return nil

@@ -17,7 +17,8 @@ import (
 // Nothing is lost with it, and nothing of it is synced: its name begins with the boot that it is of, and after the next one
 // nobody believes it.
 
-// Prepared is such a layer's folder, what else is to be known noted beside it. Once it has its name it stays as long as somebody has it open.
+// Prepared is such a layer's folder, what else is to be known noted beside it. Once it has its name it keeps it as long as somebody
+// has it open.
 type Prepared struct {
 	Dir  string
 	lock *os.File // on Dir, shared
@@ -78,8 +79,13 @@ func (s *Store) Publish(p *Prepared, name string) error {
 	return os.Rename(p.Dir, s.path(preparedDir, name))
 }
 
-// Forget takes its name away, so that the next start makes it anew.
-func (s *Store) Forget(p *Prepared) error { return os.Rename(p.Dir, s.aside()) }
+// Forget takes its name away, so that the next start makes it anew. One that somebody else uses stays: it can be used.
+func (s *Store) Forget(p *Prepared) error {
+	if ok, err := flock(p.lock, unix.LOCK_EX); err != nil || !ok || !same(p.lock, p.Dir) {
+		return err
+	}
+	return os.Rename(p.Dir, s.aside())
+}
 
 // aside is a new name among the runs' directories: what it is given to is swept once nobody has it locked.
 func (s *Store) aside() string { return s.path("run", randomID()) }

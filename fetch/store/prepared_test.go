@@ -91,11 +91,18 @@ func TestPrepared(t *testing.T) {
 	}
 }
 
-// One that a sandbox could not be set up with is not found again, nor in the way of who uses it.
+// One that a sandbox could not be set up with is not found again, unless somebody uses it.
 func TestPreparedForget(t *testing.T) {
 	s := open(t)
 	name := PreparedName("boot", "a")
 	dir := prepare(t, s, name)
+	user, failed := s.UsePrepared(name), s.UsePrepared(name)
+	if err := errors.Join(s.Forget(failed), failed.Close()); err != nil || !exists(dir) {
+		t.Errorf("what somebody uses is gone, or %v", err)
+	}
+	if err := user.Close(); err != nil {
+		t.Fatal(err)
+	}
 	used := s.UsePrepared(name)
 	if err := s.Forget(used); err != nil {
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func (s *Session) Close() {
 	s.typing.end()
 	s.typing = nil
 	s.restore()
-	// Beside what else there is to do at an end, as they were taken: a signal that comes before it is given back is nobody's.
+	// Beside what else there is to do at an end, as they were taken: one that comes before it is given back is read by nobody here.
 	s.giveBack.Do(func() {
 		go func() {
 			<-s.taking

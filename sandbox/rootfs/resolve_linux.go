@@ -27,12 +27,16 @@ const maxLinks = 40
 
 // open opens name inside the tree. name is absolute as seen from inside.
 func (t tree) open(name string, flags int, mode uint32) (int, error) {
+	return t.openHow(name, &unix.OpenHow{
+		Flags:   uint64(flags | unix.O_CLOEXEC),
+		Mode:    uint64(mode),
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+}
+
+func (t tree) openHow(name string, how *unix.OpenHow) (int, error) {
 	for {
-		fd, err := unix.Openat2(t.fd, name, &unix.OpenHow{
-			Flags:   uint64(flags | unix.O_CLOEXEC),
-			Mode:    uint64(mode),
-			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-		})
+		fd, err := unix.Openat2(t.fd, name, how)
 		// EAGAIN: something was renamed meanwhile; nothing here does for long.
 		if err == unix.EINTR || err == unix.EAGAIN {
 			continue
@@ -97,7 +101,9 @@ func (t tree) ensure(name string, dir bool) (int, error) {
 
 // step makes sure that base is in the directory at. It returns what base links to when it is a link.
 func (t tree) step(at, base string, dir bool) (link string, err error) {
-	parent, err := t.open(at, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	// No link is on the way to at, and none that somebody else puts there meanwhile, who can write to the same home, is followed.
+	parent, err := t.openHow(at, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS})
 	if err != nil {
 		return "", err
 	}

@@ -178,6 +178,7 @@ func (s *session) start(st *spec.Start, files []*os.File) (<-chan syscall.WaitSt
 			go func() {
 				for range events { // the end of what did not become the command
 				}
+				s.init.reaper.told()
 			}()
 		}
 		return nil, nil, c.execError(startErr)
@@ -226,6 +227,7 @@ func (s *session) startTTY(c *command, st *spec.Start) (<-chan syscall.WaitStatu
 			for range events {
 			}
 			s.ended()
+			s.init.reaper.told()
 		}()
 		return nil, nil, err
 	}

@@ -109,33 +109,43 @@ func (r *reaper) closeIfAlone() bool {
 	return r.closed
 }
 
-// told is for a session that has said how its command ended.
+// told is for a session that has said how its command ended, or has nothing to say of it.
 func (r *reaper) told() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.untold--
 }
 
-// settle waits until what has ended by now is reaped, and told of, but for the caller's own command.
+// settle waits until there is nothing that has ended and is not reaped and told of, but for the caller's own command.
 func (r *reaper) settle() {
 	for deadline := time.Now().Add(settleTime); r.unsettled() && time.Now().Before(deadline); {
 		time.Sleep(50 * time.Microsecond)
 	}
 }
 
-// settleTime bounds that: some messages.
-const settleTime = time.Second
+// settleTime bounds that: some messages, or what something inside starts and ends all the time.
+const settleTime = 100 * time.Millisecond
 
 func (r *reaper) unsettled() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.untold > 1 {
-		return true
+	return r.untold > 1 || changed(unix.WEXITED|unix.WNOHANG) == nil
+}
+
+// changed waits for a change of a child's state, of the kinds that options say (waitid(2)), and leaves it to be waited for. ECHILD: there
+// is no child; EAGAIN: there is no change.
+func changed(options int) error {
+	for {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_ALL, 0, &info, options|unix.WNOWAIT, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == nil && info.Signo == 0:
+			return unix.EAGAIN
+		}
+		return err
 	}
-	var info unix.Siginfo
-	err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
-	// Of none, the structure is left without a signal (waitid(2)).
-	return err == nil && info.Signo != 0
 }
 
 func (r *reaper) loop() {
@@ -143,24 +153,30 @@ func (r *reaper) loop() {
 		r.mu.Lock()
 		seen := r.started
 		r.mu.Unlock()
-		var ws syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &ws, syscall.WUNTRACED, nil)
-		switch {
-		case err == syscall.ECHILD:
-			// No child means no descendant either: the next can only come from a start.
-			r.mu.Lock()
-			for r.started == seen {
-				r.children.Wait()
-			}
-			r.mu.Unlock()
-		case err == nil:
-			r.tell(pid, ws)
+		err := changed(unix.WEXITED | unix.WSTOPPED)
+		r.mu.Lock()
+		// No child means no descendant either: the next can only come from a start.
+		for err == unix.ECHILD && r.started == seen {
+			r.children.Wait()
 		}
+		if err == nil {
+			r.reap()
+		}
+		r.mu.Unlock()
 	}
 }
 
+// reap takes one change, and what it means is known at once: who asks in between finds it in one place or the other.
+func (r *reaper) reap() {
+	var ws syscall.WaitStatus
+	pid, err := syscall.Wait4(-1, &ws, syscall.WUNTRACED|syscall.WNOHANG, nil)
+	if err == nil && pid > 0 {
+		r.tell(pid, ws)
+	}
+}
+
+// tell hands it to whoever started that child.
 func (r *reaper) tell(pid int, ws syscall.WaitStatus) {
-	r.mu.Lock()
 	events := r.watched[pid]
 	if r.quiet && ws.Stopped() {
 		events = nil
@@ -169,12 +185,11 @@ func (r *reaper) tell(pid int, ws syscall.WaitStatus) {
 	if ended {
 		delete(r.watched, pid)
 	}
-	if ended && events != nil {
-		r.untold++
-	}
-	r.mu.Unlock()
 	if events == nil {
 		return // an orphan
+	}
+	if ended {
+		r.untold++
 	}
 	for {
 		select {

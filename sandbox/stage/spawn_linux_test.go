@@ -92,3 +92,37 @@ func TestReaperTellsShortLives(t *testing.T) {
 		t.Error("forked on a thread that is not the spawner's")
 	}
 }
+
+// The main command's end is told of when those of others that have ended by then are, and not much later where one is never.
+func TestReaperSettles(t *testing.T) {
+	r := newReaper()
+	begun := time.Now()
+	r.settle()
+	if took := time.Since(begun); took >= settleTime {
+		t.Errorf("waited %v for nothing", took)
+	}
+	end := func(pid int) {
+		r.watched[pid] = make(chan syscall.WaitStatus, 16)
+		r.tell(pid, 0)
+	}
+	end(7) // the caller's own
+	end(8)
+	told := make(chan struct{})
+	go func() {
+		time.Sleep(settleTime / 4)
+		close(told)
+		r.told()
+	}()
+	r.settle()
+	select {
+	case <-told:
+	default:
+		t.Error("did not wait for another that had ended")
+	}
+	end(9)
+	begun = time.Now()
+	r.settle()
+	if took := time.Since(begun); took < settleTime {
+		t.Errorf("waited %v for one that is never told of", took)
+	}
+}
