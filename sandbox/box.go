@@ -46,7 +46,7 @@ type box struct {
 	prepared  *store.Prepared // what an earlier start has put above the image; nil where none has
 
 	run       *store.Run     // the run's own directory; nil without one
-	settling  sync.WaitGroup // what goes on in it
+	dropping  sync.WaitGroup // of what is of no use in it any more
 	portsMu   sync.Mutex
 	published network.Ports // nil before a port is
 

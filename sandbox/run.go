@@ -114,7 +114,7 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	}
 	if s.Network.Mode != "user" {
 		// There is nothing to attach, and so all is known: init reads it while its ids are mapped.
-		if err := box.setUp(ctx, spec.Link{}, mounts, main); err != nil {
+		if err := box.tellInit(ctx, spec.Link{}, mounts, main); err != nil {
 			return box, err
 		}
 	}
@@ -131,7 +131,7 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	if s.Network.Mode == "user" {
 		link, err := box.attachNetwork(ctx)
 		if err == nil {
-			err = box.setUp(ctx, link, mounts, main)
+			err = box.tellInit(ctx, link, mounts, main)
 		}
 		if err != nil {
 			return box, err
@@ -150,14 +150,14 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 		return box, err
 	}
 	trace.Step("heard ready")
-	box.settle()
+	box.dropMark()
 	box.log("init is ready")
 	box.startClock()
 	return box, nil
 }
 
-// setUp tells init what to make of the sandbox, with the network that was attached.
-func (b *box) setUp(ctx context.Context, link spec.Link, mounts []*os.File, main *mainCommand) error {
+// tellInit tells init what to make of the sandbox, with the network that was attached.
+func (b *box) tellInit(ctx context.Context, link spec.Link, mounts []*os.File, main *mainCommand) error {
 	if err := b.resolvConf(link.DNS); err != nil {
 		return err
 	}
@@ -240,7 +240,7 @@ func (b *box) makeRun(ctx context.Context, prepare func(dir string)) (*store.Run
 	}
 	b.run = run
 	b.undo(func() error {
-		b.settling.Wait()
+		b.dropping.Wait()
 		// Its own context: the caller's may be over, and the directory must go all the same.
 		ctx, cancel := context.WithTimeout(context.Background(), removeTime)
 		defer cancel()
@@ -250,10 +250,10 @@ func (b *box) makeRun(ctx context.Context, prepare func(dir string)) (*store.Run
 	return run, nil
 }
 
-// settle removes what overlayfs needed to be mounted, while the command begins and this process has nothing to do.
-func (b *box) settle() {
+// dropMark removes what overlayfs needed to be mounted, while the command begins and this process has nothing to do.
+func (b *box) dropMark() {
 	if b.run != nil && b.spec.Root.Kind == spec.RootOverlay {
-		b.settling.Go(b.run.Settle)
+		b.dropping.Go(b.run.DropMark)
 	}
 }
 

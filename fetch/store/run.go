@@ -44,9 +44,9 @@ func (s *Store) NewRun() (*Run, error) {
 	}
 }
 
-// Settle removes the mark that overlayfs leaves where it has mounted without syncing (its option volatile): it keeps a directory
+// DropMark removes the mark that overlayfs leaves where it has mounted without syncing (its option volatile): it keeps a directory
 // from being mounted again, which nobody does with this one. While a command runs it costs nobody's time.
-func (r *Run) Settle() {
+func (r *Run) DropMark() {
 	mark := r.Work + "/work/incompat"
 	r.unlock()
 	// What stays goes with the rest.

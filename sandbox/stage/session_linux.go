@@ -86,7 +86,7 @@ func (s *session) follow(events <-chan syscall.WaitStatus, master *os.File) {
 func (s *session) tellEnd(e *spec.Exited) {
 	s.ended()
 	if s.main {
-		s.init.reaper.settle()
+		s.init.reaper.awaitOthers()
 	}
 	e.Last = s.last()
 	_ = s.conn.Send(spec.ToClient{Exited: e})

@@ -116,17 +116,17 @@ func (r *reaper) told() {
 	r.untold--
 }
 
-// settle waits until there is nothing that has ended and is not reaped and told of, but for the caller's own command.
-func (r *reaper) settle() {
-	for deadline := time.Now().Add(settleTime); r.unsettled() && time.Now().Before(deadline); {
+// awaitOthers waits until there is nothing that has ended and is not reaped and told of, but for the caller's own command.
+func (r *reaper) awaitOthers() {
+	for deadline := time.Now().Add(othersTime); r.othersPending() && time.Now().Before(deadline); {
 		time.Sleep(50 * time.Microsecond)
 	}
 }
 
-// settleTime bounds that: some messages, or what something inside starts and ends all the time.
-const settleTime = 100 * time.Millisecond
+// othersTime bounds that: some messages, or what something inside starts and ends all the time.
+const othersTime = 100 * time.Millisecond
 
-func (r *reaper) unsettled() bool {
+func (r *reaper) othersPending() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.untold > 1 || changed(unix.WEXITED|unix.WNOHANG) == nil

@@ -94,11 +94,11 @@ func TestReaperTellsShortLives(t *testing.T) {
 }
 
 // The main command's end is told of when those of others that have ended by then are, and not much later where one is never.
-func TestReaperSettles(t *testing.T) {
+func TestReaperAwaitsOthers(t *testing.T) {
 	r := newReaper()
 	begun := time.Now()
-	r.settle()
-	if took := time.Since(begun); took >= settleTime {
+	r.awaitOthers()
+	if took := time.Since(begun); took >= othersTime {
 		t.Errorf("waited %v for nothing", took)
 	}
 	end := func(pid int) {
@@ -109,11 +109,11 @@ func TestReaperSettles(t *testing.T) {
 	end(8)
 	told := make(chan struct{})
 	go func() {
-		time.Sleep(settleTime / 4)
+		time.Sleep(othersTime / 4)
 		close(told)
 		r.told()
 	}()
-	r.settle()
+	r.awaitOthers()
 	select {
 	case <-told:
 	default:
@@ -121,8 +121,8 @@ func TestReaperSettles(t *testing.T) {
 	}
 	end(9)
 	begun = time.Now()
-	r.settle()
-	if took := time.Since(begun); took < settleTime {
+	r.awaitOthers()
+	if took := time.Since(begun); took < othersTime {
 		t.Errorf("waited %v for one that is never told of", took)
 	}
 }
