@@ -88,10 +88,10 @@ func (b *box) preparedName() string {
 	}
 	say(o.Host.Key, root.Digest, o.Image.Key, s.IDMap, s.Network.Mode == "host")
 	for _, l := range root.Layers {
-		// One that was found damaged is replaced by another of the same name.
+		// One that was found damaged is replaced by another of the same name, and in time one of the first one's number.
 		var st unix.Stat_t
 		_ = unix.Stat(string(l), &st)
-		_ = binary.Write(h, binary.NativeEndian, st.Ino)
+		_ = binary.Write(h, binary.NativeEndian, []int64{int64(st.Ino), st.Ctim.Nano()})
 	}
 	for _, f := range s.Files {
 		say("file", f.Kind, f.Target)
