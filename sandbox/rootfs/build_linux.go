@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -83,7 +84,14 @@ func (src *Sources) Build(s *spec.Spec, serveFuse func(fuse *os.File, of int) er
 	}
 	// A link may lie in what was mounted, a home say, where a command that ran before has put it: where such a one led is
 	// nothing for other starts.
-	r.prepared = src.prepare >= 0 && !astray && src.prepareNext() == nil
+	switch {
+	case src.prepare < 0:
+	case astray:
+		r.unprepared = errors.New("a link led a mount elsewhere")
+	default:
+		r.unprepared = src.prepareNext()
+		r.prepared = r.unprepared == nil
+	}
 	return r, nil
 }
 
@@ -95,16 +103,18 @@ type Root struct {
 	empty int // an empty read-only directory, mounted, to mask others with; -1 before the first
 	// listening are the integrations' sockets.
 	listening []*os.File
-	prepared  bool
-	serveFuse func(fuse *os.File, of int) error
+	// prepared says that Root.Prepare has got its layer, unprepared why not.
+	prepared   bool
+	unprepared error
+	serveFuse  func(fuse *os.File, of int) error
 }
 
 // Placed is what was put into the root file system that is neither the image's nor anybody's inside.
 func (r *Root) Placed() []spec.Placed { return *r.placed }
 
-// Prepared tells whether what was put there was copied to where Root.Prepare says. That it was not is no error: the next
-// start has the same work to do.
-func (r *Root) Prepared() bool { return r.prepared }
+// Prepared tells whether what was put there was copied to where Root.Prepare says, or why not. That is no error of this start: the
+// next has the same work to do.
+func (r *Root) Prepared() (ok bool, why error) { return r.prepared, r.unprepared }
 
 func (src *Sources) mountRoot(s *spec.Spec, serveFuse func(*os.File, int) error) error {
 	flags := uintptr(unix.MS_NODEV)

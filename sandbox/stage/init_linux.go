@@ -152,7 +152,10 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	if err != nil {
 		return err
 	}
-	i.placed, i.prepared = root.Placed(), root.Prepared()
+	i.placed = root.Placed()
+	if i.prepared, err = root.Prepared(); err != nil {
+		i.step(setup, "prepared nothing for the next start: "+err.Error())
+	}
 	trace.Step("built root")
 	if err := i.sendListening(root.Listening()); err != nil {
 		return fmt.Errorf("hand over the integrations' sockets: %w", err)
