@@ -230,6 +230,9 @@ func TestImports(t *testing.T) {
 	}
 }
 
+// raceLog begins the names of the race detector's reports, in the runtime directory of a script.
+const raceLog = "race"
+
 func setup(e *testscript.Env) error {
 	home := filepath.Join(e.WorkDir, "home")
 	// A socket's path may have 107 bytes (unix(7)), of which a script's folder takes most.
@@ -249,6 +252,8 @@ func setup(e *testscript.Env) error {
 	e.Setenv("XDG_RUNTIME_DIR", run)
 	e.Setenv("TERM", "xterm")
 	e.Setenv(clitest.StatusFile, filepath.Join(run, "status"))
+	// A race build's processes would each sleep for a second when they end, and tell of races where a script may not look.
+	e.Setenv("GORACE", "atexit_sleep_ms=0 log_path="+filepath.Join(run, raceLog))
 	vars := append([]string{}, e.Vars...)
 	e.Defer(func() { cleanUp(e, vars, run) })
 	return nil
@@ -271,6 +276,16 @@ func cleanUp(e *testscript.Env, vars []string, run string) {
 			e.T().Log("clean up:", strings.Join(args, " "), err, string(out))
 		}
 	}
+	races, _ := filepath.Glob(filepath.Join(run, raceLog+".*"))
+	for _, name := range races {
+		report, _ := os.ReadFile(name)
+		e.T().Log(string(report))
+	}
+	defer func() {
+		if len(races) > 0 {
+			e.T().Fatal("a data race in cove: the report is above")
+		}
+	}()
 	if err := os.RemoveAll(run); err != nil {
 		e.T().Log("clean up:", err)
 	}
