@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"cove/sandbox/spec"
@@ -192,19 +194,16 @@ func TestMakeAndSweep(t *testing.T) {
 // Making and sweeping at the same time loses no group.
 func TestMakeAgainstSweep(t *testing.T) {
 	top := t.TempDir()
-	done := make(chan bool)
+	var sweepers sync.WaitGroup
+	var over atomic.Bool
+	defer sweepers.Wait()
+	defer over.Store(true)
 	for range 2 {
-		go func() {
-			for {
-				select {
-				case <-done:
-					done <- true
-					return
-				default:
-					sweep(top)
-				}
+		sweepers.Go(func() {
+			for !over.Load() {
+				sweep(top)
 			}
-		}()
+		})
 	}
 	g := &Group{}
 	for range 2000 {
@@ -216,10 +215,6 @@ func TestMakeAgainstSweep(t *testing.T) {
 			t.Fatalf("swept while held: %v", err)
 		}
 		lock.Close()
-	}
-	for range 2 {
-		done <- true
-		<-done
 	}
 }
 
