@@ -51,7 +51,6 @@ func (m *mainCommand) run(b *box) (*spec.Exited, error) {
 			return nil, err
 		}
 		m.start.Process = b.spec.Process
-		m.session.AwaitSignals()
 		err := m.conn.Send(spec.FromClient{Start: m.start}, m.files...)
 		m.sent()
 		if err != nil {

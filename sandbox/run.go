@@ -177,7 +177,6 @@ func (b *box) sendSetup(link spec.Link, mounts []*os.File, main *mainCommand) er
 		return b.control.conn.Send(spec.ToInit{Setup: setup}, mounts...)
 	}
 	setup.Main = main.start
-	main.session.AwaitSignals()
 	err := b.control.conn.Send(spec.ToInit{Setup: setup}, slices.Concat(mounts, []*os.File{main.theirs}, main.files)...)
 	main.handOver()
 	return err

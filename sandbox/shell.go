@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"cove/sandbox/network"
 	"cove/sandbox/programs"
 	"cove/sandbox/review"
+	"cove/sandbox/signals"
 	"cove/sandbox/spec"
 	"cove/userns"
 	"cove/userns/fdpass"
@@ -222,7 +222,7 @@ func KeeperMain(driver network.Driver, integrations integration.Driver) int {
 		return 1
 	}
 	programs.Guard(append(first.Spec.Writable(), string(first.Project))...)
-	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	ctx, cancel := signals.Context(context.Background(), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	defer cancel()
 	var warnings bytes.Buffer
 	o := Options{RuntimeDir: string(first.RuntimeDir), Image: first.Image, Project: string(first.Project), ProfileHash: first.ProfileHash,

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/signal"
 
+	"cove/sandbox/signals"
 	"cove/sandbox/spec"
 	"cove/sandbox/stage"
 	"cove/userns"
@@ -28,11 +28,11 @@ func Unshare(ctx context.Context, m userns.IDMap, mounts []UnshareMount, argv []
 	}
 	defer child.Conn.Close()
 	// The command is in the foreground with us: the terminal's signals reach it by themselves.
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP)
-	defer signal.Stop(signals)
+	incoming := make(chan os.Signal, 8)
+	signals.Notify(incoming, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP)
+	defer signals.Stop(incoming)
 	go func() {
-		for sig := range signals {
+		for sig := range incoming {
 			if sig == unix.SIGTERM || sig == unix.SIGHUP {
 				_ = unix.Kill(child.Pid(), sig.(unix.Signal))
 			}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
 
 	"cove/sandbox/review"
@@ -43,7 +42,7 @@ func (a *app) afterTry(store, project string) error {
 		return errors.Join(err, h.Close())
 	}
 	t := &trial{app: a, h: h, tty: tty, out: out}
-	kept, err := t.askStoppable()
+	kept, err := t.ask()
 	err = errors.Join(err, h.Close())
 	switch {
 	case kept && t.applied:
@@ -100,22 +99,12 @@ k - keep: it stays in its view, for cove diff, apply and discard later
 d - discard: drop all of it
 `
 
-// askStoppable asks where ^Z stops cove, and its pager, as it stops other programs. Who had the terminal for a command
-// has taken that signal, and os/signal does not give back its default action.
-func (t *trial) askStoppable() (kept bool, err error) {
-	if signal.Ignored(unix.SIGTSTP) {
-		return t.ask()
-	}
-	signals.WithDefault(unix.SIGTSTP, func() { kept, err = t.ask() })
-	return kept, err
-}
-
 // ask asks until there is nothing left to ask about. kept says that there are changes left that stay.
 func (t *trial) ask() (kept bool, err error) {
 	// One signal is listened for all the time: a pager's ^C, which comes to us as well, ends no cove.
 	hold := make(chan os.Signal, 1)
-	signal.Notify(hold, unix.SIGINT, unix.SIGQUIT)
-	defer signal.Stop(hold)
+	signals.Notify(hold, unix.SIGINT, unix.SIGQUIT)
+	defer signals.Stop(hold)
 	for summary := true; ; {
 		if summary {
 			var b strings.Builder
@@ -178,7 +167,7 @@ func (t *trial) question() (string, error) {
 // interruptible runs a step under a context of its own, which a signal ends: the one before may be over, by ^C in a pager.
 func (t *trial) interruptible(step func() error) error {
 	before := t.Ctx
-	ctx, stop := signal.NotifyContext(context.WithoutCancel(before), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	ctx, stop := signals.Context(context.WithoutCancel(before), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	t.Ctx = ctx
 	defer func() { stop(); t.Ctx = before }()
 	return step()

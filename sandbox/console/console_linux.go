@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"sync"
 	"time"
 
 	"cove/sandbox/memory"
@@ -35,17 +33,15 @@ var ErrLost = errors.New("the sandbox ended before its command did")
 var ErrNotStarted = fmt.Errorf("%w, and before it was started", ErrLost)
 
 // forwarded are the signals that are passed on to the command.
-var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT}
+var forwarded = []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT}
 
 // Session is a command as its client sees it.
 type Session struct {
 	conn     *fdpass.Conn
 	io       Stdio
 	incoming chan os.Signal
-	taking   chan struct{} // closed when all of the forwarded ones are taken
-	giveBack sync.Once     // all of them
-	master   *os.File      // of the pty, with a terminal
-	typing   *typing       // likewise; nil before
+	master   *os.File // of the pty, with a terminal
+	typing   *typing  // likewise; nil before
 	relay    relays
 	saved    *term.State // the terminal's state before it was made raw
 	said     chan string // see Say
@@ -53,16 +49,8 @@ type Session struct {
 
 // New begins to take the caller's signals, for a command that is to be started next. Close gives them back.
 func New(stdio Stdio) *Session {
-	s := &Session{io: stdio, incoming: make(chan os.Signal, 32), taking: make(chan struct{}), said: make(chan string, 16)}
-	go func() { // beside what else there is to do for a start: it takes two turns between threads each
-		defer close(s.taking)
-		for _, sig := range forwarded {
-			// What the caller was told to ignore (nohup, a job of a plain shell) stays ignored.
-			if !signal.Ignored(sig) {
-				signal.Notify(s.incoming, sig)
-			}
-		}
-	}()
+	s := &Session{io: stdio, incoming: make(chan os.Signal, 32), said: make(chan string, 16)}
+	signals.Notify(s.incoming, forwarded...)
 	return s
 }
 
@@ -72,13 +60,7 @@ func (s *Session) Close() {
 	s.typing.end()
 	s.typing = nil
 	s.restore()
-	// Beside what else there is to do at an end, as they were taken: one that comes before it is given back is read by nobody here.
-	s.giveBack.Do(func() {
-		go func() {
-			<-s.taking
-			signal.Stop(s.incoming)
-		}()
-	})
+	signals.Stop(s.incoming)
 }
 
 // Start is what init is to be told of the command, but for the process, and the descriptors to send with it. HandedOver
@@ -94,10 +76,6 @@ func (s *Session) Start() (*spec.Start, []*os.File, error) {
 	}
 	return start, nil, nil
 }
-
-// AwaitSignals waits until the caller's signals are taken, as they must be before the command can run: one that came
-// between would be lost, and with it the hang-up of a terminal.
-func (s *Session) AwaitSignals() { <-s.taking }
 
 // Say tells the caller something beside what the command prints, as a notice of init's. What was said before the command ended is told; of
 // a flood there may be parts.
@@ -121,7 +99,6 @@ func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
 		return nil, err
 	}
 	start.Process = p
-	s.AwaitSignals()
 	if err := conn.Send(spec.FromClient{Start: start}, files...); err != nil {
 		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 			err = ErrNotStarted
@@ -141,7 +118,7 @@ func (s *Session) Follow(conn *fdpass.Conn) (*spec.Exited, error) {
 	messages := make(chan toClient, 4)
 	go s.listen(messages)
 	if s.io.TTY {
-		signal.Notify(s.incoming, unix.SIGWINCH)
+		signals.Notify(s.incoming, unix.SIGWINCH)
 	}
 	for {
 		select {

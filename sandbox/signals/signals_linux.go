@@ -1,5 +1,5 @@
-// Package signals sets what package os/signal cannot: default actions and masks of single threads,
-// by the kernel's own calls (rt_sigaction(2), rt_sigprocmask(2)).
+// Package signals sets what package os/signal cannot: default actions and masks of single threads, and waits for signals
+// faster, by the kernel's own calls (rt_sigaction(2), rt_sigprocmask(2)).
 package signals
 
 import (
@@ -25,16 +25,25 @@ const (
 	firstRealTime = 32 // of the kernel; libc keeps two for itself
 )
 
+func action(sig unix.Signal) (a sigaction) {
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&a)), 8, 0, 0)
+	return a
+}
+
+func setAction(sig unix.Signal, a sigaction) {
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&a)), 0, 8, 0, 0)
+}
+
+// runtimes is what Go's runtime does at a signal that it lives by: for its flags, among them SA_ONSTACK, its mask of all
+// signals, and its way back from a handler.
+func runtimes() sigaction { return action(unix.SIGURG) }
+
 // DefaultIgnored gives every signal that is ignored its default action.
 func DefaultIgnored() {
-	for sig := uintptr(1); sig <= lastSignal; sig++ {
-		var old sigaction
-		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, 0, uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-		if errno != 0 || old.handler != sigIgnore {
-			continue
+	for sig := unix.Signal(1); sig <= lastSignal; sig++ {
+		if action(sig).handler == sigIgnore {
+			setAction(sig, sigaction{handler: sigDefault})
 		}
-		def := sigaction{handler: sigDefault}
-		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&def)), 0, 8, 0, 0)
 	}
 }
 
@@ -55,32 +64,21 @@ func IgnoreHandled() {
 		case unix.SIGCHLD, unix.SIGURG, unix.SIGPROF, unix.SIGPIPE:
 			continue
 		}
-		var old sigaction
-		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-		if errno != 0 || old.handler == sigDefault || old.handler == sigIgnore {
-			continue
+		if now := action(sig).handler; now != sigDefault && now != sigIgnore {
+			setAction(sig, sigaction{handler: sigIgnore})
 		}
-		ignore := sigaction{handler: sigIgnore}
-		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&ignore)), 0, 8, 0, 0)
 	}
 }
 
 // handleUnused handles, by doing nothing, the real-time signals that have no handler. The runtime's own does not do: it
 // ends the process at a signal that it was not set up for.
 func handleUnused() {
-	var runtimes sigaction // for its flags, among them SA_ONSTACK, and its way back from a handler
-	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGURG), 0, uintptr(unsafe.Pointer(&runtimes)), 8, 0, 0)
-	if errno != 0 {
-		return
-	}
 	f := nothing
-	handler := runtimes
-	handler.handler = **(**uintptr)(unsafe.Pointer(&f))
-	for sig := uintptr(firstRealTime); sig <= lastSignal; sig++ {
-		var old sigaction
-		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, 0, uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-		if errno == 0 && old.handler == sigDefault {
-			_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&handler)), 0, 8, 0, 0)
+	ours := runtimes()
+	ours.handler = **(**uintptr)(unsafe.Pointer(&f))
+	for sig := unix.Signal(firstRealTime); sig <= lastSignal; sig++ {
+		if action(sig).handler == sigDefault {
+			setAction(sig, ours)
 		}
 	}
 }
@@ -101,11 +99,10 @@ func Unblock() {
 // WithDefault runs f while sig has its default action. It is for what os/signal does not do:
 // after a Reset Go's own handler stays, which for SIGTSTP does nothing.
 func WithDefault(sig unix.Signal, f func()) {
-	var old sigaction
-	def := sigaction{handler: sigDefault}
-	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&def)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	before := action(sig)
+	setAction(sig, sigaction{handler: sigDefault})
 	f()
-	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	setAction(sig, before)
 }
 
 // WithBlocked runs f with one signal blocked in this thread.

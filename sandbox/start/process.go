@@ -3,8 +3,9 @@ package start
 import (
 	"context"
 	"os"
-	"os/signal"
 	"syscall"
+
+	"cove/sandbox/signals"
 )
 
 // Exit ends this process; a test learns the code in between.
@@ -24,27 +25,20 @@ func KeepOwnerBits() {
 
 // UntilSignal is a context that ends when somebody wants cove to end. A second signal ends cove at once. Who hands
 // signals on to a command inside listens for itself.
-//
-// Each signal that is listened for takes two turns between threads (package os/signal changes the mask of one that it
-// keeps), which nobody waits for here: before that is done a signal ends cove as it ends any program.
 func UntilSignal() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c := make(chan os.Signal, 1)
-	listening := make(chan struct{})
+	signals.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	go func() {
-		for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
-			if !signal.Ignored(sig) { // nohup(1), and a shell's background jobs
-				signal.Notify(c, sig)
-			}
+		select {
+		case sig := <-c:
+			signals.Stop(c)
+			cancel(Interrupted{Signal: int(sig.(syscall.Signal))})
+		case <-ctx.Done():
 		}
-		close(listening)
-		sig := <-c
-		signal.Stop(c)
-		cancel(Interrupted{Signal: int(sig.(syscall.Signal))})
 	}()
 	return ctx, func() {
-		<-listening
-		signal.Stop(c)
+		signals.Stop(c)
 		cancel(nil)
 	}
 }
