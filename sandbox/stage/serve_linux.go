@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"cove/sandbox/memory"
 	"cove/sandbox/network"
@@ -13,6 +14,9 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// unhurried is when that begins for which a start does not wait: most commands are over by then.
+const unhurried = 10 * time.Millisecond
 
 // sessions are the clients' sessions that are open, and the process groups of their commands.
 type sessions struct {
@@ -39,7 +43,9 @@ func (i *initStage) serve(main *spec.Start, files []*os.File) int {
 	_ = i.control.Poll()
 	go i.listen(done)
 	if i.watch != nil {
-		go i.watch.run(i.tellAll)
+		// It waits in a system call. Until Go's runtime has noticed that, nobody else runs here (GOMAXPROCS is 1), and who would be late
+		// is the one that follows the main command. What changes before is told then.
+		time.AfterFunc(unhurried, func() { i.watch.run(i.tellAll) })
 	}
 	i.spawner.run(done)
 	if i.endAll != nil {

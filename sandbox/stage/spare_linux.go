@@ -7,10 +7,7 @@ import (
 	"cove/sandbox/spec"
 )
 
-const (
-	spareThreads = 6
-	spareAfter   = 10 * time.Millisecond // most commands are short; a fork bomb takes longer to fill the limit
-)
+const spareThreads = 6
 
 // spare makes threads before they are needed, where there is a limit on them: Go's runtime ends the program when it
 // cannot make one, and with PID 1 all of the sandbox would end. So `cove exec` says that nothing more can be started, and
@@ -19,7 +16,8 @@ func spare(l spec.Limits) {
 	if l.PIDs == 0 {
 		return
 	}
-	time.AfterFunc(spareAfter, func() {
+	// A fork bomb takes longer to fill the limit.
+	time.AfterFunc(unhurried, func() {
 		// Each of these has a thread of its own for as long as it waits, which the runtime keeps afterwards.
 		release := make(chan struct{})
 		for range spareThreads {
@@ -29,6 +27,6 @@ func spare(l spec.Limits) {
 				<-release
 			}()
 		}
-		time.AfterFunc(spareAfter, func() { close(release) })
+		time.AfterFunc(unhurried, func() { close(release) })
 	})
 }
