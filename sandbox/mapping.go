@@ -72,7 +72,7 @@ func takeInit(namespaces uintptr) (*userns.Child, error) {
 		}
 		child.Discard()
 	}
-	return userns.Fork(userns.Config{Stage: early.InitName, Namespaces: namespaces, Env: early.Env()})
+	return userns.Fork(userns.Config{Stage: early.InitName, Namespaces: namespaces, Env: early.Env(), Slack: early.Slack})
 }
 
 // wait returns when the ids are mapped, or why they are not.

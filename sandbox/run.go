@@ -173,6 +173,9 @@ func (b *box) tellInit(ctx context.Context, link spec.Link, mounts []*os.File, m
 // they are: main.run starts it.
 func (b *box) sendSetup(link spec.Link, mounts []*os.File, main *mainCommand) error {
 	setup := &spec.Setup{Spec: b.spec, Link: link, Debug: b.debug(), Filter: b.filter}
+	if slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err == nil {
+		setup.Slack = slack
+	}
 	if main == nil || len(b.spec.Network.Publish) > 0 {
 		return b.control.conn.Send(spec.ToInit{Setup: setup}, mounts...)
 	}

@@ -27,6 +27,7 @@ type Config struct {
 	Stdio      bool       // hand on 0, 1 and 2; otherwise they are /dev/null
 	Env        []string   // the stage's whole environment; nothing of the caller's unless Foreign
 	Foreign    bool       // the stage keeps the environment (never for one that runs what is not trusted)
+	Slack      uintptr    // how late the stage's timers may be, see fork.Exec
 	Bare       bool       // no namespace at all, and SIGTERM instead of SIGKILL when this process dies
 }
 
@@ -108,7 +109,7 @@ func Fork(cfg Config) (*Child, error) {
 	for _, f := range inherited {
 		attr.Files = append(attr.Files, f.Fd())
 	}
-	forked, err := fork.Exec(path, []string{cfg.Stage}, attr)
+	forked, err := fork.Exec(path, []string{cfg.Stage}, attr, cfg.Slack)
 	runtime.KeepAlive(inherited)
 	if err != nil {
 		conn.Close()

@@ -98,7 +98,7 @@ func start(namespaces uintptr) (*Stage, error) {
 		attr.Env = append(attr.Env, trace.Descriptor+"=4")
 		attr.Files = append(attr.Files, uintptr(file)) // userns.ConnFD + 1
 	}
-	child, err := fork.Exec(path, []string{InitName}, attr)
+	child, err := fork.Exec(path, []string{InitName}, attr, Slack)
 	if err != nil {
 		_ = syscall.Close(fds[0])
 		return nil, err
@@ -115,6 +115,11 @@ func dropRest() {
 	}
 	fork.CloseFrom(first)
 }
+
+// Slack is how late init's timers may be, in nanoseconds. While any thread of a program is busy Go's runtime looks after them all
+// every 20 microseconds, or 70 with the usual slack; init has little that would need it, and each look costs a timer and a
+// change of threads. The commands have the caller's slack.
+const Slack = 200_000
 
 // Env is init's environment: what spares it time before its first line. With one processor Go's runtime starts half as
 // many threads; with a time zone, package toml does not read /etc/localtime; and without that instruction package

@@ -25,6 +25,8 @@ type Setup struct {
 	Debug bool   `json:"debug,omitempty"` // tell each step
 	// Filter is the program of system calls for Spec.Landlock.
 	Filter []byte `json:"filter,omitempty"`
+	// Slack is how late the commands' timers may be, in nanoseconds (PR_SET_TIMERSLACK(2const)): the caller's own.
+	Slack int `json:"slack,omitempty"`
 }
 
 // Link is the network that the parent attached, for init to configure inside.

@@ -131,6 +131,9 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("make a cgroup namespace: %w", err)
 	}
+	if setup.Slack > 0 { // init's own is another: package early says why
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(setup.Slack), 0, 0, 0)
+	}
 	var tun *os.File
 	if setup.Link.Tun {
 		var err error

@@ -25,8 +25,9 @@ func InNamespaces(namespaces uintptr, setsid bool) *syscall.SysProcAttr {
 	}
 }
 
-// Exec starts the program at path and returns when its exec has succeeded. On error nothing is left running.
-func Exec(path string, argv []string, attr *syscall.ProcAttr) (*Child, error) {
+// Exec starts the program at path and returns when its exec has succeeded. On error nothing is left running. With slack its
+// timers, and those of all that it starts, may be late by so many nanoseconds (PR_SET_TIMERSLACK(2const)).
+func Exec(path string, argv []string, attr *syscall.ProcAttr, slack uintptr) (*Child, error) {
 	CloseOnExec()
 	c := &Child{Ended: make(chan struct{})}
 	started := make(chan error)
@@ -35,6 +36,10 @@ func Exec(path string, argv []string, attr *syscall.ProcAttr) (*Child, error) {
 	// what the kernel can do.
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with this function
+		if slack > 0 {
+			const setTimerSlack = 29
+			_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, setTimerSlack, slack, 0)
+		}
 		var err error
 		c.Pid, err = syscall.ForkExec(path, argv, attr)
 		started <- err
