@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 
 	"cove/sandbox/spec"
 
@@ -157,34 +155,6 @@ func (src *Sources) rootLikeTop() error {
 	}
 	if err := unix.Chmod(base+"/root", src.top.Mode&0o7777); err != nil {
 		return fmt.Errorf("chmod /: %w", err)
-	}
-	return nil
-}
-
-// mountOverlay names the layers by their descriptors' numbers, relative to /proc/self/fd: a path
-// may hold colons and commas, may be out of reach of the ids inside, would be shown by mountinfo
-// inside, and 150 of them would not fit the page that mount(2) takes.
-func (src *Sources) mountOverlay(flags uintptr, persist bool) error {
-	var lower []string
-	for i := len(src.layers) - 1; i >= 0; i-- {
-		lower = append(lower, strconv.Itoa(src.layers[i]))
-	}
-	if err := unix.Chdir("/proc/self/fd"); err != nil {
-		return fmt.Errorf("mount overlay: chdir /proc/self/fd: %w", err)
-	}
-	// userxattr: the markers are user.overlay.*, the only ones an unprivileged mount may use
-	// (Linux 5.11). volatile (5.10): no sync, where the upper directory is thrown away. One that was mounted so the kernel
-	// refuses to mount again.
-	data := fmt.Sprintf("lowerdir=%s,upperdir=%d,workdir=%d,userxattr", strings.Join(lower, ":"), src.upper, src.work)
-	if !persist {
-		data += ",volatile"
-	}
-	err := unix.Mount("overlay", base+"/root", "overlay", flags, data)
-	if cd := unix.Chdir("/"); err == nil {
-		err = cd
-	}
-	if err != nil {
-		return fmt.Errorf("mount overlay of %d layers: %w", len(src.layers), err)
 	}
 	return nil
 }

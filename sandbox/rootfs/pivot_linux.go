@@ -41,7 +41,7 @@ func (r *Root) Enter() error {
 
 // close closes what lies on the host: nothing of it may stay open in a process inside.
 func (src *Sources) close() {
-	for _, fd := range append(append([]int{}, src.layers...), src.upper, src.work, src.prepare, src.copied) {
+	for _, fd := range append(append([]int{}, src.layers...), src.upper, src.work, src.stack, src.prepare, src.copied) {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}

@@ -17,6 +17,8 @@ type Sources struct {
 	layers  []int       // O_PATH directories, lowest first; with Root.Prepared that last
 	upper   int         // of an overlay; -1 without
 	work    int         //
+	stack   int         // an overlay that has the layers already, instead of descriptors of theirs; -1 without
+	stacked int         // how many
 	prepare int         // a directory for what is put into upper; -1 without
 	copied  int         // a detached mount of the flattened copy
 	binds   map[int]int // index in Spec.Mounts -> detached mount
@@ -44,7 +46,7 @@ var deviceNodes = []string{"null", "zero", "full", "random", "urandom", "tty"}
 // Open opens everything that s takes from the host. idmapped are the detached mounts that the
 // parent made, in the order of the mounts of s that ask for one; Open takes them over.
 func Open(s *spec.Spec, idmapped []*os.File) (*Sources, error) {
-	src := &Sources{upper: -1, work: -1, prepare: -1, copied: -1, fuse: -1, binds: map[int]int{}, views: map[int]view{}, devices: map[string]int{}}
+	src := &Sources{upper: -1, work: -1, stack: -1, prepare: -1, copied: -1, fuse: -1, binds: map[int]int{}, views: map[int]view{}, devices: map[string]int{}}
 	if err := src.openRoot(&s.Root); err != nil {
 		return nil, fmt.Errorf("open root file system: %w", err)
 	}
@@ -196,38 +198,6 @@ func (src *Sources) openRoot(root *spec.Root) error {
 		return src.openLayers(root)
 	}
 	return fmt.Errorf("unknown kind of root file system %q", root.Kind)
-}
-
-func (src *Sources) openLayers(root *spec.Root) error {
-	open := openDir
-	if root.Digest == "" { // a folder that somebody has named, not one of the store's
-		open = func(name string) (int, error) { return openLinkless(name, unix.O_DIRECTORY) }
-	}
-	for _, l := range root.Layers {
-		fd, err := open(string(l))
-		if err != nil {
-			return fmt.Errorf("layer %q: %w", l, err)
-		}
-		src.layers = append(src.layers, fd)
-	}
-	var err error
-	if root.Prepared != "" {
-		fd, err := openDir(string(root.Prepared))
-		if err != nil {
-			return fmt.Errorf("prepared layer: %w", err)
-		}
-		src.layers = append(src.layers, fd)
-	}
-	if root.Prepare != "" {
-		if src.prepare, err = openDir(string(root.Prepare)); err != nil {
-			return fmt.Errorf("prepared layer: %w", err)
-		}
-	}
-	if src.upper, err = openDir(string(root.RunDir) + "/upper"); err != nil {
-		return err
-	}
-	src.work, err = openDir(string(root.RunDir) + "/work")
-	return err
 }
 
 func openDir(name string) (int, error) {
