@@ -19,14 +19,16 @@ import (
 // (rt_sigaction(2), signal-safety(7)). It is left to os/signal where a signal was blocked when this process began, which that
 // package undoes in a thread of its own, and where there is no pipe to be had. The two do not go together for one signal.
 func Notify(c chan<- os.Signal, sigs ...unix.Signal) {
-	piped := sharedPipe()
 	blocked := blockedHere()
+	if !piped() {
+		blocked = ^uint64(0) // all are for os/signal
+	}
 	table.Lock()
 	defer table.Unlock()
 	for _, sig := range sigs {
 		switch bit := uint64(1) << (uint(sig) - 1); {
 		case Ignored(sig):
-		case !piped || blocked&bit != 0:
+		case blocked&bit != 0:
 			signal.Notify(c, sig)
 		case table.wanted[c]&bit == 0:
 			if table.wanted == nil {
@@ -89,24 +91,26 @@ var table struct {
 	before    [unix.SIGSYS + 1]sigaction
 }
 
-// deliverTo is the descriptor that deliver writes to.
-//
-//lint:ignore U1000 it is read in assembly
+// deliverTo is the descriptor that deliver writes to; 0 before there is one.
 var deliverTo int32
 
 // deliverPC is the address of deliver, which is written in assembly: the kernel calls it as it calls C.
 var deliverPC uintptr
 
-// sharedPipe makes the pipe, once for all, and begins to read it. It reports whether there is one.
-var sharedPipe = sync.OnceValue(func() bool {
-	var ends [2]int
-	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return false
-	}
-	deliverTo = int32(ends[1])
-	go distribute(os.NewFile(uintptr(ends[0]), "signals"))
-	return true
-})
+// piped reports whether there is a pipe. It is made once for all, and read from then on.
+func piped() bool {
+	makePipe.Do(func() {
+		var ends [2]int
+		if unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+			return
+		}
+		deliverTo = int32(ends[1])
+		go distribute(os.NewFile(uintptr(ends[0]), "signals"))
+	})
+	return deliverTo > 0
+}
+
+var makePipe sync.Once
 
 // distribute hands on what comes through the pipe, as long as this process lives.
 func distribute(pipe *os.File) {
