@@ -1,8 +1,11 @@
+//go:build amd64 || arm64
+
 package signals
 
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"os"
 	"os/signal"
 	"sync"
@@ -43,7 +46,8 @@ func Notify(c chan<- os.Signal, sigs ...unix.Signal) {
 	}
 }
 
-// Stop ends what Notify began. A signal that nobody else waits for does again what it did before.
+// Stop ends what Notify began. A signal that nobody else waits for does again what it did before; one that has come and was not handed
+// on yet is lost.
 func Stop(c chan<- os.Signal) {
 	signal.Stop(c)
 	table.Lock()
@@ -105,19 +109,23 @@ func piped() bool {
 			return
 		}
 		deliverTo = int32(ends[1])
-		go distribute(os.NewFile(uintptr(ends[0]), "signals"))
+		go distribute(os.NewFile(uintptr(ends[0]), "signals"), ends[0])
 	})
 	return deliverTo > 0
 }
 
 var makePipe sync.Once
 
-// distribute hands on what comes through the pipe, as long as this process lives.
-func distribute(pipe *os.File) {
+// distribute hands on what comes through the pipe, of this descriptor, as long as this process lives.
+func distribute(pipe *os.File, fd int) {
 	numbers := make([]byte, 256)
 	for {
 		n, err := pipe.Read(numbers)
-		if err != nil {
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			// The user has no epoll watch left (epoll_ctl(2), ENOSPC), and Go's runtime does not wait for it: then a thread does.
+			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+		case err != nil:
 			return // the other end is never closed
 		}
 		for b := numbers[:n]; len(b) >= 4; b = b[4:] {
@@ -140,13 +148,12 @@ func hand(sig unix.Signal) {
 	}
 }
 
-// handle lets deliver handle a signal, and returns what was done at it before.
+// handle lets deliver handle a signal, and returns what was done at it before. A child has it too, until its exec: what comes
+// to it in that time (SIGTSTP and SIGCONT, the others get their default action before) comes here.
 func handle(sig unix.Signal) (before sigaction) {
-	before = action(sig)
 	ours := runtimes()
 	ours.handler = deliverPC
-	setAction(sig, ours)
-	return before
+	return swapAction(sig, ours)
 }
 
 // blockedHere is the calling thread's signal mask, which all threads have from the one that the process began with.

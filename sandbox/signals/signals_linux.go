@@ -30,8 +30,11 @@ func action(sig unix.Signal) (a sigaction) {
 	return a
 }
 
-func setAction(sig unix.Signal, a sigaction) {
-	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&a)), 0, 8, 0, 0)
+func setAction(sig unix.Signal, a sigaction) { swapAction(sig, a) }
+
+func swapAction(sig unix.Signal, a sigaction) (before sigaction) {
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&before)), 8, 0, 0)
+	return before
 }
 
 // runtimes is what Go's runtime does at a signal that it lives by: for its flags, among them SA_ONSTACK, its mask of all
@@ -99,8 +102,7 @@ func Unblock() {
 // WithDefault runs f while sig has its default action. It is for what os/signal does not do:
 // after a Reset Go's own handler stays, which for SIGTSTP does nothing.
 func WithDefault(sig unix.Signal, f func()) {
-	before := action(sig)
-	setAction(sig, sigaction{handler: sigDefault})
+	before := swapAction(sig, sigaction{handler: sigDefault})
 	f()
 	setAction(sig, before)
 }
