@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -64,7 +65,7 @@ func (src *Sources) holdLayers(names []spec.Path, open func(string) (int, error)
 
 // stackLayers gives them to an overlay that is to be mounted later, uppermost first, with no more than one open at a time.
 func (src *Sources) stackLayers(names []spec.Path, open func(string) (int, error)) error {
-	// Before Linux 6.5 overlayfs took whatever it was given until it was mounted, and before 6.7 it did not know this.
+	// Before Linux 6.5 overlayfs took whatever it was given until it was mounted, and before 6.8 it did not know this.
 	var u unix.Utsname
 	var major, minor int
 	if err := unix.Uname(&u); err != nil {
@@ -87,7 +88,7 @@ func (src *Sources) stackLayers(names []spec.Path, open func(string) (int, error
 			err = unix.FsconfigSetString(fs, "lowerdir+", strconv.Itoa(fd))
 			_ = unix.Close(fd)
 			if err != nil {
-				return fmt.Errorf("layer %q: overlay: %w", names[i], err)
+				return fmt.Errorf("layer %q: %w", names[i], withReason(fs, err))
 			}
 		}
 		return nil
@@ -163,7 +164,7 @@ func (src *Sources) mountStack(flags uintptr, persist bool) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("mount overlay of %d layers: %w", src.stacked, err)
+		return fmt.Errorf("mount overlay of %d layers: %w", src.stacked, withReason(src.stack, err))
 	}
 	defer unix.Close(mount)
 	target, err := openDir(base + "/root")
@@ -172,4 +173,14 @@ func (src *Sources) mountStack(flags uintptr, persist bool) error {
 	}
 	defer unix.Close(target)
 	return attach(mount, target)
+}
+
+// withReason adds what the kernel says of an error of fsconfig(2), where it says something: "e overlay: ..." (fsopen(2)).
+func withReason(fs int, err error) error {
+	buf := make([]byte, 1024)
+	n, rerr := unix.Read(fs, buf)
+	if rerr != nil || n == 0 {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, bytes.TrimSpace(buf[:n]))
 }
