@@ -124,7 +124,9 @@ const Slack = 200_000
 // Env is init's environment: what spares it time before its first line. With one processor Go's runtime starts half as
 // many threads; with a time zone, package toml does not read /etc/localtime; and without that instruction package
 // snapref, of the decompressors, does not compute checksum tables with it, which takes longer than without.
-func Env() []string { return []string{"GOMAXPROCS=1", "TZ=", "GODEBUG=cpu.sse42=off"} }
+func Env() []string {
+	return append([]string{"GOMAXPROCS=1", "TZ=", "GODEBUG=cpu.sse42=off"}, raceEnv()...)
+}
 
 // Take hands over the stage that was started, nil when there is none. Its namespaces are Namespaces.
 func Take() *Stage {

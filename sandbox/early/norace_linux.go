@@ -1,0 +1,5 @@
+//go:build !race
+
+package early
+
+func raceEnv() []string { return nil }
