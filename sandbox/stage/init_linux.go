@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -122,6 +123,9 @@ func (i *initStage) detach() error {
 	return nil
 }
 
+// usualSlack is the kernel's (PR_SET_TIMERSLACK(2const)), in nanoseconds, for where the caller's is not known.
+const usualSlack = 50_000
+
 // setUp makes the inside. The order matters: what lies on the host is opened with the caller's
 // ids; ids change before anything is created; the thread gives up its rights last.
 func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
@@ -131,9 +135,8 @@ func (i *initStage) setUp(setup *spec.Setup, files []*os.File) error {
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("make a cgroup namespace: %w", err)
 	}
-	if setup.Slack > 0 { // init's own is another: package early says why
-		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(setup.Slack), 0, 0, 0)
-	}
+	// Init's own is another: package early says why.
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(cmp.Or(setup.Slack, usualSlack)), 0, 0, 0)
 	var tun *os.File
 	if setup.Link.Tun {
 		var err error

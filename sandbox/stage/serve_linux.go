@@ -44,7 +44,7 @@ func (i *initStage) serve(main *spec.Start, files []*os.File) int {
 	go i.listen(done)
 	if i.watch != nil {
 		// It waits in a system call. Until Go's runtime has noticed that, nobody else runs here (GOMAXPROCS is 1), and who would be late
-		// is the one that follows the main command. What changes before is told then.
+		// is the one that follows the main command. What changes before is told then, and to a command that is over by then never.
 		time.AfterFunc(unhurried, func() { i.watch.run(i.tellAll) })
 	}
 	i.spawner.run(done)
