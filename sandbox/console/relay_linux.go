@@ -250,25 +250,27 @@ func (r *relays) drain() {
 	}
 }
 
-// waiting reports whether there is still something to read.
+// waiting reports whether there is still something to read, or to be passed on. It looks in this order: what is not to be read any more
+// was read with busy set. The other way round it could be read between the two looks, and be seen in neither.
 func (r *relays) waiting() bool {
 	for _, f := range r.sources {
-		if f.busy.Load() {
-			return true
-		}
-		raw, err := f.SyscallConn()
-		if err != nil {
-			continue
-		}
-		ready := false
-		_ = raw.Control(func(fd uintptr) {
-			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			n, err := unix.Poll(p, 0)
-			ready = err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0
-		})
-		if ready {
+		if f.readable() || f.busy.Load() {
 			return true
 		}
 	}
 	return false
+}
+
+// readable reports whether there is something to read, without a wait.
+func (s *source) readable() (ready bool) {
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		ready = err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0
+	})
+	return ready
 }

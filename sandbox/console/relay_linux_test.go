@@ -248,6 +248,38 @@ func TestDrainWaitsForSlowReader(t *testing.T) {
 	}
 }
 
+// What drain takes for passed on is there, whenever it looks.
+func TestWaitingMissesNothing(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	from, cmd, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r relays
+	r.copy("", write, from)
+	passed := []unix.PollFd{{Fd: int32(read.Fd()), Events: unix.POLLIN}}
+	for i := range 20_000 {
+		if _, err := cmd.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		for r.waiting() {
+		}
+		if n, err := unix.Poll(passed, 0); n != 1 || err != nil {
+			t.Fatalf("byte %d was taken for passed on, and is not (%d, %v)", i, n, err)
+		}
+		if _, err := read.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd.Close()
+	r.outputs.Wait()
+	write.Close()
+}
+
 // Of the null device there is nothing to relay: the command gets one that is its own.
 func TestNullIsNotRelayed(t *testing.T) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
