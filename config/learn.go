@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -227,7 +228,7 @@ func (t *inserter) check(text string, have []any, entries []string) error {
 			return fmt.Errorf("%s would not be in network.allow", showValue(e))
 		}
 	}
-	if len(list) < len(have) || !slices.Equal(list[:len(have)], have) || network["mode"] != "user" {
+	if len(list) < len(have) || !slices.EqualFunc(list[:len(have)], have, reflect.DeepEqual) || network["mode"] != "user" {
 		return errors.New("it would say something else")
 	}
 	return nil

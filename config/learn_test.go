@@ -60,7 +60,7 @@ func TestInsertAllow(t *testing.T) {
 // FuzzInsertAllow: of whatever can be read, what comes out has the entry besides everything that was there, and a second time
 // changes nothing.
 func FuzzInsertAllow(f *testing.F) {
-	for _, s := range []string{"", "[network]\nmode='user'\nallow=['x',# y\n]\n", "network={mode='user'}", "network.allow=[\n]\r\n", "a=1\n[network] # x\r\n[[mount]]\n", "network.x.y=[[]]\n"} {
+	for _, s := range []string{"", "[network]\nmode='user'\nallow=['x',# y\n]\n", "network={mode='user'}", "network.allow=[\n]\r\n", "a=1\n[network] # x\r\n[[mount]]\n", "network.x.y=[[]]\n", "network.allow=[[\n]\n]"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
