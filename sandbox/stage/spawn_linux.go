@@ -2,6 +2,7 @@ package stage
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -163,6 +164,9 @@ func (r *reaper) loop() {
 			r.reap()
 		}
 		r.mu.Unlock()
+		// Who was told of an end tells the client now. The next change is waited for in a system call, in which Go's one processor
+		// (GOMAXPROCS is 1) is lost to everybody else until the runtime has looked after it.
+		runtime.Gosched()
 	}
 }
 
