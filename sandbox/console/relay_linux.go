@@ -163,11 +163,13 @@ func (r *relays) copy(name string, to, from *os.File) {
 		defer r.outputs.Done()
 		defer src.Close()
 		defer src.busy.Store(false) // also when the bytes could not be passed on
-		buf := make([]byte, 64<<10)
-		for {
+		var buf []byte
+		for src.await() {
+			if buf == nil {
+				buf = make([]byte, 64<<10)
+			}
 			// busy is set while the bytes are still to be seen by poll: between the two there must be
 			// no moment in which drain takes them for passed on.
-			src.await()
 			src.busy.Store(true)
 			n, err := src.Read(buf)
 			if n > 0 {
@@ -214,12 +216,20 @@ func (r *relays) result(exited *spec.Exited) *spec.Exited {
 // codeFailed is the exit code of what cove itself could not do.
 const codeFailed = 125
 
-// await waits until there is something to read, or nothing to come.
-func (s *source) await() {
-	for {
-		p := []unix.PollFd{{Fd: int32(s.Fd()), Events: unix.POLLIN}}
-		if _, err := unix.Poll(p, -1); err != unix.EINTR {
-			return
+// await waits until there is something to read; false: there is nothing, and nothing to come.
+func (s *source) await() bool {
+	p := []unix.PollFd{{Fd: int32(s.Fd()), Events: unix.POLLIN}}
+	for wait := -1; ; {
+		_, err := unix.Poll(p, wait)
+		switch {
+		case err == unix.EINTR:
+		case p[0].Revents != unix.POLLHUP:
+			return true // the read will tell
+		case wait == 0:
+			return false
+		default:
+			// The kernel looks for bytes first, and for writers then: what the last of them wrote in between is seen now.
+			wait = 0
 		}
 	}
 }
