@@ -10,6 +10,7 @@
 package need
 
 import (
+	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -72,12 +73,12 @@ func lacking() string {
 		}
 	}
 	if syscall.Getrlimit(syscall.RLIMIT_AS, &l) == nil && l.Cur < addresses {
-		return "it may have " + decimal(l.Cur>>20) + " MB of address space (ulimit -v), and needs " + decimal(addresses>>20)
+		return "it may have " + strconv.FormatUint(l.Cur>>20, 10) + " MB of address space (ulimit -v), and needs " + strconv.Itoa(addresses>>20)
 	}
 	// Of these not the limit counts but what all of the user's processes have left of it: a program that sends itself
 	// signals without end, in a sandbox or out of it, uses up what there is.
 	if !canQueue(signals) && syscall.Getrlimit(limitSignals, &l) == nil {
-		return "your processes may have " + decimal(l.Cur) + " signals waiting (ulimit -i), and not " + decimal(signals) + " of these are left"
+		return "your processes may have " + strconv.FormatUint(l.Cur, 10) + " signals waiting (ulimit -i), and not " + strconv.Itoa(signals) + " of these are left"
 	}
 	// Root, for one, may have more than its limit.
 	if syscall.Getrlimit(limitTasks, &l) == nil && l.Cur < few && syscall.Geteuid() != 0 {
@@ -112,8 +113,8 @@ func canQueue(n int) bool {
 }
 
 func tooFew(what string, limit uint64, used int, option string, need int) string {
-	return "it may have " + decimal(limit) + " " + what + " (ulimit " + option + "), has " + decimal(uint64(used)) + ", and needs " +
-		decimal(uint64(need)) + " more"
+	return "it may have " + strconv.FormatUint(limit, 10) + " " + what + " (ulimit " + option + "), has " + strconv.Itoa(used) + ", and needs " +
+		strconv.Itoa(need) + " more"
 }
 
 func openDescriptors(limit int) int {
@@ -185,16 +186,4 @@ func number(text []byte, key string, none int) int {
 		return n
 	}
 	return none
-}
-
-func decimal(n uint64) string {
-	var b [20]byte
-	i := len(b)
-	for {
-		i--
-		b[i] = '0' + byte(n%10)
-		if n /= 10; n == 0 {
-			return string(b[i:])
-		}
-	}
 }

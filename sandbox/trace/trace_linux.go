@@ -6,6 +6,7 @@
 package trace
 
 import (
+	"strconv"
 	"syscall"
 	"unsafe"
 )
@@ -52,23 +53,11 @@ func Step(what string) {
 	const clockMonotonic = 1
 	var now syscall.Timespec
 	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&now)), 0)
-	line := append(make([]byte, 0, 80), decimal(now.Nano())...)
+	line := strconv.AppendInt(make([]byte, 0, 80), now.Nano(), 10)
 	line = append(line, ' ')
 	line = append(line, who...)
 	line = append(line, ' ')
 	line = append(line, what...)
 	line = append(line, '\n')
 	_, _ = syscall.Write(fd, line)
-}
-
-func decimal(n int64) []byte {
-	var digits [20]byte
-	i := len(digits)
-	for {
-		i--
-		digits[i] = byte('0' + n%10)
-		if n /= 10; n == 0 {
-			return digits[i:]
-		}
-	}
 }

@@ -4,6 +4,7 @@ package fork
 
 import (
 	"runtime"
+	"strconv"
 	"syscall"
 )
 
@@ -90,6 +91,23 @@ func Executable() (path string, ok bool) {
 	return path, is.Dev == there.Dev && is.Ino == there.Ino
 }
 
+// Program tells this binary from every other one, of another version say, as long as somebody runs it: until then nobody writes to it (execve(2),
+// ETXTBSY), and its inode is nobody else's. It is letters, digits and hyphens; "" where that cannot be found out.
+func Program() string {
+	var st syscall.Stat_t
+	if syscall.Stat("/proc/self/exe", &st) != nil {
+		return ""
+	}
+	text := make([]byte, 0, 64)
+	for i, n := range []uint64{uint64(st.Dev), st.Ino, uint64(st.Size), uint64(st.Mtim.Nano())} {
+		if i > 0 {
+			text = append(text, '-')
+		}
+		text = strconv.AppendUint(text, n, 16)
+	}
+	return string(text)
+}
+
 // allCaps lists every capability that this kernel knows.
 func allCaps() []uintptr {
 	last := 0
@@ -123,9 +141,14 @@ func readFile(path string) []byte {
 	return buf[:n]
 }
 
-// Args is this process's command line, as far as it fits 4 KiB.
+// args is the command line, once it was read. Nobody asks for it before the first of the packages that are initialised, or at the same time as another.
+var args []string
+
+// Args is this process's command line, as far as it fits 4 KiB, for who begins before package os does.
 func Args() []string {
-	var args []string
+	if args != nil {
+		return args
+	}
 	text := readFile("/proc/self/cmdline")
 	for begin, i := 0, 0; i < len(text); i++ {
 		if text[i] == 0 {
