@@ -44,9 +44,13 @@ type record struct {
 type state struct {
 	dir  string
 	lock *os.File // the directory itself
+	name string   // the sandbox's, once it is published
 }
 
 func sandboxesDir(runtimeDir string) string { return filepath.Join(runtimeDir, "sandboxes") }
+
+// runtimeDirOf is the runtime directory that a sandbox's directory is in.
+func runtimeDirOf(dir string) string { return filepath.Dir(filepath.Dir(dir)) }
 
 // newState makes the directory and takes its lock. The record comes later: until then nobody sees the sandbox.
 func newState(runtimeDir, id string) (*state, error) {
@@ -128,11 +132,17 @@ func (s *state) publish(r *record) error {
 		return err
 	}
 	// Nobody reads it by halves: what is no whole JSON is passed over until it is.
-	return os.WriteFile(filepath.Join(s.dir, "record.json"), b, 0o600)
+	if err := os.WriteFile(filepath.Join(s.dir, "record.json"), b, 0o600); err != nil {
+		return err
+	}
+	s.name = r.Name
+	link(runtimeDirOf(s.dir), s.name, filepath.Base(s.dir))
+	return nil
 }
 
 // close makes the sandbox unknown to others: who waits for its end takes that for it, so it is the last to be undone.
 func (s *state) close() error {
+	unlink(runtimeDirOf(s.dir), s.name, filepath.Base(s.dir))
 	err := os.RemoveAll(s.dir)
 	return errors.Join(err, s.lock.Close())
 }
@@ -196,6 +206,9 @@ func removeUnlocked(f *os.File, dir string) (locked bool, err error) {
 	case !sameFile(f, dir): // another sweep removed it meanwhile, and its maker has made it anew
 		return false, errReplaced
 	}
+	if r, err := readRecord(dir); err == nil {
+		unlink(runtimeDirOf(dir), r.Name, r.ID)
+	}
 	// With its lock in hand: one that is only being made finds that it is gone, and makes another.
 	return false, os.RemoveAll(dir)
 }
@@ -226,6 +239,9 @@ var ErrNoSandbox = errors.New("no such sandbox is running")
 // find returns the sandbox with that name, ID, or beginning of an ID.
 func find(runtimeDir, name string) (string, *record, error) {
 	if dir, r := byID(runtimeDir, name); r != nil {
+		return dir, r, nil
+	}
+	if dir, r := byName(runtimeDir, name); r != nil {
 		return dir, r, nil
 	}
 	var dirs []string
@@ -276,6 +292,7 @@ func sweep(runtimeDir string) {
 	for _, e := range entries {
 		_, _ = alive(filepath.Join(sandboxesDir(runtimeDir), e.Name()))
 	}
+	sweepLinks(runtimeDir, len(entries))
 }
 
 // Sweep removes what sandboxes left behind that were killed: their state, and the placeholders in

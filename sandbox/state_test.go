@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -136,6 +137,160 @@ func TestFindByID(t *testing.T) {
 	for _, name := range []string{"", ".", "..", "../sandboxes/" + id(7), id(31), "name"} {
 		if dir, _, err := find(runtimeDir, name); !errors.Is(err, ErrNoSandbox) {
 			t.Errorf("%q: %s, %v", name, dir, err)
+		}
+	}
+}
+
+// A name is found by its link, and where that is missing, wrong, or of a sandbox that was killed, by the records.
+func TestFindByName(t *testing.T) {
+	runtimeDir := t.TempDir()
+	start := func(id, name string) *state {
+		s, err := newState(runtimeDir, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.publish(&record{Info: Info{ID: id, Name: name}}); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	is := func(name, id string) {
+		t.Helper()
+		if _, r, err := find(runtimeDir, name); id == "" && !errors.Is(err, ErrNoSandbox) || id != "" && (err != nil || r.ID != id) {
+			t.Errorf("find(%q) = %v, %v; want %q", name, r, err, id)
+		}
+	}
+	at := func(name string) string { return filepath.Join(runtimeDir, "names", name) }
+	box := start("0000000000000001", "box")
+	other := start("0000000000000002", "other")
+	if _, r := byName(runtimeDir, "box"); r == nil || r.ID != "0000000000000001" {
+		t.Errorf("the link of box leads to %v", r)
+	}
+	is("box", "0000000000000001")
+	is("0000000000000002", "0000000000000002")
+	for _, wrong := range []string{"0000000000000002", "0000000000000009", "../../x", "..", ""} {
+		if err := os.Remove(at("box")); err != nil {
+			t.Fatal(err)
+		}
+		if wrong == "" {
+			break
+		}
+		if err := os.Symlink(wrong, at("box")); err != nil {
+			t.Fatal(err)
+		}
+		is("box", "0000000000000001")
+	}
+	is("box", "0000000000000001") // with no link at all
+
+	// A parent that is killed leaves its folder and its link; the lock goes with it.
+	if err := other.lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	is("other", "")
+	if _, err := os.Lstat(at("other")); !os.IsNotExist(err) {
+		t.Errorf("the link of a sandbox that was killed: %v", err)
+	}
+
+	// Of the killed one's name, before anybody has swept.
+	if err := os.Symlink("0000000000000002", at("late")); err != nil {
+		t.Fatal(err)
+	}
+	late := start("0000000000000003", "late")
+	is("late", "0000000000000003")
+	if id := idOf(at("late")); id != "0000000000000003" {
+		t.Errorf("its link leads to %q", id)
+	}
+
+	// The end of one does not take the link of another away that has its name by now.
+	newer := start("0000000000000004", "late")
+	for _, s := range []*state{late, box} {
+		if err := s.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is("late", "0000000000000004")
+	if err := newer.close(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(runtimeDir, "names")); err != nil || len(left) > 0 {
+		t.Errorf("names left behind: %v, %v", left, err)
+	}
+}
+
+// Links that lead nowhere are swept: an older cove that sweeps a sandbox knows nothing of its link.
+func TestSweepLinks(t *testing.T) {
+	runtimeDir := t.TempDir()
+	s, err := newState(runtimeDir, "0000000000000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.publish(&record{Info: Info{ID: "0000000000000001", Name: "runs"}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"gone": "0000000000000002:x", ".0000000000000003": "0000000000000003:x", "made": "0000000000000001:x"} {
+		if err := os.Symlink(to, filepath.Join(byNameDir(runtimeDir), name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(byNameDir(runtimeDir), "a-file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sweep(runtimeDir)
+	entries, err := os.ReadDir(byNameDir(runtimeDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if got := strings.Join(left, " "); got != "a-file made runs" {
+		t.Errorf("after a sweep there is %q", got)
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Without the folder of names everything works as well.
+func TestNoLinks(t *testing.T) {
+	runtimeDir := t.TempDir()
+	if err := os.WriteFile(byNameDir(runtimeDir), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := newState(runtimeDir, "0000000000000001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.publish(&record{Info: Info{ID: "0000000000000001", Name: "box"}}); err != nil {
+		t.Fatal(err)
+	}
+	sweep(runtimeDir)
+	if _, r, err := find(runtimeDir, "box"); err != nil || r.ID != "0000000000000001" {
+		t.Errorf("find: %v, %v", r, err)
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A name that no file can have is found all the same.
+func TestFindUnlinkable(t *testing.T) {
+	runtimeDir := t.TempDir()
+	for i, name := range []string{"..", "a/b", strings.Repeat("x", 300)} {
+		id := fmt.Sprintf("%016d", i)
+		s, err := newState(runtimeDir, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.publish(&record{Info: Info{ID: id, Name: name}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, r, err := find(runtimeDir, name); err != nil || r.ID != id {
+			t.Errorf("find(%q) = %v, %v", name, r, err)
+		}
+		if err := s.close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
