@@ -12,6 +12,7 @@ import (
 	"cove/sandbox/spec"
 	"cove/sandbox/trace"
 	"cove/userns/fdpass"
+	"cove/userns/fork"
 
 	"golang.org/x/sys/unix"
 )
@@ -201,7 +202,7 @@ func (c *control) tell(err error) {
 }
 
 // session hands a client's socket to init.
-func (c *control) session(f *os.File, main bool) error {
+func (c *control) session(f *os.File, what spec.Session) error {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
@@ -209,7 +210,7 @@ func (c *control) session(f *os.File, main bool) error {
 	}
 	c.handed++
 	c.mu.Unlock()
-	return c.conn.Send(spec.ToInit{Session: &spec.Session{Main: main}}, f)
+	return c.conn.Send(spec.ToInit{Session: &what}, f)
 }
 
 // closeIfEmpty takes no more sessions where init has none open, which it says, and has seen all that were handed to it. One
@@ -265,8 +266,9 @@ func (c *control) say(text string) {
 
 // request is the first thing that another cove says on a sandbox's socket.
 type request struct {
-	Session bool `json:"session,omitempty"` // from here on the connection is a session's
-	Stop    int  `json:"stop,omitempty"`    // a signal; the connection closes when the sandbox has ended
+	Session bool   `json:"session,omitempty"` // from here on the connection is a session's
+	Program string `json:"program,omitempty"` // with Session: it speaks package wire's bytes, as who is this program (fork.Program)
+	Stop    int    `json:"stop,omitempty"`    // a signal; the connection closes when the sandbox has ended
 	// Ports is answered by a portReply.
 	Ports *portRequest `json:"ports,omitempty"`
 	// Hold asks for a heldRoot, which stays as it is until the connection closes.
@@ -339,7 +341,9 @@ func (c *control) serveOne(conn *fdpass.Conn, p parent) {
 	case r.Session:
 		// Only this end's copy goes then; a shutdown would end the client's talk with init.
 		f := conn.Detach()
-		_ = c.session(f, false)
+		if r.Program == "" || r.Program == fork.Program() {
+			_ = c.session(f, spec.Session{Same: r.Program != ""})
+		}
 		f.Close()
 		return
 	case r.Hold != nil:

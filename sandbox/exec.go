@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"cove/sandbox/console"
+	"cove/sandbox/early"
 	"cove/sandbox/spec"
+	"cove/userns/fdpass"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,67 +21,46 @@ type ExecInput struct {
 	User    string   // "" is the sandbox's
 }
 
+func (in ExecInput) changes() *spec.Changes {
+	c := &spec.Changes{Cwd: spec.Path(in.Workdir), User: in.User}
+	for _, a := range in.Argv {
+		c.Argv = append(c.Argv, spec.Arg(a))
+	}
+	for _, e := range in.Env {
+		c.Env = append(c.Env, spec.Arg(e))
+	}
+	return c
+}
+
 // Exec starts one more command in a running sandbox and returns how it ended. It makes no
 // namespace and joins none: init forks the command, under the same caps and limits.
 func Exec(name string, in ExecInput, o Options) (Status, error) {
+	asked := early.TakeSession(name, sandboxesDir(o.RuntimeDir))
+	if asked != nil && asked.Same {
+		return join(asked.Dir, asked, spec.Start{Changes: in.changes()}, o)
+	}
 	dir, r, err := find(o.RuntimeDir, name)
 	if err != nil {
+		asked.Close()
 		return Status{}, err
 	}
-	return join(dir, execProcess(r.Process, in), o)
+	return join(dir, asked, spec.Start{Process: r.Process.With(in.changes())}, o)
 }
 
-// execProcess is the sandbox's own process with what the caller asked for instead.
-func execProcess(p spec.Process, in ExecInput) spec.Process {
-	p.Argv = nil
-	for _, a := range in.Argv {
-		p.Argv = append(p.Argv, spec.Arg(a))
-	}
-	for _, e := range in.Env {
-		p.Env = setEnv(p.Env, e)
-	}
-	if in.Workdir != "" {
-		p.Cwd, p.MakeCwd = spec.Path(in.Workdir), false
-	}
-	if in.User != "" {
-		p.User, p.Home = in.User, ""
-	}
-	return p
-}
-
-func setEnv(env []spec.Arg, entry string) []spec.Arg {
-	name := entry
-	for i := range entry {
-		if entry[i] == '=' {
-			name = entry[:i+1]
-			break
-		}
-	}
-	out := make([]spec.Arg, 0, len(env)+1)
-	for _, e := range env {
-		if len(e) < len(name) || string(e[:len(name)]) != name {
-			out = append(out, e)
-		}
-	}
-	return append(out, spec.Arg(entry))
-}
-
-// join runs a process as a client of the sandbox in dir.
-func join(dir string, p spec.Process, o Options) (Status, error) {
+// join runs a process as a client of the sandbox in dir. asked is a session that was asked for before, of which it is not known whether
+// it is of that sandbox; it may be nil.
+func join(dir string, asked *early.Session, command spec.Start, o Options) (Status, error) {
 	said := listenVerdict(dir)
 	defer said.close()
 	refused := listenRefused(dir)
 	defer refused.close()
-	conn, err := dialSocket(dir)
+	conn, err := openSession(dir, asked)
 	if err != nil {
 		return Status{}, err
 	}
 	defer conn.Close()
-	if err := conn.Send(request{Session: true}); err != nil {
-		return Status{}, fmt.Errorf("%w (%w)", console.ErrNotStarted, err)
-	}
 	defer refused.tell(o.warn)
-	exited, err := console.Run(conn, p, console.Stdio{In: o.Stdin, Out: o.Stdout, Err: o.Stderr, TTY: console.UseTTY(o.Stdin, o.Stdout)})
+	exited, err := console.Run(conn, command, console.Stdio{In: o.Stdin, Out: o.Stdout, Err: o.Stderr, TTY: console.UseTTY(o.Stdin, o.Stdout)})
 	if v := said.get(errors.Is(err, console.ErrLost)); v != nil {
 		return Status{Code: v.Code, Text: v.Text}, nil
 	}
@@ -87,6 +68,27 @@ func join(dir string, p spec.Process, o Options) (Status, error) {
 		return Status{}, err
 	}
 	return Status{Code: exited.Code, Signal: exited.Signal, Text: exited.Text}, nil
+}
+
+// openSession connects to the sandbox in dir and asks for a session, where that was not done.
+func openSession(dir string, asked *early.Session) (*fdpass.Conn, error) {
+	if asked != nil && asked.Dir == dir {
+		conn, err := fdpass.FromFD(asked.Conn)
+		if err == nil && asked.Same {
+			conn.Same()
+		}
+		return conn, err
+	}
+	asked.Close()
+	conn, err := dialSocket(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Send(request{Session: true}); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("%w (%w)", console.ErrNotStarted, err)
+	}
+	return conn, nil
 }
 
 // Stop asks a running sandbox to end: SIGTERM to its commands, SIGKILL to what is left ten seconds

@@ -47,7 +47,7 @@ func (m *mainCommand) sent() {
 // run follows the command until it has ended, and starts it before where that is still to be done.
 func (m *mainCommand) run(b *box) (*spec.Exited, error) {
 	if !m.handed {
-		if err := b.control.session(m.theirs, true); err != nil {
+		if err := b.control.session(m.theirs, spec.Session{Main: true}); err != nil {
 			return nil, err
 		}
 		m.start.Process = b.spec.Process

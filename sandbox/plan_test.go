@@ -577,21 +577,3 @@ func TestPlanNames(t *testing.T) {
 		}
 	}
 }
-
-func TestSetEnv(t *testing.T) {
-	for _, c := range []struct {
-		env   string
-		entry string
-		want  string
-	}{
-		{"A=1 B=2", "A=3", "B=2 A=3"}, {"A=1 AB=2", "A=", "AB=2 A="}, {"", "X=y=z", "X=y=z"}, {"A=1 A=2", "A=3", "A=3"},
-	} {
-		var env []spec.Arg
-		for _, e := range strings.Fields(c.env) {
-			env = append(env, spec.Arg(e))
-		}
-		if got := strings.Join(args(setEnv(env, c.entry)), " "); got != c.want {
-			t.Errorf("%q with %q: %q", c.env, c.entry, got)
-		}
-	}
-}

@@ -152,7 +152,7 @@ func (u *SetUp) session(box *box, text string, out *os.File) (Status, error) {
 	}
 	p := box.spec.Process
 	p.Argv = []spec.Arg{"/bin/sh", "-c", spec.Arg(text)}
-	exited, err := console.Run(conn, p, console.Stdio{Out: out, Err: out})
+	exited, err := console.Run(conn, spec.Start{Process: p}, console.Stdio{Out: out, Err: out})
 	if err != nil {
 		return box.judge(Status{}, err)
 	}

@@ -80,7 +80,7 @@ func Shell(ctx context.Context, s *spec.Spec, o Options) (status Status, joined 
 			}
 		}
 		tell, tellToo := watchGit(s.Protect, o.warn), watchRepository(s.Repository, o.warn)
-		status, err = join(dir, s.Process, o)
+		status, err = join(dir, nil, spec.Start{Process: s.Process}, o)
 		tell()
 		tellToo()
 		// The last shell may have left between the look and the call; then there is none to join. A command that has run

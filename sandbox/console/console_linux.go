@@ -89,16 +89,16 @@ func (s *Session) Say(text string) {
 // HandedOver closes the command's own descriptors here.
 func (s *Session) HandedOver() { s.relay.handedOver() }
 
-// Run starts the process over conn and returns how it ended. The caller's terminal is put back
+// Run starts a command, by its Process or its Changes, over conn and returns how it ended. The caller's terminal is put back
 // before it returns. A sandbox that goes away meanwhile is ErrLost.
-func Run(conn *fdpass.Conn, p spec.Process, stdio Stdio) (*spec.Exited, error) {
+func Run(conn *fdpass.Conn, command spec.Start, stdio Stdio) (*spec.Exited, error) {
 	s := New(stdio)
 	defer s.Close()
 	start, files, err := s.Start()
 	if err != nil {
 		return nil, err
 	}
-	start.Process = p
+	start.Process, start.Changes = command.Process, command.Changes
 	if err := conn.Send(spec.FromClient{Start: start}, files...); err != nil {
 		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 			err = ErrNotStarted

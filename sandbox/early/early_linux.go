@@ -1,5 +1,5 @@
-// Package early starts the init stage of `cove run` before the rest of cove is ready to say what it is
-// for. Making namespaces and starting a program in them takes as long as the initialisation of the
+// Package early starts the init stage of `cove run`, and asks the sandbox of `cove exec` for a session, before the rest of cove is
+// ready to say what it is for. Making namespaces and starting a program in them takes as long as the initialisation of the
 // packages that a command needs and the reading of the profile; done beside each other, a quarter of a
 // short run's time is gone. What is started has no ids and does nothing until it is told what;
 // when nobody takes it, it ends with this process.
@@ -42,6 +42,10 @@ func init() {
 	}
 	trace.Open("parent")
 	trace.Step("began")
+	if name, ok := sandboxOf(args); ok {
+		asked = ask(name)
+		return
+	}
 	if !wanted(args) {
 		return
 	}

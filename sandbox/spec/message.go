@@ -44,6 +44,7 @@ type Link struct {
 // Session announces a client's own socket. Main marks the command whose end ends the sandbox.
 type Session struct {
 	Main bool `json:"main,omitempty"`
+	Same bool `json:"same,omitempty"` // the client is this very program: its messages are package wire's
 }
 
 // Dial asks for a socket connected to a port of the sandbox's own loopback.
@@ -119,9 +120,11 @@ type FromClient struct {
 // Start is the command of a session.
 type Start struct {
 	Process Process `json:"process"`
-	TTY     bool    `json:"tty,omitempty"`
-	Rows    uint16  `json:"rows,omitempty"`
-	Cols    uint16  `json:"cols,omitempty"`
+	// Changes are given in place of Process where both ends are one program.
+	Changes *Changes `json:"changes,omitempty"`
+	TTY     bool     `json:"tty,omitempty"`
+	Rows    uint16   `json:"rows,omitempty"`
+	Cols    uint16   `json:"cols,omitempty"`
 }
 
 // ToClient is what init says to a session's client. Exactly one field is set.

@@ -1,6 +1,10 @@
 package spec
 
-import "cove/userns"
+import (
+	"strings"
+
+	"cove/userns"
+)
 
 // Spec says everything about a sandbox. After it is made nothing decides, it is only done.
 type Spec struct {
@@ -285,4 +289,39 @@ type Process struct {
 	User    string `json:"user"` // "uid", "name", "uid:gid", "name:group": looked up inside
 	// Groups that the user keeps are those of /etc/group inside.
 	Home Path `json:"home,omitempty"` // HOME when the environment has none; "" looks it up
+}
+
+// Changes are what a command that is added to a sandbox has of its own; the rest is the sandbox's Process.
+type Changes struct {
+	Argv []Arg  `json:"argv"`
+	Env  []Arg  `json:"env,omitempty"`  // "K=V", on top of the sandbox's environment
+	Cwd  Path   `json:"cwd,omitempty"`  // "" is the sandbox's
+	User string `json:"user,omitempty"` // "" is the sandbox's
+}
+
+// With returns the process with these changes; p stays as it is.
+func (p Process) With(c *Changes) Process {
+	p.Argv = c.Argv
+	for _, e := range c.Env {
+		p.Env = setEnv(p.Env, e)
+	}
+	if c.Cwd != "" {
+		p.Cwd, p.MakeCwd = c.Cwd, false
+	}
+	if c.User != "" {
+		p.User, p.Home = c.User, ""
+	}
+	return p
+}
+
+// setEnv returns the environment with this entry in place of all others of its name.
+func setEnv(env []Arg, entry Arg) []Arg {
+	name, _, _ := strings.Cut(string(entry), "=")
+	out := make([]Arg, 0, len(env)+1)
+	for _, e := range env {
+		if !strings.HasPrefix(string(e), name+"=") {
+			out = append(out, e)
+		}
+	}
+	return append(out, entry)
 }

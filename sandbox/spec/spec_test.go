@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"cove/userns"
@@ -156,5 +157,47 @@ func TestCapNumber(t *testing.T) {
 		if got, ok := CapNumber(name); ok {
 			t.Errorf("%q is %d", name, got)
 		}
+	}
+}
+
+func TestSetEnv(t *testing.T) {
+	for _, c := range []struct {
+		env   string
+		entry string
+		want  string
+	}{
+		{"A=1 B=2", "A=3", "B=2 A=3"}, {"A=1 AB=2", "A=", "AB=2 A="}, {"", "X=y=z", "X=y=z"}, {"A=1 A=2", "A=3", "A=3"},
+	} {
+		var env []Arg
+		for _, e := range strings.Fields(c.env) {
+			env = append(env, Arg(e))
+		}
+		if got := words(setEnv(env, Arg(c.entry))); got != c.want {
+			t.Errorf("%q with %q: %q", c.env, c.entry, got)
+		}
+	}
+}
+
+func words(list []Arg) string {
+	var out []string
+	for _, a := range list {
+		out = append(out, string(a))
+	}
+	return strings.Join(out, " ")
+}
+
+// What a command that is added does not say for itself is the sandbox's, which stays as it is.
+func TestWith(t *testing.T) {
+	own := Process{Argv: []Arg{"sh"}, Env: []Arg{"A=1", "B=2"}, Cwd: "/work", MakeCwd: true, User: "dev", Home: "/home/dev"}
+	same := own.With(&Changes{Argv: []Arg{"id", "-u"}})
+	if want := (Process{Argv: []Arg{"id", "-u"}, Env: own.Env, Cwd: "/work", MakeCwd: true, User: "dev", Home: "/home/dev"}); !reflect.DeepEqual(same, want) {
+		t.Errorf("with a command alone: %+v, want %+v", same, want)
+	}
+	all := own.With(&Changes{Argv: []Arg{"id"}, Env: []Arg{"A=3", "C=4"}, Cwd: "/tmp", User: "0"})
+	if want := (Process{Argv: []Arg{"id"}, Env: []Arg{"B=2", "A=3", "C=4"}, Cwd: "/tmp", User: "0"}); !reflect.DeepEqual(all, want) {
+		t.Errorf("with all: %+v, want %+v", all, want)
+	}
+	if words(own.Env) != "A=1 B=2" || words(own.Argv) != "sh" {
+		t.Errorf("its own has become %+v", own)
 	}
 }

@@ -14,7 +14,7 @@
 //	  | <--- Placed (only where it is kept)  |  what was put into the root file system
 //	  | <--- Prepared (only when asked) ---- |  the same as a layer of its own, for the starts to come
 //	  | <--- Ready | Failed(text) ---------- |  then Main is started, as by a Start on its socket
-//	  | ---- Session{Main} + socket -------> |  a client's own socket, of exec and shell; Main: where ports are published,
+//	  | ---- Session{Main, Same} + socket -> |  a client's own socket, of exec and shell; Main: where ports are published,
 //	  |                                      |  the main command waits for that, and comes so
 //	  | ---- Dial -------------------------> |  a socket connected inside, for a published port
 //	  | <--- Dialed + socket --------------- |
@@ -41,7 +41,8 @@
 // parent is gone: then it ends at once. A client that closes its socket loses its command: SIGKILL.
 //
 // Both ends of the control socket, and of the session that comes with a Setup, are one program: its messages are
-// package wire's. Another cove's session, which may be of another version, speaks JSON.
+// package wire's. Another cove's session, which may be of another version, speaks JSON; one that is the same program says so to the parent (Same),
+// and need not know the sandbox's Process: it sends the Changes.
 //
 // Commands are forked from one thread, the main one. What a command must not have is given up by
 // that thread before the first fork: a thread's capabilities, no_new_privs, session keyring,

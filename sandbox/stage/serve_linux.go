@@ -67,7 +67,7 @@ func (i *initStage) listen(done chan struct{}) {
 		}
 		switch {
 		case m.Session != nil && len(files) == 1:
-			i.accept(files[0], m.Session.Main, done)
+			i.accept(files[0], m.Session, done)
 		case m.Dial != nil:
 			go i.dial(m.Dial)
 		case m.Notice != "":
@@ -127,7 +127,7 @@ func connOf(f *os.File) (*fdpass.Conn, error) {
 }
 
 // accept serves a client's socket.
-func (i *initStage) accept(f *os.File, main bool, done chan struct{}) {
+func (i *initStage) accept(f *os.File, what *spec.Session, done chan struct{}) {
 	i.group.mu.Lock()
 	i.group.seen++
 	i.group.mu.Unlock()
@@ -136,12 +136,15 @@ func (i *initStage) accept(f *os.File, main bool, done chan struct{}) {
 		i.count(nil, false) // there is one less to wait for
 		return
 	}
-	s := &session{init: i, conn: conn, main: main, spawn: i.spawner.spawn}
+	if what.Same {
+		conn.Same()
+	}
+	s := &session{init: i, conn: conn, main: what.Main, spawn: i.spawner.spawn}
 	i.count(s, true)
 	go func() {
 		s.run()
 		i.count(s, false)
-		if main {
+		if what.Main {
 			close(done)
 		}
 	}()

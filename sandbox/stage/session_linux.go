@@ -36,6 +36,9 @@ func (s *session) run() {
 	}
 	// Who loses the sandbox before this may ask another one to start it.
 	_ = s.conn.Send(spec.ToClient{Taken: true})
+	if c := m.Start.Changes; c != nil {
+		m.Start.Process = s.init.spec.Process.With(c)
+	}
 	s.begin(m.Start, files)()
 }
 
