@@ -10,8 +10,26 @@ import (
 	"cove/sandbox/trace"
 )
 
-// attachNetwork starts the user-mode network, while init still waits in the host's mounts.
-func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
+// knownLink is what init is to make of the network, where that is known before the network is attached; else nil.
+func (b *box) knownLink() (*spec.Link, error) {
+	if b.spec.Network.Mode != "user" {
+		return &spec.Link{}, nil
+	}
+	link, err := b.opts.Network.Link(&b.spec.Network)
+	if err != nil {
+		return nil, fmt.Errorf("look at the host's network: %w", err)
+	}
+	return link, nil
+}
+
+// attachNetwork starts the user-mode network, before init has changed its root, or, where its link is known, while it makes what comes before
+// the interface.
+func (b *box) attachNetwork(ctx context.Context) (_ spec.Link, err error) {
+	defer func() {
+		if err != nil {
+			b.control.serveTun(nil)
+		}
+	}()
 	decide, err := b.netLog()
 	if err != nil {
 		return spec.Link{}, err
@@ -36,6 +54,15 @@ func (b *box) attachNetwork(ctx context.Context) (spec.Link, error) {
 	}
 	b.control.serveTun(link.Serve)
 	return link.Link, nil
+}
+
+// attachBeside is attachNetwork for a network whose link init has got already. Init waits with the main command for the word that it is attached.
+func (b *box) attachBeside(ctx context.Context) error {
+	if _, err := b.attachNetwork(ctx); err != nil {
+		return err
+	}
+	_ = b.control.conn.Send(spec.ToInit{Attached: true}) // where init has ended, awaitReady tells why
+	return nil
 }
 
 // leaveProcessors takes half of them for the network of cove's own, unless the user has said how many. What is inside has use for

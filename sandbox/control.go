@@ -21,7 +21,7 @@ import (
 type control struct {
 	conn *fdpass.Conn
 	fuse func(fuse *os.File, of int) error // starts fuse-overlayfs
-	tun  func(*os.File) error              // begins to carry the network's packets
+	tun  chan func(*os.File) error         // what begins to carry the network's packets; nil: nothing is to
 	// prepared takes what was put above the image, when it is a layer too; may be nil
 	prepared func([]spec.Placed)
 	// listening serves what of the host can be used inside.
@@ -130,11 +130,21 @@ func (c *control) listen() {
 	}
 }
 
-// serveTun says what begins to carry the network's packets; nil where nothing is to.
+// expectTun is called before init is asked to make an interface and hand it over; attachNetwork calls serveTun then, whatever comes of it.
+func (c *control) expectTun() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tun = make(chan func(*os.File) error, 1)
+}
+
+// serveTun says what begins to carry the network's packets; nil: nothing does.
 func (c *control) serveTun(serve func(*os.File) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tun = serve
+	if c.tun != nil {
+		c.tun <- serve
+		close(c.tun)
+	}
 }
 
 // awaitPrepared says what takes the layer that init is asked for; nil: nothing any more.
@@ -153,10 +163,15 @@ func (c *control) takePrepared(placed []spec.Placed) {
 	}
 }
 
+// takeTun hands the interface over. It may be there before the network is attached.
 func (c *control) takeTun(tun *os.File) error {
 	c.mu.Lock()
-	serve := c.tun
+	expected := c.tun
 	c.mu.Unlock()
+	var serve func(*os.File) error
+	if expected != nil {
+		serve = <-expected
+	}
 	if serve == nil {
 		return tun.Close()
 	}

@@ -55,6 +55,7 @@ type job struct {
 	Hide      []string
 	Mounts    []mountJob
 	Network   string
+	Attach    string // what becomes of it: see fakeNetwork
 	Cwd       spec.Path
 	Env       map[string]string
 	Exec      string // instead: in the sandbox with this name
@@ -74,6 +75,9 @@ func carryOut(text string) int {
 		return 125
 	}
 	o := Options{RuntimeDir: string(j.Runtime), Project: string(j.Project), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Warn: os.Stderr}
+	if j.Attach != "" {
+		o.Network = fakeNetwork(j.Attach)
+	}
 	var argv []string
 	for _, a := range j.Argv {
 		argv = append(argv, string(a))

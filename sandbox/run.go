@@ -112,9 +112,16 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	if err := box.adopt(ids); err != nil {
 		return box, err
 	}
-	if s.Network.Mode != "user" {
-		// There is nothing to attach, and so all is known: init reads it while its ids are mapped.
-		if err := box.tellInit(ctx, spec.Link{}, mounts, main); err != nil {
+	known, err := box.knownLink()
+	if err != nil {
+		return box, err
+	}
+	if known != nil {
+		if known.Tun {
+			box.control.expectTun()
+		}
+		// Init reads it while its ids are mapped.
+		if err := box.tellInit(ctx, *known, mounts, main); err != nil {
 			return box, err
 		}
 	}
@@ -128,7 +135,7 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	if err := box.awaitLimits(ctx, limits); err != nil {
 		return box, err
 	}
-	if s.Network.Mode == "user" {
+	if known == nil {
 		link, err := box.attachNetwork(ctx)
 		if err == nil {
 			err = box.tellInit(ctx, link, mounts, main)
@@ -142,6 +149,11 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	}
 	trace.Step("let init begin")
 	// It has work to do now.
+	if known != nil && s.Network.Mode == "user" {
+		if err := box.attachBeside(ctx); err != nil {
+			return box, err
+		}
+	}
 	if err := box.publishPorts(); err != nil {
 		return box, err
 	}

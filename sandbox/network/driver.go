@@ -18,6 +18,9 @@ const (
 // Driver is the parent half of a user-mode network, package driver's: who runs a sandbox is handed one, so that a
 // sandbox without such a network need not link it.
 type Driver interface {
+	// Link is what init is to make, where that is known before the network is attached: init begins then, and needs the network only
+	// when it hands its interface over. nil: Attach finds out.
+	Link(n *spec.Network) (*spec.Link, error)
 	// Attach starts a network of n.Driver for the network namespace of pid. find finds the program of another driver than Builtin;
 	// decide hears of what Builtin decides, from many goroutines; it may be nil.
 	Attach(ctx context.Context, pid int, n *spec.Network, find func(program string) (string, error), decide func(Decision)) (*Attached, error)

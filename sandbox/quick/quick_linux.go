@@ -4,8 +4,8 @@
 //
 // It does the same as package cli, by the same code of package start, or nothing: whatever would need to ask, to
 // advise, to pull or to tell an error is left to cli, which begins anew. Only when the sandbox was started does it
-// keep what came of that, for cli to tell. With a network of cove's own the other packages are initialised beside the run, which
-// needs the network's when init is there and has its ids.
+// keep what came of that, for cli to tell. With a network of cove's own the other packages are initialised beside the run, when init
+// has its ids and makes the inside.
 package quick
 
 import (
@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -66,30 +67,80 @@ func init() {
 	}
 }
 
-// given is the network's outer half, which is initialised last of all.
-var given = make(chan network.Driver, 1)
+// work is what the network's outer half, which is initialised last of all, is to do at the start of a sandbox. It is done on the thread that
+// initialises: that has a processor, and whom it would wake for it might get the one that init is on.
+var work = make(chan func(network.Driver))
 
-// Provide hands it over, once everything is initialised.
+// Provide does it, once everything is initialised, until the run has ended.
 func Provide(d network.Driver) {
-	select {
-	case given <- d:
-	default:
+	if outcome.pending == nil {
+		return
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for {
+		select {
+		case f := <-work:
+			f(d)
+		case <-outcome.pending:
+			return
+		}
 	}
 }
 
-// lateNetwork waits for it. It takes until then to fork init and to map its ids.
-type lateNetwork struct{ driver func() network.Driver }
-
-func newLateNetwork() network.Driver {
-	return lateNetwork{sync.OnceValue(func() network.Driver { return <-given })}
+// lateNetwork has the driver initialised when it is first needed: init has its ids then, and makes the inside.
+type lateNetwork struct {
+	beside func() // lets the other packages be initialised
 }
 
+// with calls f with the driver, and returns when it has; f is not called when it ends with ctx's error.
+func (l lateNetwork) with(ctx context.Context, f func(network.Driver)) error {
+	l.beside()
+	done := make(chan struct{})
+	select {
+	case work <- func(d network.Driver) { f(d); close(done) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Link implements network.Driver. The driver is network.Builtin.
+func (l lateNetwork) Link(*spec.Network) (*spec.Link, error) {
+	ipv6, err := network.HasIPv6()
+	return network.BuiltinLink(ipv6), err
+}
+
+// Attach implements network.Driver.
 func (l lateNetwork) Attach(ctx context.Context, pid int, n *spec.Network, find func(string) (string, error), decide func(network.Decision)) (*network.Attached, error) {
-	return l.driver().Attach(ctx, pid, n, find, decide)
+	var link *network.Attached
+	var err error
+	if late := l.with(ctx, func(d network.Driver) { link, err = d.Attach(ctx, pid, n, find, decide) }); late != nil {
+		return nil, late
+	}
+	if err != nil {
+		return nil, err
+	}
+	serve := link.Serve
+	link.Serve = func(tun *os.File) error {
+		var err error
+		if late := l.with(ctx, func(network.Driver) { err = serve(tun) }); late != nil {
+			return errors.Join(late, tun.Close())
+		}
+		return err
+	}
+	return link, nil
 }
 
+// Publish implements network.Driver.
 func (l lateNetwork) Publish(ctx context.Context, ports []spec.Port, dial func(proto string, port uint16) (*os.File, error)) (network.Ports, error) {
-	return l.driver().Publish(ctx, ports, dial)
+	var p network.Ports
+	var err error
+	if late := l.with(ctx, func(d network.Driver) { p, err = d.Publish(ctx, ports, dial) }); late != nil {
+		return nil, late
+	}
+	return p, err
 }
 
 // wanted reads the command line of a run that needs nothing but to be run, or of an exec.
@@ -110,7 +161,7 @@ func wanted(args []string) (start.Line, bool) {
 // errOrdinary says that package cli has to do it.
 var errOrdinary = errors.New("not for the short way")
 
-// run calls beside where other packages are to be initialised meanwhile: those of the network are among them.
+// run calls beside when other packages are to be initialised meanwhile: those of the network are among them.
 func run(l start.Line, beside func()) {
 	trace.Step("command line read")
 	start.KeepOwnerBits()
@@ -136,8 +187,7 @@ func run(l start.Line, beside func()) {
 		if n.Driver != network.Builtin {
 			return
 		}
-		plan.Options.Network = newLateNetwork()
-		beside()
+		plan.Options.Network = lateNetwork{sync.OnceFunc(beside)}
 	}
 	outcome.status, outcome.err = sandbox.Run(ctx, plan.Spec, plan.Options)
 	outcome.ran = true

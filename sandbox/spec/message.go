@@ -5,15 +5,17 @@ package spec
 
 // ToInit is what the parent says. Exactly one field is set.
 type ToInit struct {
-	Setup   *Setup   `json:"setup,omitempty"`   // once, first; descriptors: see Setup
-	Begin   bool     `json:"begin,omitempty"`   // once, second, after the ids are mapped
-	Session *Session `json:"session,omitempty"` // one descriptor: the session's socket
-	Dial    *Dial    `json:"dial,omitempty"`    // answered by FromInit.Dialed
-	Stop    *Stop    `json:"stop,omitempty"`
-	Notice  string   `json:"notice,omitempty"` // something that whoever works inside should know
-	Hold    *Hold    `json:"hold,omitempty"`   // answered by FromInit.Held, and ended by Release
-	Release bool     `json:"release,omitempty"`
-	Echo    uint64   `json:"echo,omitempty"` // answered by FromInit.Echo when a Notice that came before is with every client
+	Setup *Setup `json:"setup,omitempty"` // once, first; descriptors: see Setup
+	Begin bool   `json:"begin,omitempty"` // once, second, after the ids are mapped
+	// Attached comes third, where Setup has a Main and a Link with Tun: the network is attached, and the main command may begin.
+	Attached bool     `json:"attached,omitempty"`
+	Session  *Session `json:"session,omitempty"` // one descriptor: the session's socket
+	Dial     *Dial    `json:"dial,omitempty"`    // answered by FromInit.Dialed
+	Stop     *Stop    `json:"stop,omitempty"`
+	Notice   string   `json:"notice,omitempty"` // something that whoever works inside should know
+	Hold     *Hold    `json:"hold,omitempty"`   // answered by FromInit.Held, and ended by Release
+	Release  bool     `json:"release,omitempty"`
+	Echo     uint64   `json:"echo,omitempty"` // answered by FromInit.Echo when a Notice that came before is with every client
 }
 
 // Setup carries the Spec and the descriptors that come with it, in order: one mount per Idmapped

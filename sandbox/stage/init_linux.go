@@ -62,6 +62,12 @@ func initMain(control *fdpass.Conn) int {
 	if err := control.Send(spec.FromInit{Ready: true}); err != nil {
 		return 1
 	}
+	if first.Setup.Main != nil && first.Setup.Link.Tun {
+		var third spec.ToInit
+		if _, lost := control.Recv(&third); lost != nil || !third.Attached {
+			return 1
+		}
+	}
 	return i.serve(first.Setup.Main, own)
 }
 

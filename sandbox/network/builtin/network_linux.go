@@ -29,12 +29,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 )
 
-// The addresses inside: those of the other drivers, so that nothing inside can tell by them.
-const (
-	interfaceName = "tap0"
-	mtu           = 65520
-)
+const mtu = network.BuiltinMTU
 
+// The addresses inside, of which network.BuiltinLink has the sandbox's own and the name server's.
 var (
 	guest4 = netip.MustParsePrefix("10.0.2.100/24")
 	host4  = netip.MustParseAddr("10.0.2.2")
@@ -163,17 +160,7 @@ func (n *Network) closed(a netip.Addr) bool {
 }
 
 // Link is what init makes and configures.
-func (n *Network) Link() spec.Link {
-	l := spec.Link{Interface: interfaceName, Tun: true, MTU: mtu, Addresses: []spec.Prefix{prefix(guest4)}, DNS: []spec.IP{dns4.AsSlice()}}
-	if n.host.hasIPv6() {
-		l.Addresses, l.DNS = append(l.Addresses, prefix(guest6)), append(l.DNS, dns6.AsSlice())
-	}
-	return l
-}
-
-func prefix(p netip.Prefix) spec.Prefix {
-	return spec.Prefix{IP: p.Addr().AsSlice(), Bits: p.Bits()}
-}
+func (n *Network) Link() spec.Link { return *network.BuiltinLink(n.host.hasIPv6()) }
 
 // Serve begins to carry: tun is the interface that init made, and is taken over.
 func (n *Network) Serve(tun *os.File) error {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -194,12 +195,26 @@ func TestWholeSegments(t *testing.T) {
 	}
 }
 
+// What init is told before the network is attached are its addresses.
+func TestKnownLink(t *testing.T) {
+	l := network.BuiltinLink(true)
+	if want := []spec.Prefix{{IP: guest4.Addr().AsSlice(), Bits: guest4.Bits()}, {IP: guest6.Addr().AsSlice(), Bits: guest6.Bits()}}; !reflect.DeepEqual(l.Addresses, want) {
+		t.Errorf("addresses %v, want %v", l.Addresses, want)
+	}
+	if want := []spec.IP{dns4.AsSlice(), dns6.AsSlice()}; !reflect.DeepEqual(l.DNS, want) {
+		t.Errorf("name servers %v, want %v", l.DNS, want)
+	}
+	if l := network.BuiltinLink(false); len(l.Addresses) != 1 || len(l.DNS) != 1 {
+		t.Errorf("without IPv6: %+v", l)
+	}
+}
+
 // received is how many bytes and packets have come in by the interface (proc_pid_net(5), net/dev).
 func (s *inside) received() (bytes, packets int) {
 	var text []byte
 	s.do(func() { text, _ = os.ReadFile("/proc/thread-self/net/dev") })
 	for line := range strings.Lines(string(text)) {
-		if name, numbers, _ := strings.Cut(strings.TrimSpace(line), ":"); name == interfaceName {
+		if name, numbers, _ := strings.Cut(strings.TrimSpace(line), ":"); name == network.BuiltinLink(false).Interface {
 			_, _ = fmt.Sscan(numbers, &bytes, &packets)
 		}
 	}

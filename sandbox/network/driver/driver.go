@@ -60,6 +60,16 @@ type Network struct{}
 
 var _ network.Driver = Network{}
 
+// Link implements network.Driver.
+func (Network) Link(n *spec.Network) (*spec.Link, error) {
+	switch n.Driver {
+	case Builtin, "", Auto:
+		ipv6, err := network.HasIPv6()
+		return network.BuiltinLink(ipv6), err
+	}
+	return nil, nil
+}
+
 // Attach implements network.Driver.
 func (Network) Attach(ctx context.Context, pid int, n *spec.Network, find func(string) (string, error), decide func(network.Decision)) (*network.Attached, error) {
 	l, err := Attach(ctx, pid, Options{Driver: n.Driver, Egress: n.Egress, Find: find, Decide: decide})

@@ -3,7 +3,6 @@ package outside
 
 import (
 	"bufio"
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"net"
@@ -11,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"cove/sandbox/network"
 )
 
 // Host is this machine's network at one moment.
@@ -48,35 +49,15 @@ func Read() (*Host, error) {
 			h.Addresses = append(h.Addresses, netip.PrefixFrom(p.Addr().Unmap().WithZone(""), p.Bits()))
 		}
 	}
-	routes, err := os.ReadFile("/proc/net/ipv6_route")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if h.IPv6, err = network.HasIPv6(); err != nil {
 		return nil, err
 	}
-	h.IPv6 = hasDefault6(string(routes))
 	conf, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	h.DNS4, h.DNS6 = nameServers(string(conf))
 	return h, nil
-}
-
-// hasDefault6 reads /proc/net/ipv6_route: destination, its prefix length, source, its length, next
-// hop, metric, references, use, flags, interface; all in hexadecimal. The kernel's own
-// entry that refuses everything is a default route too, with RTF_REJECT.
-func hasDefault6(table string) bool {
-	const reject = 0x0200
-	for line := range strings.Lines(table) {
-		f := strings.Fields(line)
-		if len(f) != 10 || strings.Trim(f[0], "0") != "" || f[1] != "00" || f[9] == "lo" {
-			continue
-		}
-		flags, err := hex.DecodeString(f[8])
-		if err == nil && len(flags) == 4 && (uint32(flags[2])<<8|uint32(flags[3]))&reject == 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // nameServers tells which families resolv.conf(5) has name servers of. Without any, the resolver
