@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 
 	"cove/fetch/store"
 	"cove/sandbox/spec"
@@ -67,6 +68,30 @@ func (b *box) leavePrepared() error {
 // mostLayers is how many overlayfs stacks (OVL_MAX_STACK).
 const mostLayers = 500
 
+// layerStamps tells layers from others of the same names: one that was found damaged is replaced, and in time by one of the first one's number.
+// Each is looked at by its name in the folder that it is in: there may be more than a hundred.
+func layerStamps(layers []spec.Path) []byte {
+	stamps := make([]byte, 0, 16*len(layers))
+	folder, fd := "", -1
+	defer func() { _ = unix.Close(fd) }()
+	for _, l := range layers {
+		dir, name := path.Split(string(l))
+		if dir != folder {
+			_ = unix.Close(fd)
+			folder = dir
+			var err error
+			if fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+				fd = -1
+			}
+		}
+		var st unix.Stat_t
+		_ = unix.Fstatat(fd, name, &st, 0)
+		stamps = binary.NativeEndian.AppendUint64(stamps, st.Ino)
+		stamps = binary.NativeEndian.AppendUint64(stamps, uint64(st.Ctim.Nano()))
+	}
+	return stamps
+}
+
 // preparedName is made of all that says what Build puts into the root file system itself; "" where nothing is to be prepared:
 // where it is no native overlay of an image of the store's, or where what is in the upper directory becomes an image.
 func (b *box) preparedName() string {
@@ -87,12 +112,7 @@ func (b *box) preparedName() string {
 		}
 	}
 	say(o.Host.Key, root.Digest, o.Image.Key, s.IDMap, s.Network.Mode == "host")
-	for _, l := range root.Layers {
-		// One that was found damaged is replaced by another of the same name, and in time one of the first one's number.
-		var st unix.Stat_t
-		_ = unix.Stat(string(l), &st)
-		_ = binary.Write(h, binary.NativeEndian, []int64{int64(st.Ino), st.Ctim.Nano()})
-	}
+	_, _ = h.Write(layerStamps(root.Layers))
 	for _, f := range s.Files {
 		say("file", f.Kind, f.Target)
 		if f.Kind != spec.FileBound { // else its content is this run's

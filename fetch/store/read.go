@@ -59,12 +59,32 @@ func (s *Store) Record(h Handle) (*Record, error) {
 		}
 		return nil, err
 	}
-	for _, l := range rec.Layers {
-		if !s.HasLayer(h.Key, l.Dir) {
-			return nil, fmt.Errorf("layer %s is gone from %s: %w", l.DiffID, s.path("layers", h.Key), ErrNotFound)
-		}
+	if err := s.haveLayers(h.Key, rec.Layers); err != nil {
+		return nil, err
 	}
 	return rec, nil
+}
+
+// haveLayers looks whether all are here, each by its name in their folder: an image may have more than a hundred, and each start looks.
+func (s *Store) haveLayers(key string, layers []LayerRecord) error {
+	if len(layers) == 0 {
+		return nil
+	}
+	path := s.path("layers", key)
+	folder, err := openDir(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	if err == nil {
+		defer unix.Close(folder)
+	}
+	for _, l := range layers {
+		var st unix.Stat_t
+		if err != nil || l.Dir != filepath.Base(l.Dir) || unix.Fstatat(folder, l.Dir, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return fmt.Errorf("layer %s is gone from %s: %w", l.DiffID, path, ErrNotFound)
+		}
+	}
+	return nil
 }
 
 // Agrees tells whether two records say the same of one image: all but when it was pulled, and who has signed it.
@@ -85,12 +105,15 @@ func (s *Store) LayersDir(key string) string { return s.path("layers", key) }
 // hides, the upper one sets or hides again.
 func (s *Store) LayerPaths(h Handle, rec *Record) []string {
 	paths := make([]string, 0, len(rec.Layers))
-	for i, l := range rec.Layers {
-		again := slices.ContainsFunc(rec.Layers[i+1:], func(above LayerRecord) bool { return above.Dir == l.Dir })
-		if !again {
-			paths = append(paths, s.path("layers", h.Key, l.Dir))
+	seen := make(map[string]bool, len(rec.Layers))
+	folder := s.path("layers", h.Key)
+	for _, l := range slices.Backward(rec.Layers) {
+		if !seen[l.Dir] {
+			seen[l.Dir] = true
+			paths = append(paths, filepath.Join(folder, l.Dir))
 		}
 	}
+	slices.Reverse(paths)
 	return paths
 }
 
