@@ -202,7 +202,10 @@ func (s *inside) socket(kind, proto int) (fd int, err error) {
 }
 
 // dial connects from inside.
-func (s *inside) dial(addr string) (*net.TCPConn, error) {
+func (s *inside) dial(addr string) (*net.TCPConn, error) { return s.dialFrom(0, addr) }
+
+// dialFrom connects from a port, 0 for any.
+func (s *inside) dialFrom(port int, addr string) (*net.TCPConn, error) {
 	to := netip.MustParseAddrPort(addr)
 	fd, err := s.socket(unix.SOCK_STREAM, 0)
 	if err != nil {
@@ -210,6 +213,11 @@ func (s *inside) dial(addr string) (*net.TCPConn, error) {
 	}
 	f := os.NewFile(uintptr(fd), addr)
 	defer f.Close()
+	if port != 0 {
+		if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, &unix.SockaddrInet4{Port: port})); err != nil {
+			return nil, err
+		}
+	}
 	err = unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
 	if err != nil && err != unix.EINPROGRESS {
 		return nil, err

@@ -208,7 +208,7 @@ func (n *Network) newStack(l *link) (*stack.Stack, error) {
 	must("send buffer", s.SetTransportProtocolOption(tcp.ProtocolNumber, &send))
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 512 << 10, Max: 4 << 20}
 	must("receive buffer", s.SetTransportProtocolOption(tcp.ProtocolNumber, &receive))
-	// On a link that loses nothing no segment comes that late (RFC 9293 3.6.1); what has ended is not to fill the memory.
+	// What has ended is not to fill the memory.
 	wait, linger := tcpip.TCPTimeWaitTimeoutOption(timeWait), tcpip.TCPLingerTimeoutOption(lingerTime)
 	must("time wait", s.SetTransportProtocolOption(tcp.ProtocolNumber, &wait))
 	must("linger", s.SetTransportProtocolOption(tcp.ProtocolNumber, &linger))

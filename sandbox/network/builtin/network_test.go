@@ -67,6 +67,41 @@ func errText(err error) string {
 	return ""
 }
 
+// A port inside can be used again for the same server as soon as the kernel inside lets it, and not only when a SYN comes for the second time.
+func TestPortUsedAgain(t *testing.T) {
+	s := newInside(t)
+	addr := serve(t, func(c *net.TCPConn) { _, _ = c.Write([]byte("closes first")) })
+	first := s.mustDial(addr)
+	port := first.LocalAddr().(*net.TCPAddr).Port
+	for c, again := first, 0; ; again++ {
+		if got, err := io.ReadAll(c); string(got) != "closes first" || err != nil {
+			t.Fatalf("%q, %v", got, err)
+		}
+		c.Close()
+		if again == 10 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond) // the stack answers the last packet, and the kernel inside has forgotten the connection
+		var err error
+		if c, err = s.dialFrom(port, addr); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.Control(func(fd uintptr) {
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Total_retrans > 0 {
+				t.Errorf("from port %d for the %d. time: the SYN was sent %d times more", port, again+2, info.Total_retrans)
+			}
+		})
+	}
+}
+
 // A connection that breaks on one side breaks on the other.
 func TestReset(t *testing.T) {
 	s := newInside(t)

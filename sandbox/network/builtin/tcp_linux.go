@@ -25,7 +25,10 @@ const (
 	// of a few bytes more would end in a packet of a few bytes, each time.
 	copyBytes = 2 * (mtu - header.IPv6MinimumSize - header.TCPHeaderMaximumSize)
 
-	timeWait   = 2 * time.Second
+	// How long the stack keeps a connection that it has closed first. Meanwhile it takes no other one from the same port inside, for which the
+	// kernel there has no reason to wait: the SYN would be lost, and come again after a second. Between the two nothing overtakes anything,
+	// so no segment of the old connection can come into the new one (RFC 9293 3.6.1); who repeats a FIN gets a reset.
+	timeWait   = time.Millisecond
 	lingerTime = 10 * time.Second
 	// The kernel inside answers for whoever is there; where nobody is any more it says so, and the connection ends.
 	keepIdle  = 60 * time.Second
