@@ -67,7 +67,7 @@ func discardEarly() {
 func takeInit(namespaces uintptr) (*userns.Child, error) {
 	if stage := early.Take(); stage != nil {
 		child, err := userns.Adopt(stage.Forked, stage.Conn)
-		if err != nil || namespaces == early.Namespaces {
+		if err != nil || namespaces == stage.Namespaces {
 			return child, err
 		}
 		child.Discard()

@@ -27,8 +27,9 @@ const Namespaces uintptr = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.
 
 // Stage is a started init stage, and the parent's end of its socket.
 type Stage struct {
-	Forked *fork.Child
-	Conn   int
+	Forked     *fork.Child
+	Conn       int
+	Namespaces uintptr
 }
 
 // started yields the stage, or nil when it could not be started; nil when none was tried.
@@ -52,7 +53,7 @@ func init() {
 	started = make(chan *Stage, 1)
 	go func() {
 		// Why it failed is found out by whoever finds nothing to take, and tries again.
-		stage, _ := start(Namespaces)
+		stage, _ := start(namespacesOf(args))
 		trace.Step("forked init")
 		started <- stage
 	}()
@@ -77,6 +78,19 @@ func wanted(args []string) bool {
 		}
 	}
 	return true
+}
+
+// namespacesOf are those that a run with this command line will want; what a profile says is not known.
+func namespacesOf(args []string) uintptr {
+	for i, o := range args {
+		switch {
+		case o == "--":
+			return Namespaces
+		case o == "--network=host", o == "--network" && i+1 < len(args) && args[i+1] == "host":
+			return Namespaces &^ syscall.CLONE_NEWNET
+		}
+	}
+	return Namespaces
 }
 
 // start starts an init stage in these namespaces. Its ids are still to be mapped.
@@ -107,7 +121,7 @@ func start(namespaces uintptr) (*Stage, error) {
 		_ = syscall.Close(fds[0])
 		return nil, err
 	}
-	return &Stage{child, fds[0]}, nil
+	return &Stage{child, fds[0], namespaces}, nil
 }
 
 // dropRest closes what init has inherited besides its socket and the file of a trace. Package time opens the time zone's
@@ -132,7 +146,7 @@ func Env() []string {
 	return append([]string{"GOMAXPROCS=1", "TZ=", "GODEBUG=cpu.sse42=off"}, raceEnv()...)
 }
 
-// Take hands over the stage that was started, nil when there is none. Its namespaces are Namespaces.
+// Take hands over the stage that was started, nil when there is none.
 func Take() *Stage {
 	if started == nil {
 		return nil

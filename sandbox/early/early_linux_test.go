@@ -60,6 +60,20 @@ func TestWanted(t *testing.T) {
 			t.Errorf("%s: %v", line, got)
 		}
 	}
+	for line, want := range map[string]uintptr{
+		"cove run -- true":                        Namespaces,
+		"cove run --network none -- true":         Namespaces,
+		"cove run --network user -- true":         Namespaces,
+		"cove run --network host -- true":         Namespaces &^ syscall.CLONE_NEWNET,
+		"cove run --network=host -- true":         Namespaces &^ syscall.CLONE_NEWNET,
+		"cove run -- x --network host":            Namespaces,
+		"cove run --network":                      Namespaces,
+		"cove run --image host -- true --network": Namespaces,
+	} {
+		if got := namespacesOf(strings.Fields(line)); got != want {
+			t.Errorf("%s: namespaces %x, want %x", line, got, want)
+		}
+	}
 	if Take() != nil {
 		t.Error("a test binary started a stage")
 	}
