@@ -187,11 +187,9 @@ func sendFlow(in *flow, out *net.UDPConn, d *network.Decision, ended <-chan stru
 // answerNames answers the questions of one socket inside, side by side.
 func (n *Network) answerNames(c *gonet.UDPConn) {
 	defer context.AfterFunc(n.ctx, func() { c.Close() })()
+	q := questions{conn: c}
 	buf := make([]byte, maxQuestion)
-	for {
-		if c.SetReadDeadline(time.Now().Add(flowIdle)) != nil {
-			return
-		}
+	for q.await() == nil {
 		size, err := c.Read(buf)
 		if err != nil {
 			return
@@ -203,10 +201,40 @@ func (n *Network) answerNames(c *gonet.UDPConn) {
 		if !n.beginAsking() {
 			return
 		}
+		q.asked()
 		n.conns.Go(func() { // this flow is counted: the count is not at its end yet
+			defer q.answered()
 			if answer := n.ask(query, false); answer != nil {
 				_, _ = c.Write(answer)
 			}
 		})
 	}
+}
+
+// questions are those of one socket inside that are still to be answered. A socket for each question is usual, and each is a flow, of which there
+// are only so many: it ends soon after its last answer. Where the socket asks again later, another begins.
+type questions struct {
+	conn *gonet.UDPConn
+	mu   sync.Mutex
+	open int
+}
+
+// flowAnswered is how long the next question is waited for when all are answered.
+const flowAnswered = 250 * time.Millisecond
+
+// await bounds the wait for the next question, the first one among them.
+func (q *questions) await() error { return q.change(0) }
+
+func (q *questions) asked()    { _ = q.change(1) }
+func (q *questions) answered() { _ = q.change(-1) }
+
+func (q *questions) change(by int) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.open += by
+	wait := flowAnswered
+	if q.open > 0 {
+		wait = flowIdle
+	}
+	return q.conn.SetReadDeadline(time.Now().Add(wait))
 }
