@@ -136,13 +136,13 @@ func (s *state) publish(r *record) error {
 		return err
 	}
 	s.name = r.Name
-	link(runtimeDirOf(s.dir), s.name, filepath.Base(s.dir))
+	linkName(runtimeDirOf(s.dir), s.name, filepath.Base(s.dir))
 	return nil
 }
 
 // close makes the sandbox unknown to others: who waits for its end takes that for it, so it is the last to be undone.
 func (s *state) close() error {
-	unlink(runtimeDirOf(s.dir), s.name, filepath.Base(s.dir))
+	unlinkName(runtimeDirOf(s.dir), s.name, filepath.Base(s.dir))
 	err := os.RemoveAll(s.dir)
 	return errors.Join(err, s.lock.Close())
 }
@@ -207,7 +207,7 @@ func removeUnlocked(f *os.File, dir string) (locked bool, err error) {
 		return false, errReplaced
 	}
 	if r, err := readRecord(dir); err == nil {
-		unlink(runtimeDirOf(dir), r.Name, r.ID)
+		unlinkName(runtimeDirOf(dir), r.Name, r.ID)
 	}
 	// With its lock in hand: one that is only being made finds that it is gone, and makes another.
 	return false, os.RemoveAll(dir)

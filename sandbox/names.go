@@ -21,8 +21,8 @@ func linkable(name string) bool {
 	return name != "" && name != "." && name != ".." && len(name) <= 255 && !strings.ContainsAny(name, "/\x00")
 }
 
-// link makes a name's link, where that can be. One that is there is of a sandbox that was killed.
-func link(runtimeDir, name, id string) {
+// linkName makes a name's link, where that can be. One that is there is of a sandbox that was killed.
+func linkName(runtimeDir, name, id string) {
 	if !linkable(name) {
 		return
 	}
@@ -43,7 +43,7 @@ func link(runtimeDir, name, id string) {
 }
 
 // sweepLinks removes links that lead to no sandbox, where there are more links than sandboxes: of one that an older cove has swept, or whose parent was killed
-// in the middle of link. A sandbox has its directory before its link.
+// in the middle of linkName. A sandbox has its directory before its link.
 func sweepLinks(runtimeDir string, sandboxes int) {
 	entries, err := os.ReadDir(byNameDir(runtimeDir))
 	if err != nil || len(entries) <= sandboxes {
@@ -68,8 +68,8 @@ func idOf(link string) string {
 	return id
 }
 
-// unlink removes a name's link, when it is still this sandbox's.
-func unlink(runtimeDir, name, id string) {
+// unlinkName removes a name's link, when it is still this sandbox's.
+func unlinkName(runtimeDir, name, id string) {
 	if !linkable(name) {
 		return
 	}
