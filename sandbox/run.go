@@ -74,28 +74,9 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 		}
 	}()
 	limits := box.beginLimits(ctx, ids)
-	if err := box.makeState(); err != nil {
+	if err := box.prepareOutside(ctx); err != nil {
 		return box, err
 	}
-	if err := box.protect(); err != nil {
-		return box, fmt.Errorf("protect the workspace: %w", err)
-	}
-	if err := box.useStore(ctx); err != nil {
-		return box, err
-	}
-	if err := box.useView(ctx); err != nil {
-		return box, err
-	}
-	if err := box.hide(); err != nil {
-		return box, err
-	}
-	if err := box.protectProgram(); err != nil {
-		return box, err
-	}
-	if err := box.openIntegrations(ctx); err != nil {
-		return box, err
-	}
-	box.log("made its state, run directory and protection", "state", box.state.dir, "run", s.Root.RunDir)
 	mounts, err := box.idmapMounts()
 	if err != nil {
 		return box, err
@@ -112,18 +93,9 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	if err := box.adopt(ids); err != nil {
 		return box, err
 	}
-	known, err := box.knownLink()
+	known, err := box.tellKnown(ctx, mounts, main)
 	if err != nil {
 		return box, err
-	}
-	if known != nil {
-		if known.Tun {
-			box.control.expectTun()
-		}
-		// Init reads it while its ids are mapped.
-		if err := box.tellInit(ctx, *known, mounts, main); err != nil {
-			return box, err
-		}
 	}
 	if err := ids.wait(); err != nil {
 		return box, err
@@ -166,6 +138,46 @@ func start(ctx context.Context, s *spec.Spec, o Options, main *mainCommand) (box
 	box.log("init is ready")
 	box.startClock()
 	return box, nil
+}
+
+// prepareOutside makes and opens what lies on the host, while ids are mapped.
+func (b *box) prepareOutside(ctx context.Context) error {
+	if err := b.makeState(); err != nil {
+		return err
+	}
+	if err := b.protect(); err != nil {
+		return fmt.Errorf("protect the workspace: %w", err)
+	}
+	if err := b.useStore(ctx); err != nil {
+		return err
+	}
+	if err := b.useView(ctx); err != nil {
+		return err
+	}
+	if err := b.hide(); err != nil {
+		return err
+	}
+	if err := b.protectProgram(); err != nil {
+		return err
+	}
+	if err := b.openIntegrations(ctx); err != nil {
+		return err
+	}
+	b.log("made its state, run directory and protection", "state", b.state.dir, "run", b.spec.Root.RunDir)
+	return nil
+}
+
+// tellKnown is tellInit where the network's link is known before the network is attached: init reads it while its ids are mapped. It returns the
+// link; nil where Attach is to find it out, and init has heard nothing.
+func (b *box) tellKnown(ctx context.Context, mounts []*os.File, main *mainCommand) (*spec.Link, error) {
+	known, err := b.knownLink()
+	if err != nil || known == nil {
+		return nil, err
+	}
+	if known.Tun {
+		b.control.expectTun()
+	}
+	return known, b.tellInit(ctx, *known, mounts, main)
 }
 
 // tellInit tells init what to make of the sandbox, with the network that was attached.

@@ -21,6 +21,15 @@ func BuiltinLink(ipv6 bool) *spec.Link {
 	return l
 }
 
+// BuiltinLinkHere is BuiltinLink with IPv6 where this machine has a way out by it.
+func BuiltinLinkHere() (*spec.Link, error) {
+	ipv6, err := HasIPv6()
+	if err != nil {
+		return nil, err
+	}
+	return BuiltinLink(ipv6), nil
+}
+
 // BuiltinMTU is the largest that TCP's segments come in whole with.
 const BuiltinMTU = 65520
 

@@ -107,10 +107,7 @@ func (l lateNetwork) with(ctx context.Context, f func(network.Driver)) error {
 }
 
 // Link implements network.Driver. The driver is network.Builtin.
-func (l lateNetwork) Link(*spec.Network) (*spec.Link, error) {
-	ipv6, err := network.HasIPv6()
-	return network.BuiltinLink(ipv6), err
-}
+func (l lateNetwork) Link(*spec.Network) (*spec.Link, error) { return network.BuiltinLinkHere() }
 
 // Attach implements network.Driver.
 func (l lateNetwork) Attach(ctx context.Context, pid int, n *spec.Network, find func(string) (string, error), decide func(network.Decision)) (*network.Attached, error) {

@@ -64,8 +64,7 @@ var _ network.Driver = Network{}
 func (Network) Link(n *spec.Network) (*spec.Link, error) {
 	switch n.Driver {
 	case Builtin, "", Auto:
-		ipv6, err := network.HasIPv6()
-		return network.BuiltinLink(ipv6), err
+		return network.BuiltinLinkHere()
 	}
 	return nil, nil
 }
