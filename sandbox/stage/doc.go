@@ -13,8 +13,9 @@
 //	  |                                      |  the spawning thread gives up what commands must not have
 //	  | <--- Placed (only where it is kept)  |  what was put into the root file system
 //	  | <--- Prepared (only when asked) ---- |  the same as a layer of its own, for the starts to come
-//	  | ---- Attached ---------------------> |  where Link has Tun, and only when the network is attached: Main waits for it
-//	  | <--- Ready | Failed(text) ---------- |  then Main is started, as by a Start on its socket
+//	  | <--- Ready | Failed(text) ---------- |
+//	  | ---- Attached ---------------------> |  where Link has Tun, and only when the network is attached, which it may be before Ready
+//	  |                                      |  then Main is started, as by a Start on its socket
 //	  | ---- Session{Main, Same} + socket -> |  a client's own socket, of exec and shell; Main: where ports are published,
 //	  |                                      |  the main command waits for that, and comes so
 //	  | ---- Dial -------------------------> |  a socket connected inside, for a published port

@@ -91,8 +91,9 @@ func Executable() (path string, ok bool) {
 	return path, is.Dev == there.Dev && is.Ino == there.Ino
 }
 
-// Program tells this binary from every other one, of another version say, as long as somebody runs it: until then nobody writes to it (execve(2),
-// ETXTBSY), and its inode is nobody else's. It is letters, digits and hyphens; "" where that cannot be found out.
+// Program tells this binary from every other one, of another version say, as long as somebody runs it: until then its inode is nobody else's, and
+// who writes to it, where the kernel lets them (execve(2), ETXTBSY, which Linux 6.11 and 6.12 do not know), changes its time. What was written
+// down at the start is to be compared. It is letters, digits and hyphens; "" where that cannot be found out.
 func Program() string {
 	var st syscall.Stat_t
 	if syscall.Stat("/proc/self/exe", &st) != nil {
